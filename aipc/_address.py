@@ -1,0 +1,137 @@
+"""URL -> Address, and the options that may stand in its query. No I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+from aipc.exceptions import AddressError
+
+_URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*):(//(?P<authority>[^/?]*))?(?P<path>[^?]*)(\?(?P<query>.*))?", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """What a URL says: `unix:/p` and `unix:///p` mean the same."""
+
+    url: str
+    scheme: str
+    path: str
+    authority: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def error(self, why: str) -> AddressError:
+        """An AddressError that names this URL."""
+        return AddressError(f"{self.url!r}: {why}")
+
+
+def parse(url: str) -> Address:
+    """Take a URL apart. AddressError if it has no scheme, or its query is malformed."""
+    match = _URL.fullmatch(url)
+    if match is None:
+        raise AddressError(f"{url!r}: not a URL; one looks like unix:/run/app.sock or sysv-mq:0x4d2?type=3")
+    path = unquote(match["path"])
+    if "\0" in path:
+        raise AddressError(f"{url!r}: a path can't contain a zero byte")
+    try:
+        pairs = parse_qsl(match["query"] or "", keep_blank_values=True, strict_parsing=bool(match["query"]))
+    except ValueError:
+        raise AddressError(f"{url!r}: the query must be name=value pairs joined by &") from None
+    options = dict(pairs)
+    if len(options) < len(pairs):
+        raise AddressError(f"{url!r}: an option stands twice in the query")
+    return Address(url, match["scheme"], path, unquote(match["authority"] or ""), options)
+
+
+def _boolean(text: str) -> bool:
+    values = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+    return values[text.lower()]
+
+
+def _mode(text: str) -> int:
+    mode = int(text, 8)
+    if not 0 <= mode <= 0o777:
+        raise ValueError(text)
+    return mode
+
+
+def _choice(*values: str) -> Callable[[str], str]:
+    def parse_choice(text: str) -> str:
+        if text not in values:
+            raise ValueError(text)
+        return text
+
+    return parse_choice
+
+
+def _size(text: str) -> int:
+    size = int(text, 0)
+    if size < 1:
+        raise ValueError(text)
+    return size
+
+
+def _integer(text: str) -> int:
+    return int(text, 0)
+
+
+def _count(text: str) -> int:
+    count = int(text, 0)
+    if count < 0:
+        raise ValueError(text)
+    return count
+
+
+_BOOLEAN = _boolean, bool, "1 or 0"
+_SIZE = _size, int, "a whole number of 1 or more"
+_COUNT = _count, int, "a whole number of 0 or more"
+_INTEGER = _integer, int, "a whole number, such as 12 or 0x0c"
+
+OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
+    "create": _BOOLEAN,
+    "exclusive": _BOOLEAN,
+    "unlink": _BOOLEAN,
+    "shared": _BOOLEAN,
+    "undo": _BOOLEAN,
+    "mode": (_mode, int, "an octal file mode, such as 600 (in Python 0o600)"),
+    "framing": (str, str, "a framing's name"),
+    "max_message_size": _SIZE,
+    "backlog": _SIZE,
+    "max_bytes": _SIZE,
+    "type": _INTEGER,
+    "project": _INTEGER,
+    "value": _COUNT,
+    "index": _COUNT,
+    "count": _SIZE,
+}
+"""How each option is read from a query: parser, Python type, and what would be right."""
+
+
+def options(address: Address, known: frozenset[str], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `address` and those `given` as keywords, which win. AddressError for unknown or malformed ones."""
+    merged: dict[str, Any] = {**address.options, **given}
+    for name in merged:
+        if name not in known:
+            raise address.error(f"unknown option {name!r}; {address.scheme} takes {', '.join(sorted(known))}")
+    return {name: _value(address, name, value) for name, value in merged.items()}
+
+
+def _value(address: Address, name: str, value: Any) -> Any:
+    parser, kind, right = OPTIONS[name]
+    text = value if isinstance(value, str) else _text(name, value, kind)
+    try:
+        return parser(text)
+    except (ValueError, KeyError):
+        raise address.error(f"{name}={value!r}: must be {right}") from None
+
+
+def _text(name: str, value: Any, kind: type) -> str:
+    """A keyword's value as it would stand in a query, so that one check serves both."""
+    if kind is int and isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:o}" if name == "mode" and value >= 0 else str(value)
+    if kind is bool and isinstance(value, (bool, int)):
+        return str(int(value))
+    return "\0"  # of another type: no parser takes it

@@ -1,0 +1,46 @@
+"""errno -> exception: the one table (errno(3)), and the one place that words a failed system call."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import anyio
+
+from aipc import exceptions
+
+_BROKEN = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ECONNABORTED, errno.ENOTCONN, errno.ESHUTDOWN})
+_TOO_LARGE = frozenset({errno.EMSGSIZE, errno.E2BIG})
+_OS_ERRORS: dict[int, type[OSError]] = {
+    errno.EEXIST: exceptions.ObjectExists,
+    errno.EADDRINUSE: exceptions.ObjectExists,
+    errno.ENOENT: exceptions.ObjectMissing,
+    errno.EACCES: exceptions.AccessDenied,
+    errno.EPERM: exceptions.AccessDenied,
+    errno.ECONNREFUSED: exceptions.NobodyListens,
+    errno.ENOTSOCK: exceptions.WrongObject,
+    errno.ELOOP: exceptions.WrongObject,
+    errno.ENOTDIR: exceptions.WrongObject,
+    errno.ENXIO: exceptions.WrongObject,
+}
+
+
+def named(code: int, where: str, why: str = "") -> OSError:
+    """The error for `code`; its text says what happened, to which object, and why or what would be right."""
+    text = os.strerror(code)
+    message = f"{where}: {why or text}"
+    return _OS_ERRORS.get(code, OSError)(code, message)
+
+
+def translate(error: OSError, where: str) -> Exception:
+    """What the user should see instead of `error`, raised by a system call on the object called `where`."""
+    code = error.errno or 0
+    if code in _BROKEN:
+        return anyio.BrokenResourceError(f"{where}: {os.strerror(code)}")
+    if code in _TOO_LARGE:
+        return exceptions.MessageTooLarge(f"{where}: the message is larger than the kernel takes ({os.strerror(code)})")
+    if code == errno.EIDRM:
+        return exceptions.ObjectRemoved(f"{where}: removed while in use")
+    if code == errno.ENAMETOOLONG:
+        return exceptions.AddressError(f"{where}: a part of the path is longer than the file system takes")
+    return named(code, where, error.strerror if code not in _OS_ERRORS else "")

@@ -1,0 +1,19 @@
+"""fork(2): which generation of the process this is.
+
+A forked child's copy of a channel or lock would share its parent's place in the byte stream and its loop's epoll set
+(python/cpython#66285), so every object remembers the generation that it was made in, and refuses to work in another.
+"""
+
+from __future__ import annotations
+
+import os
+
+generation = 0
+
+
+def _child_began() -> None:
+    global generation
+    generation += 1
+
+
+os.register_at_fork(after_in_child=_child_began)

@@ -1,0 +1,142 @@
+"""Ownership: a handle owns one descriptor or kernel object, closes it once, and words what goes wrong with it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import warnings
+from abc import ABC, abstractmethod
+
+import anyio
+
+from aipc.exceptions import AipcError, ForkedError
+
+from . import fork
+from .errors import translate
+from .readiness import Direction, Readiness
+
+
+class Handle(ABC):
+    """What a channel or a lock owns. `name` is the URL or another name that an error can call it by.
+
+    A forked child's copy refuses to work. Its descriptor stays open in the child, which may use the number for an object of
+    its own (`fd:N`).
+    """
+
+    __slots__ = ("_generation", "closed", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.closed = False
+        self._generation = fork.generation
+
+    @property
+    def forked(self) -> bool:
+        """Whether this is a forked child's copy."""
+        return self._generation != fork.generation
+
+    def explain(self, error: OSError) -> Exception:
+        """The error that the user should see for `error`, raised by a system call on this object."""
+        if isinstance(error, AipcError):
+            return error
+        if self.forked:
+            return ForkedError(f"{self.name}: opened before fork(2); open it anew in the child")
+        if self.closed:
+            return anyio.ClosedResourceError(f"{self.name}: closed")
+        return translate(error, self.name)
+
+    def check(self) -> None:
+        """Raise EBADF, which `explain` words, if this object was closed or came over a fork."""
+        if self.closed or self.forked:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    def close(self) -> None:
+        """Give the object back to the kernel. Once; waiting tasks wake and find it closed. In a forked child: nothing."""
+        if not self.closed:
+            self.closed = True
+            if not self.forked:
+                self._close()
+
+    @abstractmethod
+    def _close(self) -> None: ...
+
+
+class FileHandle(Handle):
+    """Owns a descriptor: non-blocking, and -1 once closed, so that no later call hits a reused number."""
+
+    __slots__ = ("_spins", "_writable", "fd", "readable")
+
+    def __init__(self, fd: int, name: str, *, spins: bool = True) -> None:
+        super().__init__(name)
+        os.set_blocking(fd, False)
+        self.fd = fd
+        self.readable = Readiness(self, fd, Direction.READ, spins=spins)
+        self._writable: Readiness | None = None
+        self._spins = spins
+
+    @property
+    def writable(self) -> Readiness:
+        """Waits until the descriptor can be written to; made when first used, as a server's idle connections never do."""
+        if self._writable is None:
+            self._writable = Readiness(self, self.fd, Direction.WRITE, spins=self._spins)
+        return self._writable
+
+    def end_writing(self) -> None:
+        """A pipe's end of file is its writer's close(2)."""
+        self.close()
+
+    def _close(self) -> None:
+        self.readable.close()
+        if self._writable is not None:
+            self._writable.close()
+        fd, self.fd = self.fd, -1
+        self._release(fd)
+
+    def _release(self, fd: int) -> None:
+        os.close(fd)
+
+    def __del__(self) -> None:
+        if getattr(self, "fd", -1) >= 0 and not self.forked:
+            warnings.warn(f"{self.name}: never closed", ResourceWarning, stacklevel=2, source=self)
+            self._release(self.fd)
+
+
+class SocketHandle(FileHandle):
+    """Owns a connected socket's descriptor. Bytes go by read(2) and write(2), as for any descriptor."""
+
+    __slots__ = ()
+
+    def __init__(self, sock: socket.socket, name: str) -> None:
+        super().__init__(sock.detach(), name)
+
+    def socket(self) -> socket.socket:
+        """A socket object for the calls that need one, on a duplicate of the descriptor: close it."""
+        self.check()
+        return socket.socket(fileno=os.dup(self.fd))
+
+    def end_writing(self) -> None:
+        """shutdown(2) of the sending half."""
+        with self.socket() as sock:
+            sock.shutdown(socket.SHUT_WR)
+
+
+class ListenerHandle(FileHandle):
+    """Owns a listening socket."""
+
+    __slots__ = ("sock",)
+
+    def __init__(self, sock: socket.socket, name: str) -> None:
+        super().__init__(sock.fileno(), name)
+        self.sock = sock
+
+    def _release(self, fd: int) -> None:
+        self.sock.close()
+
+
+class Place(Handle):
+    """Owns nothing: stands for an address while something is being opened there."""
+
+    __slots__ = ()
+
+    def _close(self) -> None: ...

@@ -1,0 +1,99 @@
+"""The only assembler: which module opens which scheme, for channels, listeners and locks."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from types import TracebackType
+from typing import Any, Generic, Protocol, TypeVar
+
+from aipc._address import Address, options, parse
+from aipc.abc import Channel, Listener, Lock
+from aipc.exceptions import AddressError
+
+CHANNELS: Mapping[str, str] = {
+    "unix": "aipc.transports.unix:connect",
+    "sysv-mq": "aipc.transports.sysv_mq:connect",
+}
+LISTENERS: Mapping[str, str] = {
+    "unix": "aipc.transports.unix:listen",
+}
+LOCKS: Mapping[str, str] = {
+    "flock": "aipc.locks.file_lock:open_flock",
+    "sysv-sem": "aipc.locks.sysv_semaphore:open_semaphore",
+}
+
+
+class _Closable(Protocol):
+    async def aclose(self) -> None: ...
+
+
+Opened = TypeVar("Opened", bound=_Closable)
+
+
+class Opening(Generic[Opened]):
+    """Something about to be opened: await it, or use it as an async context manager, which also closes it. Once."""
+
+    def __init__(self, opener: Callable[[], Awaitable[Opened]]) -> None:
+        self._opener = opener
+        self._opened: Opened | None = None
+
+    def __await__(self) -> Generator[Any, Any, Opened]:
+        return self._opener().__await__()
+
+    async def __aenter__(self) -> Opened:
+        self._opened = await self._opener()
+        return self._opened
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._opened is not None:
+            await self._opened.aclose()
+
+
+def open_channel(url: str, **given: Any) -> Opening[Channel]:
+    """Open a channel: `async with aipc.open_channel("unix:/run/app.sock") as channel`, or await it.
+
+    Every option can stand in the URL's query, too; the keyword wins. AddressError, at once, for what can't be meant;
+    opening raises the errors of the mechanism's reference page. Cancelled: nothing was opened.
+    """
+    return Opening(_opener(CHANNELS, "open_channel", url, given))
+
+
+def listen(url: str, **given: Any) -> Opening[Listener]:
+    """Listen for connections: `async with aipc.listen("unix:/run/app.sock") as listener`, or await it.
+
+    Options and errors as for `open_channel`. Cancelled: nothing was opened.
+    """
+    return Opening(_opener(LISTENERS, "listen", url, given))
+
+
+def open_lock(url: str, **given: Any) -> Opening[Lock]:
+    """Open a lock or a semaphore, without acquiring it: `async with aipc.open_lock("flock:/run/app.lock") as lock`, or await it.
+
+    Options and errors as for `open_channel`. Cancelled: nothing was opened.
+    """
+    return Opening(_opener(LOCKS, "open_lock", url, given))
+
+
+def _opener(table: Mapping[str, str], caller: str, url: str, given: Mapping[str, Any]) -> Callable[[], Awaitable[Any]]:
+    address = parse(url)
+    function = _function(table, caller, address)
+    known = inspect.signature(function).parameters.values()
+    chosen = options(address, frozenset(p.name for p in known if p.kind is p.KEYWORD_ONLY), given)
+    return lambda: function(address, **chosen)
+
+
+def _function(table: Mapping[str, str], caller: str, address: Address) -> Callable[..., Awaitable[Any]]:
+    if address.scheme not in table:
+        others = [name for name, rows in _TABLES.items() if address.scheme in rows]
+        hint = f"; it is a scheme of {' and '.join(others)}" if others else ""
+        raise AddressError(f"{address.url!r}: {caller} knows no scheme {address.scheme!r}, only {', '.join(table)}{hint}")
+    module, _, name = table[address.scheme].partition(":")
+    function: Callable[..., Awaitable[Any]] = getattr(importlib.import_module(module), name)
+    return function
+
+
+_TABLES = {"open_channel": CHANNELS, "listen": LISTENERS, "open_lock": LOCKS}

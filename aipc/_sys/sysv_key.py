@@ -1,0 +1,45 @@
+"""System V keys (sysvipc(7), ftok(3)): the forms in which one may be given."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import sysv_ipc
+
+from aipc._address import Address
+from aipc.exceptions import ObjectMissing
+
+_KEYS = 1 << 32
+
+
+def key_of(address: Address, project: int | None) -> int | None:
+    """The `key_t` that the address means, None for a private object.
+
+    `0x4d2` and `1234` are keys as C has them (32 bits; the upper half is C's negative keys), `private` is IPC_PRIVATE, and a
+    path with `project=N` is ftok(3). AddressError for anything else.
+    """
+    text = address.path
+    if text == "private":
+        return None
+    if text.startswith("/"):
+        return _ftok(address, text, project)
+    if project is not None:
+        raise address.error("project goes with a path, as in /etc/app.conf?project=66")
+    try:
+        key = int(text, 0)
+    except ValueError:
+        raise address.error(f"{text!r} is no key: use 0x4d2, 1234, private, or a path with project=N") from None
+    if not -_KEYS // 2 <= key < _KEYS or key == 0:
+        raise address.error(f"key {text}: must be within 32 bits and not 0 (for an object without a key, use private)")
+    return key - _KEYS if key >= _KEYS // 2 else key
+
+
+def _ftok(address: Address, path: str, project: int | None) -> int:
+    if project is None or not 1 <= project <= 255:
+        raise address.error("a path stands for a key together with project=N, N from 1 to 255, as in ftok(3)")
+    try:
+        os.stat(path)
+        return int(sysv_ipc.ftok(path, project, True))
+    except FileNotFoundError:
+        raise ObjectMissing(errno.ENOENT, f"{address.url}: there is no file {path} to make a key of") from None

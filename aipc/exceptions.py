@@ -1,0 +1,62 @@
+"""The whole error tree.
+
+Each error is an `AipcError` and also the error that a user of the plain system call, or of anyio, would catch. Ends of
+streams, closed channels and would-block conditions are anyio's own `EndOfStream`, `ClosedResourceError`,
+`BrokenResourceError` and `WouldBlock`.
+"""
+
+from __future__ import annotations
+
+import anyio
+
+
+class AipcError(Exception):
+    """Base of every error that aipc defines."""
+
+
+class AddressError(AipcError, ValueError):
+    """A URL or an option that can't be meant: the text names it and says what would be right."""
+
+
+class MessageTooLarge(AipcError, ValueError):
+    """A message over the mechanism's limit, or a peer's frame over `max_message_size`. Nothing of it was sent or taken."""
+
+
+class InvalidMessage(AipcError, ValueError):
+    """A message that this framing or mechanism can't carry, such as one with a line feed over `framing=lines`."""
+
+
+class UnsupportedOperation(AipcError):
+    """The mechanism has no such operation: the other way of a one-way channel, descriptors over a queue."""
+
+
+class ObjectExists(AipcError, FileExistsError):
+    """The object is there already (`exclusive`), or a live listener owns the path (EEXIST, EADDRINUSE)."""
+
+
+class ObjectMissing(AipcError, FileNotFoundError):
+    """No object has that name, key or path (ENOENT)."""
+
+
+class WrongObject(AipcError, OSError):
+    """Something else has that name: a plain file where a socket should be, a symbolic link, a set of another size."""
+
+
+class AccessDenied(AipcError, PermissionError):
+    """The object's permissions forbid it (EACCES, EPERM)."""
+
+
+class NobodyListens(AipcError, ConnectionRefusedError):
+    """The socket is there, but no process listens on it (ECONNREFUSED)."""
+
+
+class ObjectRemoved(AipcError, anyio.BrokenResourceError):
+    """The kernel object was removed while this process used it (EIDRM, or EINVAL at the next try)."""
+
+
+class ProtocolError(AipcError, anyio.BrokenResourceError):
+    """A peer's bytes break the framing: the channel can't be trusted from here on."""
+
+
+class ForkedError(AipcError, RuntimeError):
+    """A forked child used an object that belongs to its parent: open a new one in the child."""

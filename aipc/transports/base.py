@@ -1,0 +1,144 @@
+"""What all channels share: receiving and sending in all their forms, over one non-blocking operation each way."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from functools import partial
+from typing import Any, ClassVar, NoReturn
+
+import anyio
+
+from aipc._io.attempt import Waiting
+from aipc._io.handle import Handle
+from aipc.abc import Buffer, Channel, ChannelStatistics, Message
+from aipc.exceptions import UnsupportedOperation
+
+
+class TransportChannel(Channel):
+    """A channel over `_put` and `_take`: non-blocking, and raising BlockingIOError where they would block.
+
+    `incoming` is how to wait to receive; None if the channel only sends.
+    """
+
+    SEND_OPTIONS: ClassVar[frozenset[str]] = frozenset()
+    RECEIVE_OPTIONS: ClassVar[frozenset[str]] = frozenset()
+
+    __slots__ = ("_bytes_received", "_bytes_sent", "_incoming", "_outgoing", "_received", "_sent")
+
+    def __init__(self, incoming: Waiting | None) -> None:
+        self._incoming = incoming
+        self._outgoing: Waiting | None = None
+        self._sent = self._received = self._bytes_sent = self._bytes_received = 0
+
+    @property
+    def _name(self) -> str:
+        return next(iter(self._handles())).name
+
+    @abstractmethod
+    def _handles(self) -> Iterable[Handle]:
+        """What to close."""
+
+    @abstractmethod
+    def _open_outgoing(self) -> Waiting | None:
+        """How to wait to send, asked for at the first send: an idle connection need not have it. None: only receives."""
+
+    @abstractmethod
+    def _put(self, item: Buffer, **meta: Any) -> None:
+        """Send one message and count it."""
+
+    @abstractmethod
+    def _take_message(self, **selection: Any) -> Message:
+        """Take one message and count it."""
+
+    def _take(self, **selection: Any) -> bytes:
+        return self._take_message(**selection).data
+
+    def _take_many(self, most: int | None, **selection: Any) -> list[bytes]:
+        messages = [self._take(**selection)]
+        while most is None or len(messages) < most:
+            try:
+                messages.append(self._take(**selection))
+            except Exception:  # noqa: BLE001 - whatever it is, the next call meets it again: these messages come first
+                break
+        return messages
+
+    def _reading(self, selection: Mapping[str, Any]) -> Waiting:
+        if self._incoming is None:
+            raise UnsupportedOperation(f"{self._name}: this channel only sends")
+        self._check(selection, self.RECEIVE_OPTIONS)
+        return self._incoming
+
+    def _writing(self, meta: Mapping[str, Any]) -> Waiting:
+        if self._outgoing is None:
+            self._outgoing = self._open_outgoing()
+        if self._outgoing is None:
+            raise UnsupportedOperation(f"{self._name}: this channel only receives")
+        self._check(meta, self.SEND_OPTIONS)
+        return self._outgoing
+
+    def _check(self, given: Mapping[str, Any], known: frozenset[str]) -> None:
+        if given and not known.issuperset(given):
+            unknown = ", ".join(sorted(given.keys() - known))
+            takes = ", ".join(sorted(known)) or "none"
+            raise UnsupportedOperation(f"{self._name}: no such option here: {unknown} (this mechanism takes: {takes})")
+
+    async def send(self, item: Buffer, **meta: Any) -> None:
+        await self._writing(meta).attempt(_bind(self._put, meta), item)
+
+    def send_nowait(self, item: Buffer, **meta: Any) -> None:
+        self._writing(meta).attempt_nowait(_bind(self._put, meta), item)
+
+    async def send_many(self, items: Iterable[Buffer], **meta: Any) -> None:
+        waiting, put = self._writing(meta), _bind(self._put, meta)
+        for item in items:
+            await waiting.attempt(put, item)
+
+    async def receive(self, **selection: Any) -> bytes:
+        return await self._reading(selection).attempt(_bind(self._take, selection))
+
+    def receive_nowait(self, **selection: Any) -> bytes:
+        return self._reading(selection).attempt_nowait(_bind(self._take, selection))
+
+    async def receive_many(self, max_messages: int | None = None, **selection: Any) -> list[bytes]:
+        if max_messages is not None and max_messages < 1:
+            raise ValueError(f"max_messages={max_messages}: must be 1 or more")
+        return await self._reading(selection).attempt(_bind(self._take_many, selection), max_messages)
+
+    async def receive_message(self, **selection: Any) -> Message:
+        return await self._reading(selection).attempt(_bind(self._take_message, selection))
+
+    async def send_eof(self) -> None:
+        self._no_eof()
+
+    def _no_eof(self) -> NoReturn:
+        raise UnsupportedOperation(f"{self._name}: the kernel has no end-of-stream mark for this mechanism")
+
+    def __anext__(self) -> Coroutine[Any, Any, bytes]:
+        return self._reading({}).attempt(self._take_next)
+
+    def _take_next(self) -> bytes:
+        try:
+            return self._take()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+    async def aclose(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """`aclose`, which needs not wait, as a plain call."""
+        for handle in self._handles():
+            handle.close()
+
+    def statistics(self) -> ChannelStatistics:
+        return ChannelStatistics(self._sent, self._received, self._bytes_sent, self._bytes_received)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._name}>"
+
+
+def _bind(operation: Callable[..., Any], options: Mapping[str, Any]) -> Callable[..., Any]:
+    return partial(operation, **options) if options else operation
+
+

@@ -1,0 +1,275 @@
+"""Messages over a stream of bytes: what Unix and TCP sockets, pipes, FIFOs and children's pipes share.
+
+Receiving: one read takes what is there; its messages wait here until they are taken, and nothing else is queued. Sending: a
+frame is tried in one system call. If the kernel takes only a part, the channel remembers the rest as `_unfinished`, and
+every later write finishes that first, so that frames never tear.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from itertools import accumulate
+from typing import Any
+
+import anyio
+
+from aipc._io import loops
+from aipc._io.attempt import Waiting
+from aipc._io.handle import FileHandle, Handle
+from aipc.abc import Buffer, Message
+from aipc.exceptions import AipcError
+from aipc.wire.framing import Body, Frame, Framing, cut_short
+
+from .base import TransportChannel
+
+_READ_SIZE = 64 * 1024
+_BATCH_SIZE = 128 * 1024
+
+
+class _Unfinished:
+    """Frames of which the kernel took only a part: no other frame may start before they are through."""
+
+    __slots__ = ("_done", "_frames", "views")
+
+    def __init__(self, frame: Frame, frames: Sequence[Frame]) -> None:
+        self.views = [memoryview(piece) for piece in _pieces(frame) if len(piece)]
+        self._frames = frames
+        self._done = 0
+
+    def advance(self, count: int) -> None:
+        """The kernel took `count` bytes more."""
+        self._done += count
+        while count:
+            first = self.views[0]
+            if count < len(first):
+                self.views[0] = first[count:]
+                return
+            count -= len(first)
+            del self.views[0]
+
+    def cut(self) -> int:
+        """Keep only the message that has begun, as a copy: its sender gave up. How many messages are dropped."""
+        ends = list(accumulate(map(_size, self._frames)))
+        begun = bisect_left(ends, self._done)
+        self.views = [memoryview(b"".join(self.views))[: ends[begun] - self._done]]
+        self._frames = self._frames[: begun + 1]
+        return len(ends) - begun - 1
+
+
+class ByteStreamChannel(TransportChannel):
+    """Frames over descriptors: `reader`, `writer`, or one for both; None for the way that there is not."""
+
+    __slots__ = ("_body", "_framing", "_input_error", "_output_ended", "_reader", "_rest", "_unfinished", "_writer")
+
+    def __init__(self, reader: FileHandle | None, writer: FileHandle | None, framing: Framing) -> None:
+        super().__init__(reader and reader.readable)
+        self._reader = reader
+        self._writer = writer
+        self._framing = framing
+        self._rest = b""  # of the last read: the start of a message
+        self._body: Body | None = None  # the message that `_rest` starts, if it is long
+        self._input_error: Exception | None = None  # what is to be raised when the stock is used up
+        self._output_ended = False
+        self._unfinished: _Unfinished | None = None
+
+    def _handles(self) -> Iterator[Handle]:
+        return (handle for handle in (self._reader, self._writer) if handle is not None)
+
+    def _open_outgoing(self) -> Waiting | None:
+        return None if self._writer is None else self._writer.writable
+
+    def receive(self, **selection: Any) -> Coroutine[Any, Any, bytes]:  # one coroutine fewer than `async def`
+        waiting = self._incoming
+        if selection or waiting is None:
+            waiting = self._reading(selection)
+        return waiting.attempt(self._take)
+
+    def _take(self) -> bytes:
+        stock = self._incoming.stock or self._fill()
+        self._received += 1
+        return stock.pop()
+
+    def _take_message(self) -> Message:
+        return Message(self._take())
+
+    def _take_many(self, most: int | None) -> list[bytes]:
+        stock = self._incoming.stock or self._fill()
+        first = 0 if most is None else max(0, len(stock) - most)
+        messages = stock[first:]
+        del stock[first:]
+        messages.reverse()
+        self._received += len(messages)
+        return messages
+
+    def _fill(self) -> list[bytes]:
+        """Read until a message is complete; the new stock, the next message last."""
+        reader = self._reader
+        if self._input_error is not None:
+            reader.check()
+            raise self._input_error.with_traceback(None)
+        stock: list[bytes] = []
+        while not stock:
+            if self._body is not None:
+                stock = self._fill_body(reader, self._body)
+                continue
+            data = os.read(reader.fd, _READ_SIZE)
+            if data:
+                self._bytes_received += len(data)
+                split = self._framing.split(self._rest + data if self._rest else data)
+            else:
+                split = self._framing.end(self._rest)
+            stock, self._rest, self._input_error = split
+            if not data and self._input_error is None:
+                self._input_error = anyio.EndOfStream()
+            if not stock:
+                if self._input_error is not None:
+                    raise self._input_error
+                self._body = self._framing.body(self._rest)
+        stock.reverse()
+        self._incoming.stock = stock
+        return stock
+
+    def _fill_body(self, reader: FileHandle, body: Body) -> list[bytes]:
+        with body.space as space:
+            count = os.readv(reader.fd, [space])
+        if not count:
+            self._input_error = cut_short(f"all but {body.missing:,} bytes of it")
+            raise self._input_error
+        self._bytes_received += count
+        body.missing -= count
+        if body.missing:
+            return []
+        self._body, self._rest = None, b""
+        return [body.message()]
+
+    async def send(self, item: Buffer, **meta: Any) -> None:
+        waiting = self._outgoing
+        if meta or waiting is None:
+            waiting = self._writing(meta)
+        frame = self._framing.encode(item)
+        try:
+            waiting.spend()
+            self._write(frame)
+        except OSError:
+            await waiting.attempt(self._write, frame)  # which waits, or words the error
+        self._sent += 1
+        if self._unfinished is not None:
+            await self._finish(self._unfinished)
+
+    def _put(self, item: Buffer) -> None:
+        self._write(self._framing.encode(item))
+        self._sent += 1
+        if self._unfinished is not None:
+            self._abandon(self._unfinished)
+
+    async def send_many(self, items: Iterable[Buffer], **meta: Any) -> None:
+        waiting = self._writing(meta)
+        for frame, frames in self._batches(items):
+            await waiting.attempt(self._write, frame, frames)
+            self._sent += len(frames)
+            if self._unfinished is not None:
+                await self._finish(self._unfinished)
+
+    def _batches(self, items: Iterable[Buffer]) -> Iterator[tuple[Frame, Sequence[Frame]]]:
+        """As many frames as one system call should take, in one piece and singly. A refused item's error comes last."""
+        encode = self._framing.encode
+        frames: list[bytes] = []
+        total = 0
+        refused = None
+        try:
+            for item in items:
+                frame = encode(item)
+                if type(frame) is not bytes:
+                    if frames:
+                        yield b"".join(frames), frames
+                        frames, total = [], 0
+                    yield frame, (frame,)
+                    continue
+                frames.append(frame)
+                total += len(frame)
+                if total >= _BATCH_SIZE:
+                    yield b"".join(frames), frames
+                    frames, total = [], 0
+        except Exception as error:  # noqa: BLE001 - the items before the refused one go first, then it is raised
+            refused = error
+        if frames:
+            yield b"".join(frames), frames
+        if refused is not None:
+            raise refused
+
+    def _write(self, frame: Frame, frames: Sequence[Frame] = ()) -> None:
+        """Start a frame, or several: all of it goes to the kernel or to `_unfinished`, or BlockingIOError and nothing does."""
+        writer = self._writer
+        if self._output_ended:
+            raise anyio.ClosedResourceError
+        if self._unfinished is not None:
+            self._flush(self._unfinished)
+        if type(frame) is bytes:
+            sent, size = os.write(writer.fd, frame), len(frame)
+        else:
+            sent, size = os.writev(writer.fd, frame), _size(frame)
+        self._bytes_sent += sent
+        if sent < size:
+            self._unfinished = _Unfinished(frame, frames or (frame,))
+            self._unfinished.advance(sent)
+
+    def _flush(self, unfinished: _Unfinished) -> None:
+        """Write until `unfinished` is through; nothing to do if another task's write did that already."""
+        writer = self._writer
+        while self._unfinished is unfinished:
+            sent = os.writev(writer.fd, unfinished.views)
+            self._bytes_sent += sent
+            unfinished.advance(sent)
+            if not unfinished.views:
+                self._unfinished = None
+
+    async def _finish(self, unfinished: _Unfinished) -> None:
+        """`send` returns when the kernel holds all of the message."""
+        try:
+            await self._writing({}).attempt(self._flush, unfinished)
+        except BaseException:
+            if self._unfinished is unfinished:
+                self._abandon(unfinished)
+            raise
+
+    def _abandon(self, unfinished: _Unfinished) -> None:
+        """The sender will not wait: finish the message that has begun, and let go of the sender's buffers."""
+        self._sent -= unfinished.cut()
+        if self._writer is not None and not self._writer.closed:
+            loops.start_soon(self._finish_alone, unfinished)
+
+    async def _finish_alone(self, unfinished: _Unfinished) -> None:
+        try:
+            await self._writing({}).attempt(self._flush, unfinished)
+        except (AipcError, anyio.ClosedResourceError, anyio.BrokenResourceError, OSError):
+            pass  # the next send meets the same error, and tells its caller
+
+    async def send_eof(self) -> None:
+        waiting = self._writing({})
+        if self._unfinished is not None:
+            await waiting.attempt(self._flush, self._unfinished)
+        if not self._output_ended:
+            self._output_ended = True
+            waiting.attempt_nowait(self._end_writing)
+
+    def _end_writing(self) -> None:
+        self._writer.check()
+        self._writer.end_writing()
+
+    def close(self) -> None:
+        if self._unfinished is not None:
+            try:
+                self._writing({}).attempt_nowait(self._flush, self._unfinished)
+            except (anyio.WouldBlock, anyio.ClosedResourceError, anyio.BrokenResourceError, AipcError, OSError):
+                pass  # the peer sees a message cut short
+        super().close()
+
+
+def _pieces(frame: Frame) -> Sequence[Buffer]:
+    return (frame,) if type(frame) is bytes else frame
+
+
+def _size(frame: Frame) -> int:
+    return len(frame) if type(frame) is bytes else sum(map(len, frame))

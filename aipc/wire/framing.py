@@ -1,0 +1,234 @@
+"""Framing: how messages stand in a stream of bytes. No `await`, no system call, no state: one object serves many channels.
+
+`encode` gives the bytes that stand for one message. `split` takes what was read and gives the messages that are complete; the
+rest, which is to be put before what is read next; and what is wrong with the rest, if its peer broke the rules: what came
+before is still good, and nothing after is. For a long message that has begun, `body` gives a buffer to read what is missing
+into directly. At the end of the stream, `end` says what the rest means.
+
+| framing | on the wire |
+| --- | --- |
+| `u32` | length, 4 bytes, big-endian; then the payload |
+| `u32le` | length, 4 bytes, little-endian; then the payload |
+| `u64` | length, 8 bytes, big-endian; then the payload |
+| `lines` | the payload, then a line feed; the last line may lack it |
+| `null` | the payload, then a zero byte; the last one may lack it |
+| `fixed:N` | N bytes of payload |
+| `none` | bytes as they come; a message is what one read gave |
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from abc import ABC, abstractmethod
+
+from aipc.abc import Buffer
+from aipc.exceptions import AddressError, InvalidMessage, MessageTooLarge, ProtocolError
+
+Frame = bytes | tuple[Buffer, ...]
+"""What stands for one message: in one piece, or in several, uncopied, if it is long."""
+
+Split = tuple[list[bytes], bytes, Exception | None]
+"""Whole messages, the rest, and what is wrong with the rest."""
+
+MAX_MESSAGE_SIZE = 16 * 1024 * 1024
+LONG = 64 * 1024
+"""Messages from this size on are received straight into their own buffer, and sent without a copy."""
+
+
+def as_bytes(item: Buffer) -> Buffer:
+    """`item` as something whose `len` is its number of bytes."""
+    if isinstance(item, (bytes, bytearray)):
+        return item
+    try:
+        view = memoryview(item)
+    except TypeError:
+        raise TypeError(f"a message is a bytes-like object, not {type(item).__name__}") from None
+    return view.cast("B") if view.contiguous and view.nbytes else view.tobytes()
+
+
+class Body:
+    """A long message under way."""
+
+    __slots__ = ("_buffer", "missing")
+
+    def __init__(self, length: int, start: memoryview) -> None:
+        # BytesIO adopts a bytes object that nobody else holds and hands it out again uncopied; its zeroed pages
+        # cost no memory until they are written to, so that a peer that only announces much takes nothing.
+        self._buffer = io.BytesIO(bytes(length))
+        self._buffer.write(start)
+        self.missing = length - len(start)
+
+    @property
+    def space(self) -> memoryview:
+        """Where the missing bytes go. Release it before `message`."""
+        return self._buffer.getbuffer()[-self.missing :]
+
+    def message(self) -> bytes:
+        """The whole message, when nothing is missing."""
+        return self._buffer.getvalue()
+
+
+class Framing(ABC):
+    """One way to put messages into a stream; `limit` is the longest message, in bytes."""
+
+    __slots__ = ("limit",)
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+
+    def encode(self, item: Buffer) -> Frame:
+        """The bytes that stand for `item`. MessageTooLarge, InvalidMessage: before anything is sent."""
+        if type(item) is not bytes:
+            item = as_bytes(item)
+        size = len(item)
+        if size > self.limit:
+            raise MessageTooLarge(f"a message of {size:,} bytes; max_message_size is {self.limit:,}")
+        pieces = self._wrap(item)
+        return b"".join(pieces) if size < LONG else pieces
+
+    @abstractmethod
+    def _wrap(self, item: Buffer) -> tuple[Buffer, ...]:
+        """`item`, within the limit, with what goes before and behind it."""
+
+    @abstractmethod
+    def split(self, data: bytes) -> Split:
+        """The messages that stand in `data`, the rest, and what is wrong with it."""
+
+    def body(self, rest: bytes) -> Body | None:
+        """A buffer for the message that `rest` begins, if it is a long one."""
+        return None
+
+    def end(self, rest: bytes) -> Split:
+        """The stream ended after `rest`: perhaps a last message, perhaps the middle of one."""
+        return [], rest, cut_short(f"{len(rest):,} bytes of it") if rest else None
+
+
+def cut_short(got: str) -> ProtocolError:
+    """The error for a stream that ended within a message."""
+    return ProtocolError(f"the peer closed in the middle of a message, after {got}")
+
+
+class LengthPrefixed(Framing):
+    """A length, then so many bytes."""
+
+    __slots__ = ("_header", "_pack", "_short", "_unpack")
+
+    def __init__(self, length: struct.Struct, limit: int) -> None:
+        super().__init__(limit)
+        self._header = length.size
+        self._pack = length.pack
+        self._unpack = length.unpack_from
+        self._short = min(LONG, limit + 1)
+
+    def encode(self, item: Buffer) -> Frame:
+        if type(item) is not bytes:
+            item = as_bytes(item)
+        size = len(item)
+        if size < self._short:
+            return self._pack(size) + item
+        return super().encode(item)
+
+    def _wrap(self, item: Buffer) -> tuple[Buffer, ...]:
+        return self._pack(len(item)), item
+
+    def split(self, data: bytes) -> Split:
+        header, unpack, limit = self._header, self._unpack, self.limit
+        position, size = 0, len(data)
+        last = size - header
+        if last >= 0 and unpack(data)[0] == last <= limit:
+            return [data[header:]], b"", None  # one message and no more: what a ping-pong sees
+        messages: list[bytes] = []
+        while position <= last:
+            (length,) = unpack(data, position)
+            end = position + header + length
+            if length > limit:
+                error = MessageTooLarge(f"the peer announced {length:,} bytes; max_message_size is {limit:,}")
+                return messages, data[position:], error
+            if end > size:
+                break
+            messages.append(data[position + header : end])
+            position = end
+        return messages, data[position:], None
+
+    def body(self, rest: bytes) -> Body | None:
+        if len(rest) < self._header:
+            return None
+        (length,) = self._unpack(rest)
+        return Body(length, memoryview(rest)[self._header :]) if LONG <= length <= self.limit else None
+
+
+class Delimited(Framing):
+    """Messages that end with a byte which they can't contain."""
+
+    __slots__ = ("_delimiter",)
+
+    def __init__(self, delimiter: bytes, limit: int) -> None:
+        super().__init__(limit)
+        self._delimiter = delimiter
+
+    def _wrap(self, item: Buffer) -> tuple[Buffer, ...]:
+        if self._delimiter in bytes(item):
+            raise InvalidMessage(f"the message contains {self._delimiter!r}, which ends a message in this framing")
+        return item, self._delimiter
+
+    def split(self, data: bytes) -> Split:
+        messages = data.split(self._delimiter)
+        for index, message in enumerate(messages):
+            if len(message) > self.limit:
+                error = MessageTooLarge(f"no {self._delimiter!r} within max_message_size, {self.limit:,} bytes")
+                return messages[:index], message, error
+        return messages[:-1], messages[-1], None
+
+    def end(self, rest: bytes) -> Split:
+        return [rest] if rest else [], b"", None
+
+
+class Fixed(Framing):
+    """Messages of one size."""
+
+    __slots__ = ("_size",)
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(limit)
+        self._size = size
+
+    def _wrap(self, item: Buffer) -> tuple[Buffer, ...]:
+        if len(item) != self._size:
+            raise InvalidMessage(f"a message of {len(item):,} bytes; framing=fixed:{self._size} takes {self._size:,}")
+        return (item,)
+
+    def split(self, data: bytes) -> Split:
+        whole = len(data) - len(data) % self._size
+        return [data[start : start + self._size] for start in range(0, whole, self._size)], data[whole:], None
+
+
+class Raw(Framing):
+    """No framing: an empty message is nothing, and what is sent may arrive in other pieces."""
+
+    __slots__ = ()
+
+    def _wrap(self, item: Buffer) -> tuple[Buffer, ...]:
+        return (item,)
+
+    def split(self, data: bytes) -> Split:
+        return [data], b"", None
+
+
+_LENGTHS = {"u32": struct.Struct(">I"), "u32le": struct.Struct("<I"), "u64": struct.Struct(">Q")}
+_DELIMITERS = {"lines": b"\n", "null": b"\0"}
+
+
+def framing(name: str, max_message_size: int = MAX_MESSAGE_SIZE) -> Framing:
+    """The framing of that name. AddressError if there is none."""
+    if name in _LENGTHS:
+        return LengthPrefixed(_LENGTHS[name], min(max_message_size, (1 << 8 * _LENGTHS[name].size) - 1))
+    if name in _DELIMITERS:
+        return Delimited(_DELIMITERS[name], max_message_size)
+    if name == "none":
+        return Raw(max_message_size)
+    kind, _, size = name.partition(":")
+    if kind == "fixed" and size.isascii() and size.isdecimal() and 0 < int(size) <= max_message_size:
+        return Fixed(int(size), max_message_size)
+    names = ", ".join([*_LENGTHS, *_DELIMITERS, "none"])
+    raise AddressError(f"framing={name!r}: must be one of {names}, or fixed:N with N from 1 to max_message_size")

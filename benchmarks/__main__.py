@@ -1,0 +1,39 @@
+"""`python -m benchmarks`: every promise about speed as a ratio within this run; exit status 1 if one does not hold."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from .harness import Aipc, Streams, alternate, one_way, round_trip
+
+TWO_CORES, ONE_CORE = (0, 1), (0, 0)
+ROUNDS = 7
+
+
+def main() -> int:
+    """Measure, print a table, and judge."""
+    table = Table("what", "asyncio streams", "aipc", "ratio", "promise", "verdict")
+    failed = 0
+
+    def judge(what: str, theirs: float, ours: float, unit: str, promise: float, *, at_most: bool) -> None:
+        nonlocal failed
+        ratio = ours / theirs
+        good = ratio <= promise if at_most else ratio >= promise
+        failed += not good
+        bound = f"{'≤' if at_most else '≥'} {promise:.3f}"
+        table.add_row(what, f"{theirs:.3g} {unit}", f"{ours:.3g} {unit}", f"{ratio:.3f}", bound, "ok" if good else "MISSED")
+
+    for loop in ("asyncio", "uvloop", "trio"):
+        pair = [Streams(), Aipc(loop)]
+        judge(f"round trip, two cores, {loop}", *alternate(pair, lambda c: round_trip(c, TWO_CORES), ROUNDS), "µs", 1 / 8, at_most=True)
+        judge(f"round trip, one core, {loop}", *alternate(pair, lambda c: round_trip(c, ONE_CORE), ROUNDS), "µs", 1.15, at_most=True)
+        judge(f"send_many, two cores, {loop}", *alternate(pair, lambda c: one_way(c, TWO_CORES), ROUNDS), "messages/s", 5, at_most=False)
+    Console().print(table)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
