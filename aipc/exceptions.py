@@ -26,6 +26,10 @@ class InvalidMessage(AipcError, ValueError):
     """A message that this framing or mechanism can't carry, such as one with a line feed over `framing=lines`."""
 
 
+class LimitExceeded(AipcError, OverflowError):
+    """A semaphore's value, or another count, would pass the kernel's limit (ERANGE). Nothing changed."""
+
+
 class UnsupportedOperation(AipcError):
     """The mechanism has no such operation: the other way of a one-way channel, descriptors over a queue."""
 

@@ -34,6 +34,8 @@ def named(code: int, where: str, why: str = "") -> OSError:
 
 def translate(error: OSError, where: str) -> Exception:
     """What the user should see instead of `error`, raised by a system call on the object called `where`."""
+    if isinstance(error, exceptions.AipcError):
+        return error
     code = error.errno or 0
     if code in _BROKEN:
         return anyio.BrokenResourceError(f"{where}: {os.strerror(code)}")
@@ -41,6 +43,8 @@ def translate(error: OSError, where: str) -> Exception:
         return exceptions.MessageTooLarge(f"{where}: the message is larger than the kernel takes ({os.strerror(code)})")
     if code == errno.EIDRM:
         return exceptions.ObjectRemoved(f"{where}: removed while in use")
+    if code == errno.ERANGE:
+        return exceptions.LimitExceeded(f"{where}: {os.strerror(code)}: over the kernel's limit for a semaphore's value")
     if code == errno.ENAMETOOLONG:
         return exceptions.AddressError(f"{where}: a part of the path is longer than the file system takes")
     return named(code, where, error.strerror if code not in _OS_ERRORS else "")

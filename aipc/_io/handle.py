@@ -38,11 +38,9 @@ class Handle(ABC):
 
     def explain(self, error: OSError) -> Exception:
         """The error that the user should see for `error`, raised by a system call on this object."""
-        if isinstance(error, AipcError):
-            return error
         if self.forked:
             return ForkedError(f"{self.name}: opened before fork(2); open it anew in the child")
-        if self.closed:
+        if self.closed and not isinstance(error, AipcError):
             return anyio.ClosedResourceError(f"{self.name}: closed")
         return translate(error, self.name)
 

@@ -30,14 +30,6 @@ def turning() -> Callable[[], Awaitable[None]]:
     return checkpoint
 
 
-async def sleep(seconds: float) -> None:
-    """The loop's own timer: cheap, and no finer than a millisecond."""
-    if in_trio():
-        await sys.modules["trio"].sleep(seconds)
-    else:
-        await asyncio.sleep(seconds)
-
-
 _background: set[asyncio.Task[None]] = set()
 
 
@@ -82,6 +74,11 @@ class WaitQueue:
             return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(abort)
+
+    @property
+    def awaited(self) -> bool:
+        """Whether any task is parked here."""
+        return any(not isinstance(waiter, asyncio.Future) or not waiter.done() for waiter in self._waiters)
 
     def wake(self) -> None:
         """Let every parked task run again."""

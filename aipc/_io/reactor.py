@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import asyncio
 import select
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from .readiness import Readiness
-
-_READ, _WRITE = select.EPOLLIN, select.EPOLLOUT
+READ, WRITE = select.EPOLLIN, select.EPOLLOUT
 _MOST_EVENTS = 256
+
+
+class Watcher(Protocol):
+    """Who wants to know that a descriptor became ready."""
+
+    def fired(self) -> None: ...
 
 
 class Reactor:
@@ -29,20 +32,20 @@ class Reactor:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._epoll = select.epoll()
-        self._readers: dict[int, Readiness] = {}
-        self._writers: dict[int, Readiness] = {}
+        self._readers: dict[int, Watcher] = {}
+        self._writers: dict[int, Watcher] = {}
         loop.add_reader(self._epoll.fileno(), self._harvest)
 
-    def watch(self, fd: int, direction: int, readiness: Readiness) -> None:
-        """Call `readiness.fired()` whenever `fd` becomes ready from now on, or is so already."""
+    def watch(self, fd: int, direction: int, watcher: Watcher) -> None:
+        """Call `watcher.fired()` whenever `fd` becomes ready from now on, or is so already."""
         known = self._mask(fd)
-        (self._readers if direction == _READ else self._writers)[fd] = readiness
+        (self._readers if direction == READ else self._writers)[fd] = watcher
         change = self._epoll.modify if known else self._epoll.register
         change(fd, known | direction | select.EPOLLET)
 
     def unwatch(self, fd: int, direction: int) -> None:
         """Forget `fd` in that direction."""
-        del (self._readers if direction == _READ else self._writers)[fd]
+        del (self._readers if direction == READ else self._writers)[fd]
         rest = self._mask(fd)
         if rest:
             self._epoll.modify(fd, rest | select.EPOLLET)
@@ -52,13 +55,13 @@ class Reactor:
             self._close()
 
     def _mask(self, fd: int) -> int:
-        return (_READ if fd in self._readers else 0) | (_WRITE if fd in self._writers else 0)
+        return (READ if fd in self._readers else 0) | (WRITE if fd in self._writers else 0)
 
     def _harvest(self) -> None:
         for fd, events in self._epoll.poll(0, _MOST_EVENTS):  # an error or a hang-up concerns both directions
-            if events & ~_WRITE and fd in self._readers:
+            if events & ~WRITE and fd in self._readers:
                 self._readers[fd].fired()
-            if events & ~_READ and fd in self._writers:
+            if events & ~READ and fd in self._writers:
                 self._writers[fd].fired()
 
     def _close(self) -> None:

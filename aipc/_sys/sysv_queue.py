@@ -52,6 +52,13 @@ class Queue:
             raise _failed(error) from None
         return message
 
+    def has_messages(self) -> bool:
+        """Whether there are any, of whatever type; also true if the queue is gone, which a try then finds out."""
+        try:
+            return bool(self._queue.current_messages)
+        except sysv_ipc.Error:
+            return True
+
     @property
     def id(self) -> int:
         """The kernel's number of the queue, as in `ipcs -q`."""

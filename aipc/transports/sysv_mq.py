@@ -34,7 +34,7 @@ class _QueueHandle(Handle):
         super().__init__(name)
         self.queue = queue
         self.unlink = unlink
-        self.incoming = Polling(self)
+        self.incoming = Polling(self, queue.has_messages)
         self.outgoing = Polling(self)
 
     def _close(self) -> None:

@@ -1,0 +1,82 @@
+"""System V semaphore sets (semop(2), semctl(2)) through ctypes: sysv_ipc knows one semaphore and one operation a set."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Iterable
+
+import sysv_ipc
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+CREATE, EXCLUSIVE = sysv_ipc.IPC_CREAT, sysv_ipc.IPC_EXCL
+NOWAIT, UNDO = 0o4000, 0x1000
+LARGEST_VALUE = sysv_ipc.SEMAPHORE_VALUE_MAX
+_REMOVE, _GETPID, _GETVAL = 0, 11, 12
+
+
+class _Sembuf(ctypes.Structure):
+    _fields_ = (("index", ctypes.c_ushort), ("delta", ctypes.c_short), ("flags", ctypes.c_short))
+
+
+Operations = ctypes.Array[_Sembuf]
+
+
+def operations(steps: Iterable[tuple[int, int]], flags: int) -> Operations:
+    """Steps `(index, delta)` as semop(2) takes them; build once what is used often."""
+    buffers = [_Sembuf(index, delta, flags) for index, delta in steps]
+    return (_Sembuf * len(buffers))(*buffers)
+
+
+def _check(result: int, *, used: bool = True) -> int:
+    if result < 0:
+        code = ctypes.get_errno()
+        if used and code == errno.EINVAL:
+            code = errno.EIDRM  # the set was removed before this call
+        raise OSError(code, os.strerror(code))
+    return result
+
+
+class SemaphoreSet:
+    """One set. Every error is an OSError with the errno of the system call; BlockingIOError where it would wait."""
+
+    __slots__ = ("_key", "id")
+
+    def __init__(self, key: int | None, count: int, flags: int) -> None:
+        self._key = key
+        self.id = _check(_libc.semget(sysv_ipc.IPC_PRIVATE if key is None else key, count, flags), used=False)
+
+    def operate(self, steps: Operations) -> None:
+        """semop(2): all steps or none."""
+        _check(_libc.semop(self.id, steps, len(steps)))
+
+    def value(self, index: int) -> int:
+        """GETVAL."""
+        return _check(_libc.semctl(self.id, index, _GETVAL))
+
+    def has(self, index: int) -> bool:
+        """Whether the set has a semaphore of that number."""
+        try:
+            self.value(index)
+        except OSError as error:
+            if error.errno == errno.EIDRM:
+                return False
+            raise
+        return True
+
+    def last_pid(self, index: int) -> int:
+        """GETPID: who last operated on it."""
+        return _check(_libc.semctl(self.id, index, _GETPID))
+
+    def initialised(self) -> bool:
+        """Whether anybody has operated on the set since it was created (sem_otime)."""
+        try:
+            return self._key is None or bool(sysv_ipc.Semaphore(self._key).o_time)
+        except sysv_ipc.Error:
+            return True  # gone, or not ours to read: the next operation says so
+
+    def remove(self) -> None:
+        """IPC_RMID."""
+        _check(_libc.semctl(self.id, 0, _REMOVE))

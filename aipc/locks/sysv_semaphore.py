@@ -1,0 +1,195 @@
+"""System V semaphores (semop(2), sysvipc(7)).
+
+With `undo`, the default, the kernel gives back what a process holds when it ends, however it ends; only what this object
+holds can then be released. Without it the semaphore is a plain counter, which anybody may raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from aipc._address import Address
+from aipc._io.errors import translate
+from aipc._io.polling import Polling
+from aipc._sys import sysv_semaphore as sysv
+from aipc._sys.sysv_key import key_of
+from aipc.abc import Semaphore
+
+from .base import LockHandle
+
+
+Result = TypeVar("Result")
+
+
+class _SetHandle(LockHandle):
+    """Owns a semaphore of a set, and counts what this object holds of it."""
+
+    __slots__ = ("held", "index", "set", "undo", "unlink", "zeroing")
+
+    def __init__(self, semaphores: sysv.SemaphoreSet, name: str, index: int, undo: bool, unlink: bool) -> None:
+        super().__init__(name, self._asked(lambda value: value > 0))
+        self.zeroing = Polling(self, self._asked(lambda value: value == 0))
+        self.index = index
+        self.set = semaphores
+        self.undo = undo
+        self.unlink = unlink
+        self.held = 0
+
+    def _asked(self, question: Callable[[int], bool]) -> Callable[[], bool]:
+        def answer() -> bool:
+            try:
+                return question(self.set.value(self.index))
+            except OSError:
+                return True  # the try finds out
+
+        return answer
+
+    def steps(self, delta: int) -> sysv.Operations:
+        """One operation that does not wait, and is undone when the process ends."""
+        flags = sysv.NOWAIT | (sysv.UNDO if self.undo and delta else 0)
+        return sysv.operations([(self.index, delta)], flags)
+
+    def _let_go(self) -> None:
+        held, self.held = self.held, 0
+        try:
+            if held and self.undo:
+                self.set.operate(self.steps(held))
+            if self.unlink:
+                self.set.remove()
+        except OSError:
+            pass  # removed meanwhile: nothing is held any more
+        self.zeroing.close()
+
+
+class SysVSemaphore(Semaphore):
+    """One semaphore of a System V set."""
+
+    def __init__(self, handle: _SetHandle) -> None:
+        self._handle = handle
+        self._down, self._up, self._zero = handle.steps(-1), handle.steps(1), handle.steps(0)
+
+    async def acquire(self, n: int = 1) -> None:
+        await self._handle.polling.attempt(self._take, self._steps(n, -1), n)
+
+    def acquire_nowait(self, n: int = 1) -> None:
+        self._handle.polling.attempt_nowait(self._take, self._steps(n, -1), n)
+
+    def _steps(self, n: int, sign: int) -> sysv.Operations:
+        if not 1 <= n <= sysv.LARGEST_VALUE:
+            raise ValueError(f"{self._handle.name}: n={n}: must be from 1 to {sysv.LARGEST_VALUE:,}")
+        if n == 1:
+            return self._up if sign > 0 else self._down
+        return self._handle.steps(sign * n)
+
+    def _take(self, steps: sysv.Operations, n: int) -> None:
+        self._handle.check()
+        self._handle.set.operate(steps)
+        self._handle.held += n
+
+    def release(self, n: int = 1) -> None:
+        handle = self._handle
+        handle.checked()
+        steps = self._steps(n, 1)
+        if handle.undo and n > handle.held:
+            raise RuntimeError(
+                f"{handle.name}: release({n}), but this object holds {handle.held}; a semaphore that one raises and another "
+                "lowers is opened with undo=False"
+            )
+        self._asked(handle.set.operate, steps)
+        handle.held = max(0, handle.held - n)
+        handle.polling.wake()
+
+    def _asked(self, call: Callable[..., Result], *arguments: object) -> Result:
+        self._handle.checked()
+        try:
+            return call(*arguments)
+        except OSError as error:
+            raise self._handle.explain(error) from None
+
+    @property
+    def value(self) -> int:
+        return self._asked(self._handle.set.value, self._handle.index)
+
+    async def wait_zero(self) -> None:
+        await self._handle.zeroing.attempt(self._be_zero)
+
+    def _be_zero(self) -> None:
+        self._handle.check()
+        self._handle.set.operate(self._zero)
+
+    def locked(self) -> bool:
+        return self.value == 0
+
+    def holder(self) -> int | None:
+        if self.value:
+            return None
+        return self._asked(self._handle.set.last_pid, self._handle.index) or None
+
+    async def aclose(self) -> None:
+        self._handle.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._handle.name}>"
+
+
+async def open_semaphore(
+    address: Address,
+    *,
+    create: bool = False,
+    exclusive: bool = False,
+    mode: int = 0o600,
+    unlink: bool | None = None,
+    value: int = 1,
+    index: int = 0,
+    count: int = 1,
+    undo: bool = True,
+    project: int | None = None,
+) -> SysVSemaphore:
+    """Open semaphore `index` of a set. ObjectMissing if there is none (unless `create`), ObjectExists with `exclusive`.
+
+    A new set has `count` semaphores, each of `value`: whoever creates it sets them in one operation, and the others wait for
+    that, so that all agree. Cancelled while waiting: nothing was opened. `unlink` removes the set on close: by default only a
+    private one.
+    """
+    key = key_of(address, project)
+    if value > sysv.LARGEST_VALUE:
+        raise address.error(f"value={value}: a semaphore's largest value is {sysv.LARGEST_VALUE:,}")
+    if index >= count and (create or exclusive or key is None):
+        raise address.error(f"index={index}: a set of count={count} has 0 to {count - 1}")
+    try:
+        semaphores, ours = _open_set(key, create, exclusive, mode, count, value)
+        if not semaphores.has(index):
+            raise address.error(f"index={index}: the set has fewer semaphores")
+    except OSError as error:
+        raise translate(error, address.url) from None
+    handle = _SetHandle(semaphores, address.url, index, undo, key is None if unlink is None else unlink)
+    if create and not ours:
+        await handle.polling.attempt(_be_initialised, semaphores)
+    return SysVSemaphore(handle)
+
+
+def _open_set(
+    key: int | None, create: bool, exclusive: bool, mode: int, count: int, value: int
+) -> tuple[sysv.SemaphoreSet, bool]:
+    """The set, and whether it is new."""
+    while True:
+        if create or exclusive or key is None:
+            try:
+                semaphores = sysv.SemaphoreSet(key, count, sysv.CREATE | sysv.EXCLUSIVE | mode)
+            except FileExistsError:
+                if exclusive:
+                    raise
+            else:
+                semaphores.operate(sysv.operations([(index, value) for index in range(count)], sysv.NOWAIT))
+                return semaphores, True
+        try:
+            return sysv.SemaphoreSet(key, 0, 0), False
+        except FileNotFoundError:
+            if not create:
+                raise  # with `create`, it was removed in between: once more
+
+
+def _be_initialised(semaphores: sysv.SemaphoreSet) -> None:
+    if not semaphores.initialised():
+        raise BlockingIOError
