@@ -51,6 +51,7 @@ class FileLock(Lock):
 
     def _take(self) -> None:
         handle = self._handle
+        handle.check()
         if handle.held and not handle.shared:
             raise BlockingIOError
         if not handle.held:

@@ -31,7 +31,7 @@ class PipeChannel(ByteStreamChannel):
         }
 
 
-def open_pipe(framing: str = "u32", max_message_size: int = MAX_MESSAGE_SIZE) -> tuple[PipeChannel, PipeChannel]:
+def pipe(framing: str = "u32", max_message_size: int = MAX_MESSAGE_SIZE) -> tuple[PipeChannel, PipeChannel]:
     """A new pipe: the receiving channel and the sending one.
 
     `send_eof`, or closing the sender, ends the stream. A sender whose receiver is gone gets BrokenResourceError.

@@ -1,0 +1,365 @@
+"""What every Channel promises, as checks: each is an async function of a `ChannelSubject`, and raises if a promise is broken.
+
+    for check in CHANNEL_CHECKS:
+        await check(subject)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+
+from aipc.abc import Channel
+from aipc.exceptions import ForkedError, MessageTooLarge, UnsupportedOperation
+
+from .expect import check, in_child, raises, settle, within
+
+
+@dataclass(frozen=True)
+class ChannelSubject:
+    """How to open a pair of channels, and what they can do.
+
+    open_pair   what the first one sends, the second one receives
+    limit       the largest message, bytes
+    duplex      whether the second one's messages reach the first one
+    ends        whether the mechanism can tell the end of a stream
+    hangs_up    whether a sender learns that its receiver is gone
+    empties     whether an empty message is a message
+    reserved    bytes that a message can't contain
+    """
+
+    open_pair: Callable[[], AbstractAsyncContextManager[tuple[Channel, Channel]]]
+    limit: int
+    duplex: bool = True
+    ends: bool = True
+    hangs_up: bool = True
+    empties: bool = True
+    reserved: bytes = b""
+
+    def payload(self, size: int) -> bytes:
+        """A message of that size, with every byte value that it may have."""
+        values = bytes(value for value in range(256) if value not in self.reserved)
+        return (values * (size // len(values) + 1))[:size]
+
+
+async def keeps_order(subject: ChannelSubject) -> None:
+    """What is sent arrives, whole, once and in order."""
+    messages = [b"%d" % number for number in range(2_000)]
+    async with subject.open_pair() as (sender, receiver), anyio.create_task_group() as tasks:
+
+        async def send() -> None:
+            for message in messages:
+                await sender.send(message)
+
+        tasks.start_soon(send)
+        check([await receiver.receive() for _ in messages] == messages, "messages lost, doubled or out of order")
+
+
+async def keeps_boundaries(subject: ChannelSubject) -> None:
+    """Messages of any size and content stay apart."""
+    sizes = [size for power in range(24) for size in ((1 << power) - 1, 1 << power, (1 << power) + 1)]
+    sizes = [size for size in sizes if (size or subject.empties) and size <= min(subject.limit, 1 << 20)]
+    async with subject.open_pair() as (sender, receiver), anyio.create_task_group() as tasks:
+
+        async def send() -> None:
+            for size in sizes:
+                await sender.send(subject.payload(size))
+
+        tasks.start_soon(send)
+        for size in sizes:
+            check(await receiver.receive() == subject.payload(size), f"the message of {size:,} bytes arrived changed")
+
+
+async def takes_any_buffer(subject: ChannelSubject) -> None:
+    """bytes, bytearray and memoryview are sent alike, whatever a view's items are; anything else is a TypeError."""
+    async with subject.open_pair() as (sender, receiver):
+        for item in (b"abcd", bytearray(b"abcd"), memoryview(b"abcd"), memoryview(b"abcd").cast("I")):
+            await sender.send(item)
+            check(await receiver.receive() == b"abcd", f"a {type(item).__name__} arrived changed")
+        with raises(TypeError):
+            await sender.send("text")  # type: ignore[arg-type]
+        await sender.send(b"still works")
+        check(await receiver.receive() == b"still works", "a refused message left something behind")
+
+
+async def tells_empty_from_nothing(subject: ChannelSubject) -> None:
+    """An empty message is a message."""
+    if not subject.empties:
+        return
+    async with subject.open_pair() as (sender, receiver):
+        for item in (b"", b"", b"x", b""):
+            await sender.send(item)
+        check([await receiver.receive() for _ in range(4)] == [b"", b"", b"x", b""], "empty messages were lost")
+
+
+async def limits_size(subject: ChannelSubject) -> None:
+    """The largest message arrives; one byte more is MessageTooLarge, and nothing of it is sent."""
+    async with subject.open_pair() as (sender, receiver), anyio.create_task_group() as tasks:
+        with raises(MessageTooLarge):
+            await sender.send(bytes(subject.limit + 1))
+        with raises(MessageTooLarge):
+            sender.send_nowait(bytes(subject.limit + 1))
+        largest = subject.payload(subject.limit)
+        tasks.start_soon(sender.send, largest)
+        check(await receiver.receive() == largest, "the largest message arrived changed")
+
+
+async def pushes_back(subject: ChannelSubject) -> None:
+    """A full channel is WouldBlock; what it took before that arrives, and the next `send` waits for room."""
+    message = subject.payload(min(1_000, subject.limit))
+    async with subject.open_pair() as (sender, receiver):
+        taken = 0
+        with suppress(anyio.WouldBlock):
+            while taken < 1_000_000:
+                sender.send_nowait(message)
+                taken += 1
+        check(0 < taken < 1_000_000, f"{taken:,} messages taken without back-pressure")
+        with raises(anyio.WouldBlock):
+            sender.send_nowait(message)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(sender.send, b"last")
+            await settle()
+            got = [await receiver.receive() for _ in range(taken)]
+            check(got == [message] * taken, "what was taken before WouldBlock did not arrive")
+            check(await receiver.receive() == b"last", "the send that waited for room did not arrive")
+        with raises(anyio.WouldBlock):
+            receiver.receive_nowait()
+
+
+async def sends_and_receives_many(subject: ChannelSubject) -> None:
+    """`send_many` and `receive_many` move the same messages; a refused item is raised after those before it were sent."""
+    messages = [b"%d" % number for number in range(5_000)]
+    async with subject.open_pair() as (sender, receiver), anyio.create_task_group() as tasks:
+        tasks.start_soon(sender.send_many, messages)
+        got: list[bytes] = []
+        while len(got) < len(messages):
+            some = await receiver.receive_many(7)
+            check(1 <= len(some) <= 7, f"receive_many(7) gave {len(some)} messages")
+            got += some
+            got += await receiver.receive_many() if len(got) < len(messages) else []
+        check(got == messages, "messages lost, doubled or out of order")
+        with raises(MessageTooLarge):
+            await sender.send_many([b"before", bytes(subject.limit + 1), b"after"])
+        check(await receiver.receive_many() == [b"before"], "the items before a refused one are sent, and no others")
+        with raises(ValueError):
+            await receiver.receive_many(0)
+
+
+async def ends(subject: ChannelSubject) -> None:
+    """After the peer's end: what was sent before it, then EndOfStream, again and again."""
+    async with subject.open_pair() as (sender, receiver):
+        await sender.send(b"last")
+        if not subject.ends:
+            with raises(UnsupportedOperation):
+                await sender.send_eof()
+            return
+        await sender.send_eof()
+        with raises(anyio.ClosedResourceError):
+            await sender.send(b"after the end")
+        check(await receiver.receive() == b"last", "a message before the end was lost")
+        for _ in range(2):
+            with raises(anyio.EndOfStream):
+                await receiver.receive()
+        check([message async for message in receiver] == [], "iterating past the end gave messages")
+        if subject.duplex:
+            await receiver.send(b"back")
+            check(await sender.receive() == b"back", "the other half of the channel closed, too")
+
+
+async def closing_ends(subject: ChannelSubject) -> None:
+    """Closing sends what was sent, and then the end."""
+    if not subject.ends:
+        return
+    async with subject.open_pair() as (sender, receiver):
+        await sender.send_many([b"1", b"2"])
+        await sender.aclose()
+        check([message async for message in receiver] == [b"1", b"2"], "messages sent before closing were lost")
+
+
+async def notices_lost_receiver(subject: ChannelSubject) -> None:
+    """Sending to nobody is BrokenResourceError, never a signal."""
+    if not subject.hangs_up:
+        return
+    async with subject.open_pair() as (sender, receiver):
+        await receiver.aclose()
+        with raises(anyio.BrokenResourceError):
+            while True:
+                await sender.send(b"to nobody")
+
+
+async def closes_under_waiters(subject: ChannelSubject) -> None:
+    """Tasks that wait when their channel is closed get ClosedResourceError."""
+    async with subject.open_pair() as (sender, receiver), anyio.create_task_group() as tasks:
+
+        async def expect_closed(operation: Callable[[], Awaitable[object]]) -> None:
+            with raises(anyio.ClosedResourceError):
+                await operation()
+
+        with suppress(anyio.WouldBlock):
+            while True:
+                sender.send_nowait(subject.payload(min(1_000, subject.limit)))
+        tasks.start_soon(expect_closed, lambda: sender.send(subject.payload(min(1_000, subject.limit))))
+        await settle()
+        await sender.aclose()
+        with suppress(anyio.WouldBlock, anyio.EndOfStream):
+            while True:
+                receiver.receive_nowait()
+        if not subject.ends:
+            tasks.start_soon(expect_closed, receiver.receive)
+            tasks.start_soon(expect_closed, receiver.receive)
+            await settle()
+        await receiver.aclose()
+
+
+async def closes_once_for_all(subject: ChannelSubject) -> None:
+    """Closing twice is harmless, also when cancelled; using what is closed is ClosedResourceError."""
+    async with subject.open_pair() as (sender, receiver):
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await sender.aclose()
+        await sender.aclose()
+        await receiver.aclose()
+        await receiver.aclose()
+        with raises(anyio.ClosedResourceError):
+            await sender.send(b"")
+        with raises(anyio.ClosedResourceError):
+            sender.send_nowait(b"")
+        with raises(anyio.ClosedResourceError):
+            await sender.send_many([b""])
+        with raises(anyio.ClosedResourceError):
+            await receiver.receive()
+        with raises(anyio.ClosedResourceError):
+            receiver.receive_nowait()
+        with raises(anyio.ClosedResourceError):
+            await receiver.receive_many()
+
+
+async def cancels_without_loss(subject: ChannelSubject) -> None:
+    """A cancelled receive consumed nothing; a cancelled send that waited sent nothing."""
+    async with subject.open_pair() as (sender, receiver):
+        for _ in range(5):
+            with anyio.move_on_after(0.001):
+                await receiver.receive()
+                check(False, "a message came from nowhere")
+        await sender.send(b"kept")
+        check(await receiver.receive() == b"kept", "a cancelled receive lost the next message")
+        taken = 0
+        with suppress(anyio.WouldBlock):
+            while True:
+                sender.send_nowait(b"%4d" % taken)
+                taken += 1
+        for _ in range(5):
+            with anyio.move_on_after(0.001):
+                await sender.send(b"gone")
+                check(False, "a full channel took a message")
+        got = [await receiver.receive() for _ in range(taken)]
+        check(got == [b"%4d" % number for number in range(taken)], "messages lost behind a cancelled send")
+        await sender.send(b"end")
+        check(await receiver.receive() == b"end", "a cancelled send sent its message")
+
+
+async def serves_two_receivers(subject: ChannelSubject) -> None:
+    """Two tasks that receive at once: each message goes to exactly one of them."""
+    got: list[bytes] = []
+    messages = [b"%d" % number for number in range(1_000)]
+    async with subject.open_pair() as (sender, receiver), anyio.create_task_group() as tasks:
+
+        async def receive() -> None:
+            while len(got) < len(messages):
+                got.append(await receiver.receive())
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(receive)
+        tasks.start_soon(receive)
+        await settle()
+        await sender.send(b"0")
+        await sender.send_many(messages[1:])
+        await within(anyio.sleep_forever)
+    check(sorted(got) == sorted(messages), "messages lost or doubled between two receivers")
+
+
+async def lets_others_run(subject: ChannelSubject) -> None:
+    """A channel that is always ready does not starve the other tasks."""
+    turns = 0
+    async with subject.open_pair() as (sender, receiver), anyio.create_task_group() as tasks:
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await anyio.lowlevel.checkpoint()
+
+        tasks.start_soon(count)
+        for _ in range(2_000):
+            await sender.send(b"x")
+            await receiver.receive()
+        tasks.cancel_scope.cancel()
+    check(turns >= 10, f"another task ran {turns} times during 4,000 operations")
+
+
+async def refuses_after_fork(subject: ChannelSubject) -> None:
+    """A forked child's use of an inherited channel is ForkedError, and harms the parent's nowise."""
+    async with subject.open_pair() as (sender, receiver):
+        await sender.send(b"before")
+
+        def use() -> None:
+            with raises(ForkedError):
+                sender.send_nowait(b"from the child")
+            with raises(ForkedError):
+                receiver.receive_nowait()
+
+        in_child(use)
+        await sender.send(b"after")
+        check([await receiver.receive(), await receiver.receive()] == [b"before", b"after"], "the child disturbed its parent")
+
+
+async def tells_the_rest(subject: ChannelSubject) -> None:
+    """`receive_message`, `statistics`, `extra`, `repr`, unknown options."""
+    async with subject.open_pair() as (sender, receiver):
+        await sender.send_many([b"one", b"three"])
+        check((await receiver.receive_message()).data == b"one", "receive_message gave something else")
+        with raises(UnsupportedOperation):
+            await receiver.receive(frequency=3)
+        with raises(UnsupportedOperation):
+            await sender.send(b"", frequency=3)
+        await receiver.receive()
+        check(sender.statistics().messages_sent == 2, f"{sender.statistics()} after two messages sent")
+        check(receiver.statistics().messages_received == 2, f"{receiver.statistics()} after two messages received")
+        check(sender.extra(_NoSuch.attribute, "default") == "default", "an unknown attribute has a value")
+        check(type(sender).__name__ in repr(sender), f"repr {sender!r}")
+        if not subject.duplex:
+            with raises(UnsupportedOperation):
+                await sender.receive()
+            with raises(UnsupportedOperation):
+                await receiver.send(b"")
+
+
+class _NoSuch(anyio.TypedAttributeSet):
+    attribute: Any = anyio.typed_attribute()
+
+
+CHANNEL_CHECKS: tuple[Callable[[ChannelSubject], Awaitable[None]], ...] = (
+    keeps_order,
+    keeps_boundaries,
+    takes_any_buffer,
+    tells_empty_from_nothing,
+    limits_size,
+    pushes_back,
+    sends_and_receives_many,
+    ends,
+    closing_ends,
+    notices_lost_receiver,
+    closes_under_waiters,
+    closes_once_for_all,
+    cancels_without_loss,
+    serves_two_receivers,
+    lets_others_run,
+    refuses_after_fork,
+    tells_the_rest,
+)
+

@@ -1,0 +1,65 @@
+"""The few words in which checks are written; no test runner needed."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import anyio
+import anyio.lowlevel
+
+Result = TypeVar("Result")
+
+PATIENCE = 30.0
+"""Seconds after which something that should have happened is taken not to happen at all."""
+
+
+class BrokenPromise(AssertionError):
+    """A check found that a promise does not hold."""
+
+
+def check(holds: bool, otherwise: str) -> None:
+    """BrokenPromise, unless it holds."""
+    if not holds:
+        raise BrokenPromise(otherwise)
+
+
+@contextmanager
+def raises(kind: type[BaseException]) -> Iterator[None]:
+    """BrokenPromise, unless the block raises `kind`."""
+    try:
+        yield
+    except kind:
+        return
+    raise BrokenPromise(f"no {kind.__name__} was raised")
+
+
+async def within(operation: Callable[[], Awaitable[Result]]) -> Result:
+    """Await `operation()`, but not for ever."""
+    with anyio.fail_after(PATIENCE):
+        return await operation()
+
+
+async def settle() -> None:
+    """Let the other tasks run until they wait: a hundred turns of the loop outlast a spin."""
+    for _ in range(100):
+        await anyio.lowlevel.checkpoint()
+
+
+def in_child(use: Callable[[], None]) -> None:
+    """Run `use` in a forked child; BrokenPromise if it raised there."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            use()
+            status = 0
+        except BaseException:  # noqa: BLE001 - the child must not go on in the parent's code, whatever happened
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(pid, 0)
+    check(status == 0, f"a forked child failed with wait status {status}; its traceback is on stderr")

@@ -1,0 +1,51 @@
+"""One fixture decides on which loops a test runs: `anyio_backend`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from aipc.testing import nothing_left
+
+from .subjects import new_key
+
+LOOPS = {
+    "asyncio": ("asyncio", {}),
+    "uvloop": ("asyncio", {"use_uvloop": True}),
+    "trio": ("trio", {}),
+}
+
+
+@pytest.fixture(params=LOOPS.values(), ids=LOOPS.keys())
+def anyio_backend(request: pytest.FixtureRequest) -> object:
+    return request.param
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _first_uvloop() -> None:
+    """libuv's first loop opens a pipe for signals, and keeps it as long as the process lives."""
+
+    async def nothing() -> None: ...
+
+    uvloop.run(nothing())
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing() -> Iterator[None]:
+    with nothing_left():
+        yield
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A directory whose name is short enough for a socket in it."""
+    return tmp_path
+
+
+@pytest.fixture
+def key() -> str:
+    """A System V key that nobody else uses."""
+    return new_key()

@@ -1,0 +1,117 @@
+"""How the tests open what they hold to the contracts."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aipc
+from aipc.abc import Channel, Lock
+from aipc.testing import ChannelSubject, LockSubject
+
+_keys = itertools.count(0x61690000 + os.getpid() % 0x8000 * 16)
+_FRAMED = 16 * 1024 * 1024
+
+
+def new_key() -> str:
+    """A System V key that no other test uses."""
+    return hex(next(_keys))
+
+
+def unix(directory: Path, framing: str = "u32") -> ChannelSubject:
+    url = f"unix:{directory}/socket?framing={framing}"
+
+    @asynccontextmanager
+    async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
+        async with aipc.listen(url) as listener, aipc.open_channel(url) as ours, await listener.accept() as theirs:
+            yield ours, theirs
+
+    return ChannelSubject(open_pair, limit=_FRAMED, reserved={"null": b"\0", "lines": b"\n"}.get(framing, b""))
+
+
+def abstract(directory: Path) -> ChannelSubject:
+    url = f"unix:@aipc-test-{os.getpid()}"
+
+    @asynccontextmanager
+    async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
+        async with aipc.listen(url) as listener, aipc.open_channel(url) as ours, await listener.accept() as theirs:
+            yield ours, theirs
+
+    return ChannelSubject(open_pair, limit=_FRAMED)
+
+
+def stream_pair(directory: Path) -> ChannelSubject:
+    @asynccontextmanager
+    async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
+        ours, theirs = aipc.channel_pair("stream")
+        async with ours, theirs:
+            yield ours, theirs
+
+    return ChannelSubject(open_pair, limit=_FRAMED)
+
+
+def pipe(directory: Path) -> ChannelSubject:
+    @asynccontextmanager
+    async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
+        receiver, sender = aipc.pipe()
+        async with receiver, sender:
+            yield sender, receiver
+
+    return ChannelSubject(open_pair, limit=_FRAMED, duplex=False)
+
+
+def sysv_queue(directory: Path) -> ChannelSubject:
+    url = f"sysv-mq:{new_key()}"
+
+    @asynccontextmanager
+    async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
+        async with (
+            aipc.open_channel(url, exclusive=True, unlink=True),
+            aipc.open_channel(url) as ours,
+            aipc.open_channel(url) as theirs,
+        ):
+            yield ours, theirs
+
+    return ChannelSubject(open_pair, limit=8192, ends=False, hangs_up=False)
+
+
+def flock(directory: Path) -> LockSubject:
+    url = f"flock:{directory}/lock"
+
+    @asynccontextmanager
+    async def open_two() -> AsyncIterator[tuple[Lock, Lock]]:
+        async with aipc.open_lock(url) as one, aipc.open_lock(url) as other:
+            yield one, other
+
+    return LockSubject(open_two, url)
+
+
+def sysv_semaphore(directory: Path) -> LockSubject:
+    url = f"sysv-sem:{new_key()}"
+
+    @asynccontextmanager
+    async def open_two() -> AsyncIterator[tuple[Lock, Lock]]:
+        async with (
+            aipc.open_lock(url, exclusive=True, unlink=True),
+            aipc.open_lock(url) as one,
+            aipc.open_lock(url) as other,
+        ):
+            yield one, other
+
+    return LockSubject(open_two, url)
+
+
+CHANNELS: dict[str, Callable[[Path], ChannelSubject]] = {
+    "unix": unix,
+    "unix-u32le": lambda directory: unix(directory, "u32le"),
+    "unix-u64": lambda directory: unix(directory, "u64"),
+    "unix-abstract": abstract,
+    "stream-pair": stream_pair,
+    "pipe": pipe,
+    "sysv-mq": sysv_queue,
+}
+LOCKS: dict[str, Callable[[Path], LockSubject]] = {"flock": flock, "sysv-sem": sysv_semaphore}
+

@@ -1,0 +1,153 @@
+"""10,000 cancellations injected into each operation of each mechanism, at every await: nothing lost, doubled or left held."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio
+import pytest
+
+from aipc.abc import Channel, Lock
+from aipc.testing import CANCELLED, Moment, inject
+
+from .subjects import CHANNELS, LOCKS
+
+pytestmark = pytest.mark.anyio
+
+CANCELLATIONS = 10_000
+MOMENTS = (Moment.AWAIT, Moment.READINESS)
+DEEPEST = 5  # awaits: spins, then the first parks
+
+
+def drain(channel: Channel) -> list[bytes]:
+    got = []
+    try:
+        while True:
+            got.append(channel.receive_nowait())
+    except anyio.WouldBlock:
+        return got
+
+
+@pytest.mark.parametrize("mechanism", ["unix", "stream-pair", "pipe", "sysv-mq"])
+async def test_receive(mechanism: str, place: Path) -> None:
+    """A message made ready at any moment of a receive that is cancelled at any await is received once, now or later."""
+    async with CHANNELS[mechanism](place).open_pair() as (sender, receiver):
+        cancelled = attempts = 0
+        while cancelled < CANCELLATIONS:
+            message = b"%d" % attempts
+            at, ready_at, moment = attempts % DEEPEST, attempts // DEEPEST % DEEPEST, MOMENTS[attempts % 2]
+            attempts += 1
+            sent = False
+
+            def suspended(number: int, parked: bool, ready_at: int = ready_at, message: bytes = message) -> None:
+                nonlocal sent
+                if (parked or number >= ready_at) and not sent:
+                    sent = True
+                    sender.send_nowait(message)
+
+            outcome = await inject(receiver.receive(), at, moment, suspended)
+            if outcome is CANCELLED:
+                cancelled += 1
+                if not sent:
+                    sender.send_nowait(message)
+                outcome = await receiver.receive()
+            assert outcome == message
+            assert drain(receiver) == []
+        assert receiver.statistics().messages_received == sender.statistics().messages_sent == attempts
+
+
+def fill(channel: Channel, message: bytes) -> int:
+    """How many messages fit."""
+    count = 0
+    try:
+        while True:
+            channel.send_nowait(message)
+            count += 1
+    except anyio.WouldBlock:
+        return count
+
+
+@pytest.mark.parametrize("operation", ["send", "send_many"])
+@pytest.mark.parametrize("mechanism, size", [("unix", 30_000), ("stream-pair", 30_000), ("pipe", 4_000), ("sysv-mq", 8_000)])
+async def test_send(mechanism: str, size: int, operation: str, place: Path) -> None:
+    """A send that waits for room and is cancelled at any await sent its message wholly if it ended, and else not at all."""
+    filler = bytes(size)
+    async with CHANNELS[mechanism](place).open_pair() as (sender, receiver):
+        cancelled = attempts = 0
+        while cancelled < CANCELLATIONS:
+            message = b"%d" % attempts + filler
+            at, ready_at, moment = attempts % DEEPEST, attempts // DEEPEST % DEEPEST, MOMENTS[attempts % 2]
+            attempts += 1
+            expected = [filler] * fill(sender, filler)
+            received: list[bytes] = []
+
+            def suspended(number: int, parked: bool, ready_at: int = ready_at, received: list[bytes] = received) -> None:
+                if (parked or number >= ready_at) and not received:
+                    received += drain(receiver)
+
+            before = sender.statistics().messages_sent
+            sending = sender.send(message) if operation == "send" else sender.send_many([message])
+            outcome = await inject(sending, at, moment, suspended)
+            if outcome is CANCELLED:
+                cancelled += 1
+            else:
+                expected.append(message)
+            assert received + drain(receiver) == expected
+            assert sender.statistics().messages_sent - before == (outcome is not CANCELLED)
+
+
+@pytest.mark.parametrize("operation", ["send", "send_many"])
+@pytest.mark.parametrize("mechanism", ["unix", "pipe"])
+async def test_send_longer_than_the_kernel_takes(mechanism: str, operation: str, place: Path) -> None:
+    """A cancelled frame of which a part had left is finished, none is torn, and what came after it is sent."""
+    async with CHANNELS[mechanism](place).open_pair() as (sender, receiver):
+        for attempt in range(300):
+            first, second = b"1" * 300_000, b"2" * 500_000
+            received: list[bytes] = []
+
+            def suspended(number: int, parked: bool, received: list[bytes] = received) -> None:
+                received += drain(receiver)
+
+            sending = sender.send(first) if operation == "send" else sender.send_many([b"0", first, second])
+            outcome = await inject(sending, attempt % 7, MOMENTS[attempt % 2], suspended)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(sender.send, b"end")
+                while not received or received[-1] != b"end":
+                    received.append(await receiver.receive())
+            whole = [first] if operation == "send" else [b"0", first, second]
+            sent = received[:-1]
+            assert sent == (whole[: len(sent)] if outcome is CANCELLED else whole)
+        assert receiver.statistics().messages_received == sender.statistics().messages_sent
+
+
+@pytest.mark.parametrize("mechanism", LOCKS)
+async def test_acquire(mechanism: str, place: Path) -> None:
+    """A lock released at any moment of an acquire that is cancelled at any await has one holder, or none."""
+    async with LOCKS[mechanism](place).open_two() as (one, other):
+        cancelled = attempts = 0
+        one.acquire_nowait()
+        while cancelled < CANCELLATIONS:
+            at, ready_at, moment = attempts % DEEPEST, attempts // DEEPEST % DEEPEST, MOMENTS[attempts % 2]
+            attempts += 1
+            released = False
+
+            def suspended(number: int, parked: bool, ready_at: int = ready_at) -> None:
+                nonlocal released
+                if (parked or number >= ready_at) and not released:
+                    released = True
+                    one.release()
+
+            outcome = await inject(other.acquire(), at, moment, suspended)
+            if outcome is CANCELLED:
+                cancelled += 1
+                assert_free(other)
+            else:
+                other.release()
+            if released:
+                one.acquire_nowait()
+
+
+def assert_free(lock: Lock) -> None:
+    """This object does not hold it."""
+    with pytest.raises(RuntimeError):
+        lock.release()
