@@ -13,6 +13,7 @@ from aipc.abc import Channel, Listener, Lock
 from aipc.exceptions import AddressError
 
 CHANNELS: Mapping[str, str] = {
+    "fd": "aipc.transports.descriptor:adopt",
     "unix": "aipc.transports.unix:connect",
     "sysv-mq": "aipc.transports.sysv_mq:connect",
 }

@@ -19,7 +19,6 @@ Buffer = bytes | bytearray | memoryview
 """What can be sent: any contiguous bytes-like object."""
 
 
-
 class Credentials(NamedTuple):
     """A peer process as the kernel saw it when it connected (SO_PEERCRED, unix(7))."""
 

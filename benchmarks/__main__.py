@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .harness import Aipc, Streams, alternate, one_way, round_trip
+from .idle import measure
 
 TWO_CORES, ONE_CORE = (0, 1), (0, 0)
 ROUNDS = 7
@@ -28,9 +29,34 @@ def main() -> int:
 
     for loop in ("asyncio", "uvloop", "trio"):
         pair = [Streams(), Aipc(loop)]
-        judge(f"round trip, two cores, {loop}", *alternate(pair, lambda c: round_trip(c, TWO_CORES), ROUNDS), "µs", 1 / 8, at_most=True)
-        judge(f"round trip, one core, {loop}", *alternate(pair, lambda c: round_trip(c, ONE_CORE), ROUNDS), "µs", 1.15, at_most=True)
-        judge(f"send_many, two cores, {loop}", *alternate(pair, lambda c: one_way(c, TWO_CORES), ROUNDS), "messages/s", 5, at_most=False)
+        judge(
+            f"round trip, two cores, {loop}",
+            *alternate(pair, lambda c: round_trip(c, TWO_CORES), ROUNDS),
+            "µs",
+            1 / 8,
+            at_most=True,
+        )
+        judge(
+            f"round trip, one core, {loop}",
+            *alternate(pair, lambda c: round_trip(c, ONE_CORE), ROUNDS),
+            "µs",
+            1.15,
+            at_most=True,
+        )
+        judge(
+            f"send_many, two cores, {loop}",
+            *alternate(pair, lambda c: one_way(c, TWO_CORES), ROUNDS),
+            "messages/s",
+            5,
+            at_most=False,
+        )
+    memory = alternate(["streams", "aipc"], lambda kind: measure("memory", kind), 3)
+    judge("memory of an idle connection", *memory, "bytes", 1 / 2, at_most=True)
+    for loop in ("asyncio", "uvloop", "trio"):
+        idle = measure("idle", loop, "sysv-mq:private")
+        judge(f"idle System V queue, {loop}", 1, idle["core"], "of a core", 0.005, at_most=True)
+        idle = measure("idle", loop, "pair")
+        judge(f"idle Unix channel, {loop}", 1, idle["wakes"], "wake-ups/s", 0.5, at_most=True)
     Console().print(table)
     return 1 if failed else 0
 

@@ -1,0 +1,1 @@
+"""The only room that waits, and the only one that knows the event loops."""

@@ -68,7 +68,7 @@ class Waiting(WaitQueue, ABC):
     def _park(self) -> Awaitable[None]:
         """Wait until a retry may succeed. No side effect; a cancellation point."""
 
-    def _begin(self) -> None:  # noqa: B027 - readiness has nothing to prepare
+    def _begin(self) -> None:
         """A wait begins that did not end while spinning."""
 
     def _probe(self) -> Callable[[], object]:

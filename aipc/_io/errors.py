@@ -47,4 +47,4 @@ def translate(error: OSError, where: str) -> Exception:
         return exceptions.LimitExceeded(f"{where}: {os.strerror(code)}: over the kernel's limit for a semaphore's value")
     if code == errno.ENAMETOOLONG:
         return exceptions.AddressError(f"{where}: a part of the path is longer than the file system takes")
-    return named(code, where, error.strerror if code not in _OS_ERRORS else "")
+    return named(code, where)

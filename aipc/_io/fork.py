@@ -12,7 +12,7 @@ generation = 0
 
 
 def _child_began() -> None:
-    global generation
+    global generation  # noqa: PLW0603 - one process has one
     generation += 1
 
 

@@ -45,7 +45,7 @@ class Readiness(Waiting):
     def _park(self) -> Awaitable[None]:
         loop = asyncio._get_running_loop()
         reactor = self._reactor
-        if loop is None or (reactor is None or reactor.loop is not loop) and loops.in_trio():
+        if loop is None or ((reactor is None or reactor.loop is not loop) and loops.in_trio()):
             return self._queue_in_trio() if self._trio_waits else self._wait_in_trio()
         if reactor is None or reactor.loop is not loop:
             self._unwatch()

@@ -1,0 +1,1 @@
+"""Plain system calls; nothing here waits."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import sysv_ipc
 
+
 def longest_message() -> int:
     """The kernel's limit on a message, bytes (kernel.msgmax)."""
     try:

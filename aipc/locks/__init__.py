@@ -1,0 +1,1 @@
+"""Excludes: one mechanism a file."""

@@ -18,7 +18,6 @@ from aipc.abc import Semaphore
 
 from .base import LockHandle
 
-
 Result = TypeVar("Result")
 
 

@@ -1,7 +1,7 @@
 """What every Channel promises, as checks: each is an async function of a `ChannelSubject`, and raises if a promise is broken.
 
-    for check in CHANNEL_CHECKS:
-        await check(subject)
+for check in CHANNEL_CHECKS:
+    await check(subject)
 """
 
 from __future__ import annotations
@@ -362,4 +362,3 @@ CHANNEL_CHECKS: tuple[Callable[[ChannelSubject], Awaitable[None]], ...] = (
     refuses_after_fork,
     tells_the_rest,
 )
-

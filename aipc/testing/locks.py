@@ -47,9 +47,7 @@ asyncio.run(main())
 
 def holding_process(url: str) -> subprocess.Popen[str]:
     """A Python process that holds the lock until its standard input ends."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", _HOLD, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", _HOLD, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     said = process.stdout.readline()
     check(said == "held\n", f"the other process could not take the lock: {said!r}")

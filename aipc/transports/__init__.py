@@ -1,0 +1,1 @@
+"""Moves data: one mechanism a file."""

@@ -44,17 +44,17 @@ class TransportChannel(Channel):
         """How to wait to send, asked for at the first send: an idle connection need not have it. None: only receives."""
 
     @abstractmethod
-    def _put(self, item: Buffer, **meta: Any) -> None:
+    def _put(self, *item: Any, **meta: Any) -> None:
         """Send one message and count it."""
 
     @abstractmethod
-    def _take_message(self, **selection: Any) -> Message:
+    def _take_message(self, *nothing: Any, **selection: Any) -> Message:
         """Take one message and count it."""
 
-    def _take(self, **selection: Any) -> bytes:
+    def _take(self, *nothing: Any, **selection: Any) -> bytes:
         return self._take_message(**selection).data
 
-    def _take_many(self, most: int | None, **selection: Any) -> list[bytes]:
+    def _take_many(self, most: int | None, /, *nothing: Any, **selection: Any) -> list[bytes]:
         messages = [self._take(**selection)]
         while most is None or len(messages) < most:
             try:
@@ -95,10 +95,12 @@ class TransportChannel(Channel):
             await waiting.attempt(put, item)
 
     async def receive(self, **selection: Any) -> bytes:
-        return await self._reading(selection).attempt(_bind(self._take, selection))
+        take: Callable[[], bytes] = _bind(self._take, selection)
+        return await self._reading(selection).attempt(take)
 
     def receive_nowait(self, **selection: Any) -> bytes:
-        return self._reading(selection).attempt_nowait(_bind(self._take, selection))
+        take: Callable[[], bytes] = _bind(self._take, selection)
+        return self._reading(selection).attempt_nowait(take)
 
     async def receive_many(self, max_messages: int | None = None, **selection: Any) -> list[bytes]:
         if max_messages is not None and max_messages < 1:
@@ -140,5 +142,3 @@ class TransportChannel(Channel):
 
 def _bind(operation: Callable[..., Any], options: Mapping[str, Any]) -> Callable[..., Any]:
     return partial(operation, **options) if options else operation
-
-

@@ -10,14 +10,15 @@ from __future__ import annotations
 import os
 from bisect import bisect_left
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
 import anyio
 
 from aipc._io import loops
 from aipc._io.attempt import Waiting
-from aipc._io.handle import FileHandle, Handle
+from aipc._io.handle import FileHandle
 from aipc.abc import Buffer, Message
 from aipc.exceptions import AipcError
 from aipc.wire.framing import Body, Frame, Framing, cut_short
@@ -26,6 +27,7 @@ from .base import TransportChannel
 
 _READ_SIZE = 64 * 1024
 _BATCH_SIZE = 128 * 1024
+_GONE = (AipcError, anyio.ClosedResourceError, anyio.BrokenResourceError, OSError)
 
 
 class _Unfinished:
@@ -64,9 +66,10 @@ class ByteStreamChannel(TransportChannel):
     __slots__ = ("_body", "_framing", "_input_error", "_output_ended", "_reader", "_rest", "_unfinished", "_writer")
 
     def __init__(self, reader: FileHandle | None, writer: FileHandle | None, framing: Framing) -> None:
-        super().__init__(reader and reader.readable)
-        self._reader = reader
-        self._writer = writer
+        super().__init__(None if reader is None else reader.readable)
+        # Never None where they are used: `_reading` and `_writing` have refused the way that there is not.
+        self._reader = cast(FileHandle, reader)
+        self._writer = cast(FileHandle, writer)
         self._framing = framing
         self._rest = b""  # of the last read: the start of a message
         self._body: Body | None = None  # the message that `_rest` starts, if it is long
@@ -74,11 +77,13 @@ class ByteStreamChannel(TransportChannel):
         self._output_ended = False
         self._unfinished: _Unfinished | None = None
 
-    def _handles(self) -> Iterator[Handle]:
-        return (handle for handle in (self._reader, self._writer) if handle is not None)
+    def _handles(self) -> Iterator[FileHandle]:
+        ends: tuple[FileHandle | None, ...] = (self._reader, self._writer)
+        return (end for end in ends if end is not None)
 
     def _open_outgoing(self) -> Waiting | None:
-        return None if self._writer is None else self._writer.writable
+        writer: FileHandle | None = self._writer
+        return None if writer is None else writer.writable
 
     def receive(self, **selection: Any) -> Coroutine[Any, Any, bytes]:  # one coroutine fewer than `async def`
         waiting = self._incoming
@@ -87,7 +92,7 @@ class ByteStreamChannel(TransportChannel):
         return waiting.attempt(self._take)
 
     def _take(self) -> bytes:
-        stock = self._incoming.stock or self._fill()
+        stock = self._reader.readable.stock or self._fill()
         self._received += 1
         return stock.pop()
 
@@ -95,7 +100,7 @@ class ByteStreamChannel(TransportChannel):
         return Message(self._take())
 
     def _take_many(self, most: int | None) -> list[bytes]:
-        stock = self._incoming.stock or self._fill()
+        stock = self._reader.readable.stock or self._fill()
         first = 0 if most is None else max(0, len(stock) - most)
         messages = stock[first:]
         del stock[first:]
@@ -128,7 +133,7 @@ class ByteStreamChannel(TransportChannel):
                     raise self._input_error
                 self._body = self._framing.body(self._rest)
         stock.reverse()
-        self._incoming.stock = stock
+        reader.readable.stock = stock
         return stock
 
     def _fill_body(self, reader: FileHandle, body: Body) -> list[bytes]:
@@ -181,7 +186,7 @@ class ByteStreamChannel(TransportChannel):
         try:
             for item in items:
                 frame = encode(item)
-                if type(frame) is not bytes:
+                if not isinstance(frame, bytes):
                     if frames:
                         yield b"".join(frames), frames
                         frames, total = [], 0
@@ -206,7 +211,7 @@ class ByteStreamChannel(TransportChannel):
             raise anyio.ClosedResourceError
         if self._unfinished is not None:
             self._flush(self._unfinished)
-        if type(frame) is bytes:
+        if isinstance(frame, bytes):
             sent, size = os.write(writer.fd, frame), len(frame)
         else:
             sent, size = os.writev(writer.fd, frame), _size(frame)
@@ -241,10 +246,8 @@ class ByteStreamChannel(TransportChannel):
             loops.start_soon(self._finish_alone, unfinished)
 
     async def _finish_alone(self, unfinished: _Unfinished) -> None:
-        try:
+        with suppress(*_GONE):  # the next send meets the same error, and tells its caller
             await self._writing({}).attempt(self._flush, unfinished)
-        except (AipcError, anyio.ClosedResourceError, anyio.BrokenResourceError, OSError):
-            pass  # the next send meets the same error, and tells its caller
 
     async def send_eof(self) -> None:
         waiting = self._writing({})
@@ -260,16 +263,14 @@ class ByteStreamChannel(TransportChannel):
 
     def close(self) -> None:
         if self._unfinished is not None:
-            try:
+            with suppress(anyio.WouldBlock, *_GONE):  # the peer then sees a message cut short
                 self._writing({}).attempt_nowait(self._flush, self._unfinished)
-            except (anyio.WouldBlock, anyio.ClosedResourceError, anyio.BrokenResourceError, AipcError, OSError):
-                pass  # the peer sees a message cut short
         super().close()
 
 
 def _pieces(frame: Frame) -> Sequence[Buffer]:
-    return (frame,) if type(frame) is bytes else frame
+    return (frame,) if isinstance(frame, bytes) else frame
 
 
 def _size(frame: Frame) -> int:
-    return len(frame) if type(frame) is bytes else sum(map(len, frame))
+    return len(frame) if isinstance(frame, bytes) else sum(map(len, frame))

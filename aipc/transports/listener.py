@@ -12,12 +12,14 @@ from aipc.abc import Channel, Listener
 from .base import TransportChannel
 
 
-
 class SocketListener(Listener):
     """A listening socket; `wrap` makes a channel of each connection; `forget` runs once, before it is closed."""
 
     def __init__(
-        self, handle: ListenerHandle, wrap: Callable[[socket.socket], TransportChannel], forget: Callable[[], None] = lambda: None
+        self,
+        handle: ListenerHandle,
+        wrap: Callable[[socket.socket], TransportChannel],
+        forget: Callable[[], None] = lambda: None,
     ) -> None:
         self._handle = handle
         self._wrap = wrap
@@ -49,4 +51,3 @@ class SocketListener(Listener):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._handle.name}>"
-

@@ -1,0 +1,1 @@
+"""Sans-I/O: how bytes stand on the wire."""

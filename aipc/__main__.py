@@ -1,0 +1,5 @@
+"""`python -m aipc` is the `aipc` command."""
+
+from aipc.cli import main
+
+main()

@@ -1,0 +1,52 @@
+"""Commands and their options; what they do stands in files of their own."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from . import tour as touring
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Interprocess communication, awaitable.")
+
+
+class Loop(StrEnum):
+    """On which event loop to run."""
+
+    asyncio = "asyncio"
+    uvloop = "uvloop"
+    trio = "trio"
+
+
+@app.callback()
+def root() -> None:
+    """Interprocess communication, awaitable."""
+
+
+@app.command()
+def tour(
+    loop: Annotated[Loop, typer.Option(help="The event loop, in both processes.")] = Loop.asyncio,
+    only: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this mechanism; may be repeated.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Run every mechanism between two processes: move the standard library's files, time round trips, fight for locks."""
+    unknown = [name for name in only or [] if name not in touring.NAMES]
+    if unknown:
+        raise typer.BadParameter(
+            f"no mechanism {', '.join(unknown)}; there are {', '.join(touring.NAMES)}", param_hint="--only"
+        )
+    console = Console(stderr=as_json)
+    try:
+        rows = touring.run(loop.value, only or touring.NAMES, console)
+    except ModuleNotFoundError as error:
+        raise typer.BadParameter(f"needs {error.name}: pip install 'aipc[{error.name}]'", param_hint="--loop") from None
+    if as_json:
+        print(json.dumps([asdict(row) for row in rows], indent=2))
+    else:
+        console.print(touring.table(rows))
+    raise typer.Exit(0 if all(row.good for row in rows) else 1)

@@ -1,0 +1,285 @@
+"""`aipc tour`: each mechanism between this process and a second one, on real files, with a table of what came of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import anyio
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+import aipc
+from aipc.abc import Channel, ChannelAttribute, Lock
+from aipc.testing import kernel_objects
+
+ROUND_TRIPS = 3_000
+ACQUISITIONS = 500
+PATIENCE = 120  # seconds for one mechanism
+
+
+@dataclass
+class Row:
+    """What came of one mechanism. Times in µs; for a lock, `messages` are acquisitions and a round trip is one of them."""
+
+    mechanism: str
+    messages: int = 0
+    mib_per_second: float | None = None
+    p50: float = 0.0
+    p99: float = 0.0
+    verdict: str = "not run"
+    left_behind: tuple[str, ...] = ()
+
+    @property
+    def good(self) -> bool:
+        """Whether everything arrived, and nothing is left."""
+        return self.verdict == "ok" and not self.left_behind
+
+
+Advance = Callable[[], None]
+Peer = Callable[..., subprocess.Popen[bytes]]
+
+
+@asynccontextmanager
+async def _unix(directory: Path, peer: Peer) -> AsyncIterator[Channel]:
+    url = f"unix:{directory}/tour"
+    async with aipc.listen(url) as listener:
+        peer("channel", url)
+        async with await listener.accept() as channel:
+            yield channel
+
+
+@asynccontextmanager
+async def _abstract(directory: Path, peer: Peer) -> AsyncIterator[Channel]:
+    url = f"unix:@aipc-tour-{os.getpid()}"
+    async with aipc.listen(url) as listener:
+        peer("channel", url)
+        async with await listener.accept() as channel:
+            yield channel
+
+
+@asynccontextmanager
+async def _pair(directory: Path, peer: Peer) -> AsyncIterator[Channel]:
+    ours, theirs = aipc.channel_pair("stream")
+    async with ours:
+        async with theirs:
+            fd = theirs.extra(ChannelAttribute.descriptor)
+            peer("channel", f"fd:{fd}", inherit=[fd])
+        yield ours
+
+
+@asynccontextmanager
+async def _pipe(directory: Path, peer: Peer) -> AsyncIterator[tuple[Channel, Channel]]:
+    their_receiver, our_sender = aipc.pipe()
+    our_receiver, their_sender = aipc.pipe()
+    async with our_sender, our_receiver:
+        async with their_receiver, their_sender:
+            fds = [end.extra(ChannelAttribute.descriptor) for end in (their_receiver, their_sender)]
+            peer("channel", f"fd:{fds[0]},{fds[1]}", inherit=fds)
+        yield our_sender, our_receiver
+
+
+@asynccontextmanager
+async def _sysv_queue(directory: Path, peer: Peer) -> AsyncIterator[tuple[Channel, Channel]]:
+    there, back = (f"sysv-mq:{directory}?project={project}" for project in (1, 2))
+    async with (
+        aipc.open_channel(there, exclusive=True, unlink=True) as sends,
+        aipc.open_channel(back, exclusive=True, unlink=True) as receives,
+    ):
+        peer("channel", back, there)
+        yield sends, receives
+
+
+_CHANNELS: dict[str, Callable[[Path, Peer], AbstractAsyncContextManager[Any]]] = {
+    "unix": _unix,
+    "unix (abstract)": _abstract,
+    "socket pair": _pair,
+    "pipe": _pipe,
+    "sysv-mq": _sysv_queue,
+}
+_LOCKS: dict[str, Callable[[Path], tuple[str, dict[str, Any]]]] = {
+    "flock": lambda directory: (f"flock:{directory}/lock", {}),
+    "sysv-sem": lambda directory: (f"sysv-sem:{directory}?project=3", {"exclusive": True, "unlink": True}),
+}
+NAMES = [*_CHANNELS, *_LOCKS]
+
+
+def library_files() -> list[Path]:
+    """Every .py file of the running Python's standard library."""
+    root = Path(sysconfig.get_path("stdlib"))
+    return sorted(path for path in root.rglob("*.py") if not {"site-packages", "dist-packages"} & set(path.parts))
+
+
+def run(loop: str, names: Sequence[str], console: Console) -> list[Row]:
+    """Tour the mechanisms of these names, in order, on that loop."""
+    backend = "trio" if loop == "trio" else "asyncio"
+    options = {"use_uvloop": True} if loop == "uvloop" else {}
+    if loop != "asyncio":
+        __import__(loop)
+    files = library_files()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,}/{task.total:,}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        rows = []
+        for name in names:
+            total = len(files) + ROUND_TRIPS if name in _CHANNELS else ACQUISITIONS
+            task = progress.add_task(name, total=total)
+            advance = partial(progress.advance, task)
+            rows.append(anyio.run(_visit, name, loop, files, advance, backend=backend, backend_options=options))
+            progress.remove_task(task)
+    return rows
+
+
+async def _visit(name: str, loop: str, files: list[Path], advance: Advance) -> Row:
+    before = kernel_objects()
+    row = Row(name)
+    with tempfile.TemporaryDirectory(prefix="aipc-tour-") as directory, _Peers(loop) as peer:
+        try:
+            with anyio.fail_after(PATIENCE):
+                if name in _CHANNELS:
+                    await _visit_channel(row, _CHANNELS[name](Path(directory), peer), files, advance)
+                else:
+                    await _visit_lock(row, *_LOCKS[name](Path(directory)), Path(directory), peer, advance)
+        except Exception as error:  # noqa: BLE001 - a row that fails is a result; the tour goes on
+            row.verdict = f"{type(error).__name__}: {error}"
+        left = sorted(entry.name for entry in Path(directory).iterdir() if entry.name not in ("lock", "counter"))
+    row.left_behind = (*sorted(kernel_objects() - before), *left)
+    return row
+
+
+class _Peers:
+    """Starts second processes, and sees to their end."""
+
+    def __init__(self, loop: str) -> None:
+        self._loop = loop
+        self._started: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Peer:
+        return self._start
+
+    def _start(self, *arguments: str, inherit: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "aipc.cli.tour_peer", self._loop, *arguments]
+        process = subprocess.Popen(command, pass_fds=inherit, stdout=subprocess.PIPE)
+        self._started.append(process)
+        return process
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._started:
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+
+
+async def _visit_channel(row: Row, meeting: AbstractAsyncContextManager[Any], files: list[Path], advance: Advance) -> None:
+    async with meeting as met:
+        sends, receives = met if isinstance(met, tuple) else (met, met)
+        limit = sends.extra(ChannelAttribute.max_message_size)
+        await sends.send(json.dumps({"files": len(files), "round_trips": ROUND_TRIPS}).encode())
+        await receives.receive()  # it runs: the clock may
+        digest = hashlib.sha256()
+        size = 0
+
+        def contents() -> Iterator[bytes]:
+            nonlocal size
+            for path in files:
+                data = path.read_bytes()[:limit]
+                digest.update(data)
+                size += len(data)
+                advance()
+                yield data
+
+        start = perf_counter()
+        await sends.send_many(contents())
+        answer = json.loads(await receives.receive())
+        row.mib_per_second = size / (perf_counter() - start) / (1 << 20)
+        row.messages = answer["files"]
+        samples = []
+        for number in range(ROUND_TRIPS):
+            payload = b"%064d" % number
+            start = perf_counter()
+            await sends.send(payload)
+            echo = await receives.receive()
+            samples.append(perf_counter() - start)
+            if echo != payload:
+                row.verdict = f"round trip {number} came back changed"
+                return
+            advance()
+        row.p50, row.p99 = _percentiles(samples)
+        row.verdict = "ok" if answer["sha256"] == digest.hexdigest() else "another SHA-256 there"
+
+
+async def _visit_lock(row: Row, url: str, options: dict[str, Any], directory: Path, peer: Peer, advance: Advance) -> None:
+    counter = directory / "counter"
+    counter.write_text("0")
+    async with aipc.open_lock(url, **options) as lock:
+        rival = peer("count", url, str(counter), str(ACQUISITIONS))
+        samples = await count(lock, counter, ACQUISITIONS, advance)
+        row.messages = 2 * ACQUISITIONS
+        row.p50, row.p99 = _percentiles(samples)
+        status = await anyio.to_thread.run_sync(rival.wait)
+        counted = int(counter.read_text())
+        if status or counted != row.messages:
+            row.verdict = f"{row.messages} acquisitions counted {counted} (the second process ended with {status})"
+            return
+        holder = peer("hold", url)
+        if holder.stdout is None or await anyio.to_thread.run_sync(holder.stdout.readline) != b"held\n":
+            row.verdict = "the second process could not take the lock"
+            return
+        holder.kill()
+        await lock.acquire()
+        lock.release()
+        row.verdict = "ok"
+
+
+async def count(lock: Lock, counter: Path, times: int, advance: Advance = lambda: None) -> list[float]:
+    """Raise the number in a file under the lock; how long each turn took, in seconds."""
+    samples = []
+    for _ in range(times):
+        start = perf_counter()
+        async with lock:
+            counter.write_text(str(int(counter.read_text()) + 1))
+        samples.append(perf_counter() - start)
+        advance()
+    return samples
+
+
+def _percentiles(samples: list[float]) -> tuple[float, float]:
+    ordered = sorted(samples)
+    return ordered[len(ordered) // 2] * 1e6, ordered[len(ordered) * 99 // 100] * 1e6
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """The rows for a person to read."""
+    drawn = Table(title="aipc tour")
+    drawn.add_column("mechanism")
+    for heading in ("messages", "MiB/s", "round trip p50", "p99"):
+        drawn.add_column(heading, justify="right")
+    drawn.add_column("verdict")
+    drawn.add_column("left behind")
+    for row in rows:
+        rate = "" if row.mib_per_second is None else f"{row.mib_per_second:,.0f}"
+        verdict = f"[green]{row.verdict}[/]" if row.good else f"[red]{row.verdict}[/]"
+        left = ", ".join(row.left_behind) or "none"
+        drawn.add_row(row.mechanism, f"{row.messages:,}", rate, f"{row.p50:,.1f} µs", f"{row.p99:,.1f} µs", verdict, left)
+    return drawn

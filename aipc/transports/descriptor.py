@@ -1,0 +1,79 @@
+"""Inherited descriptors: `fd:3` for one that goes both ways, `fd:3,4` for one to read and one to write.
+
+The channel owns them from then on.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import stat
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from aipc._address import Address
+from aipc._io.errors import named
+from aipc._io.handle import FileHandle, SocketHandle
+from aipc.abc import ChannelAttribute
+from aipc.exceptions import WrongObject
+from aipc.wire.framing import MAX_MESSAGE_SIZE, Framing
+from aipc.wire.framing import framing as framing_named
+
+from .byte_stream import ByteStreamChannel
+
+
+class DescriptorChannel(ByteStreamChannel):
+    """Messages over descriptors that somebody else opened."""
+
+    __slots__ = ()
+
+    def __init__(self, reader: FileHandle | None, writer: FileHandle | None, framing: Framing) -> None:
+        super().__init__(reader, writer, framing)
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        return {
+            ChannelAttribute.descriptor: lambda: next(iter(self._handles())).fd,
+            ChannelAttribute.max_message_size: lambda: self._framing.limit,
+        }
+
+
+async def adopt(address: Address, *, framing: str = "u32", max_message_size: int = MAX_MESSAGE_SIZE) -> DescriptorChannel:
+    """Take over inherited descriptors. ObjectMissing if one is not open, WrongObject if it is no pipe, FIFO or stream socket."""
+    numbers = address.path.split(",")
+    if not all(number.isascii() and number.isdecimal() for number in numbers) or len(numbers) > 2:
+        raise address.error("needs one descriptor's number, as in fd:3, or two to read and to write, as in fd:3,4")
+    chosen = framing_named(framing, max_message_size)
+    descriptors = [int(number) for number in numbers]
+    for fd in descriptors:
+        _check(fd, address.url)
+    if len(descriptors) == 2 and descriptors[0] != descriptors[1]:
+        reader, writer = (_handle(fd, address.url) for fd in descriptors)
+        return DescriptorChannel(reader, writer, chosen)
+    handle = _handle(descriptors[0], address.url)
+    access = fcntl.fcntl(handle.fd, fcntl.F_GETFL) & os.O_ACCMODE
+    return DescriptorChannel(None if access == os.O_WRONLY else handle, None if access == os.O_RDONLY else handle, chosen)
+
+
+def _check(fd: int, name: str) -> None:
+    try:
+        mode = os.fstat(fd).st_mode
+    except OSError:
+        raise named(errno.ENOENT, name, f"descriptor {fd} is not open in this process") from None
+    if not (stat.S_ISFIFO(mode) or _is_stream_socket(fd, mode) or stat.S_ISCHR(mode)):
+        raise WrongObject(errno.EINVAL, f"{name}: descriptor {fd} is no pipe, FIFO, terminal or stream socket")
+
+
+def _is_stream_socket(fd: int, mode: int) -> bool:
+    if not stat.S_ISSOCK(mode):
+        return False
+    with socket.socket(fileno=os.dup(fd)) as sock:
+        return sock.type == socket.SOCK_STREAM
+
+
+def _handle(fd: int, name: str) -> FileHandle:
+    if stat.S_ISSOCK(os.fstat(fd).st_mode):
+        return SocketHandle(socket.socket(fileno=fd), name)
+    return FileHandle(fd, name)

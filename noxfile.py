@@ -1,0 +1,81 @@
+"""Everything that a developer or CI runs, by name: `nox -s tests lint types bench docs fallback tour`."""
+
+from __future__ import annotations
+
+import shutil
+
+import nox
+
+PYTHONS = ["3.11", "3.12", "3.13"]
+EXTRAS = ".[cli,trio,uvloop]"
+
+nox.options.default_venv_backend = "venv"
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = ["tests", "lint", "types"]
+
+
+def install(session: nox.Session, *groups: str, editable: bool = False) -> None:
+    """aipc with all its extras, and dependency groups of pyproject.toml."""
+    dependencies = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), *groups)
+    session.install(*(["-e"] if editable else []), EXTRAS, *dependencies)
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The suite, on asyncio, uvloop and trio, on each installed Python; the wheel is what is tested."""
+    install(session, "test")
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session(python="3.11")
+@nox.parametrize("disabled", ["timerfd", "spin", "timerfd,spin"])
+def fallback(session: nox.Session, disabled: str) -> None:
+    """The suite with optional kernel features switched off."""
+    install(session, "test")
+    session.run("python", "-m", "pytest", *session.posargs, env={"AIPC_DISABLE": disabled})
+
+
+@nox.session(python="3.11")
+def tour(session: nox.Session) -> None:
+    """`aipc tour`, on each loop."""
+    install(session)
+    for loop in ("asyncio", "uvloop", "trio"):
+        session.run("aipc", "tour", "--loop", loop, *session.posargs)
+
+
+@nox.session(python="3.11")
+def lint(session: nox.Session) -> None:
+    """ruff, and import-linter with the layers of the house."""
+    install(session, "lint", editable=True)
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", ".")
+    session.run("lint-imports")
+
+
+@nox.session(python="3.11")
+def types(session: nox.Session) -> None:
+    """mypy strict inside, pyright's completeness of the public types outside."""
+    install(session, "types", "test")
+    session.run("mypy")
+    session.run("pyright", "--verifytypes", "aipc", "--ignoreexternal")
+
+
+@nox.session(python="3.11")
+def bench(session: nox.Session) -> None:
+    """The promises about speed and memory, as ratios within one run."""
+    install(session)
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session(python="3.11")
+def docs(session: nox.Session) -> None:
+    """The code in the documentation and the examples runs."""
+    install(session, "test")
+    session.run("python", "-m", "pytest", "tests/test_docs.py", *session.posargs)
+
+
+@nox.session(python=False)
+def changelog(session: nox.Session) -> None:
+    """What the next release's notes would say."""
+    tool = shutil.which("towncrier") or session.error("towncrier is not installed")
+    session.run(tool, "build", "--draft", "--version", "next")
