@@ -40,6 +40,8 @@ class _Outcome(Enum):
 
 
 _BLOCKED = _Outcome.BLOCKED
+_spinning: set[Waiting] = set()
+"""Who spins: one at a time, because a second one's turns are the first one's delay, and a server has thousands."""
 _NOTHING: list[Any] = []  # shared: an owner that has something puts a list of its own in its place
 
 
@@ -56,9 +58,9 @@ class Waiting(WaitQueue, ABC):
 
     def __init__(self, owner: Handle, *, spins: bool = True) -> None:
         super().__init__()
-        self.owner = owner
-        self.budget = BUDGET
-        self.stock = _NOTHING
+        self.owner: Handle = owner
+        self.budget: int = BUDGET
+        self.stock: list[Any] = _NOTHING
         self._generation = fork.generation
         self._penalty = 1
         self._skip: float = 0 if spins and probes.enabled("spin") else math.inf
@@ -94,7 +96,7 @@ class Waiting(WaitQueue, ABC):
                 self.budget = BUDGET
                 if self._skip:
                     self._skip -= 1
-                else:
+                elif not _spinning:
                     result = await self._spin(operation, *arguments)
                 if result is _BLOCKED:
                     self._begin()
@@ -130,17 +132,21 @@ class Waiting(WaitQueue, ABC):
     async def _spin(self, operation: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result | _Outcome:
         """Retry without sleeping, with turns of the loop in between; learn whether that pays."""
         ready = self._ready = self._ready or self._probe()
-        deadline = perf_counter() + SPIN_SECONDS
-        while perf_counter() < deadline:
-            for _ in range(self.PROBES_A_TURN):
-                if ready():
-                    break
-            else:
-                await loops.turning()()
-            result = _try(operation, *arguments)
-            if result is not _BLOCKED:
-                self._penalty = max(1, self._penalty // 2)
-                return result
+        _spinning.add(self)
+        try:
+            deadline = perf_counter() + SPIN_SECONDS
+            while perf_counter() < deadline:
+                for _ in range(self.PROBES_A_TURN):
+                    if ready():
+                        break
+                else:
+                    await loops.turning()()
+                result = _try(operation, *arguments)
+                if result is not _BLOCKED:
+                    self._penalty = max(1, self._penalty // 2)
+                    return result
+        finally:
+            _spinning.discard(self)
         self._ready = None
         alone = len(os.sched_getaffinity(0)) == 1  # then the peer can't even run while we spin
         self._penalty = self._skip = MOST_SKIPPED if alone else min(self._penalty * 2, MOST_SKIPPED)

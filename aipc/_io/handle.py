@@ -27,8 +27,8 @@ class Handle(ABC):
     __slots__ = ("_generation", "closed", "name")
 
     def __init__(self, name: str) -> None:
-        self.name = name
-        self.closed = False
+        self.name: str = name
+        self.closed: bool = False
         self._generation = fork.generation
 
     @property
@@ -68,8 +68,8 @@ class FileHandle(Handle):
     def __init__(self, fd: int, name: str, *, spins: bool = True) -> None:
         super().__init__(name)
         os.set_blocking(fd, False)
-        self.fd = fd
-        self.readable = Readiness(self, fd, Direction.READ, spins=spins)
+        self.fd: int = fd
+        self.readable: Readiness = Readiness(self, fd, Direction.READ, spins=spins)
         self._writable: Readiness | None = None
         self._spins = spins
 
@@ -126,7 +126,7 @@ class ListenerHandle(FileHandle):
 
     def __init__(self, sock: socket.socket, name: str) -> None:
         super().__init__(sock.fileno(), name)
-        self.sock = sock
+        self.sock: socket.socket = sock
 
     def _release(self, fd: int) -> None:
         self.sock.close()

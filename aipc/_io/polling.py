@@ -11,7 +11,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from aipc._sys import probes, timerfd
 
@@ -35,7 +35,7 @@ def _always() -> bool:
 class Polling(Waiting):
     """Any number of tasks that wait for one object. `hopeful` tells, without a side effect, whether a try is worth while."""
 
-    PROBES_A_TURN = 0
+    PROBES_A_TURN: ClassVar[int] = 0
 
     __slots__ = ("_hopeful", "_pause", "_since", "_ticker")
 

@@ -7,7 +7,7 @@ import select
 from collections.abc import Awaitable, Callable
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from . import loops
 from .attempt import Waiting
@@ -31,7 +31,7 @@ class Readiness(Waiting):
     in the kernel for all.
     """
 
-    PROBES_A_TURN = 16
+    PROBES_A_TURN: ClassVar[int] = 16
 
     __slots__ = ("_direction", "_fd", "_reactor", "_trio_waits")
 

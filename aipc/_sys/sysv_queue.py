@@ -23,7 +23,7 @@ class Queue:
     __slots__ = ("_queue", "_receive", "_send", "limit")
 
     def __init__(self, key: int | None, flags: int, mode: int) -> None:
-        self.limit = longest_message()
+        self.limit: int = longest_message()
         try:
             self._queue = sysv_ipc.MessageQueue(key, flags, mode=mode, max_message_size=self.limit)
         except sysv_ipc.ExistentialError:

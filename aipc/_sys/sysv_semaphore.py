@@ -46,7 +46,7 @@ class SemaphoreSet:
 
     def __init__(self, key: int | None, count: int, flags: int) -> None:
         self._key = key
-        self.id = _check(_libc.semget(sysv_ipc.IPC_PRIVATE if key is None else key, count, flags), used=False)
+        self.id: int = _check(_libc.semget(sysv_ipc.IPC_PRIVATE if key is None else key, count, flags), used=False)
 
     def operate(self, steps: Operations) -> None:
         """semop(2): all steps or none."""

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from . import tour as touring
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Interprocess communication, awaitable.")
+app: typer.Typer = typer.Typer(no_args_is_help=True, add_completion=False, help="Interprocess communication, awaitable.")
 
 
 class Loop(StrEnum):

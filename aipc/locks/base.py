@@ -16,7 +16,7 @@ class LockHandle(Handle):
 
     def __init__(self, name: str, hopeful: Callable[[], bool]) -> None:
         super().__init__(name)
-        self.polling = Polling(self, hopeful)
+        self.polling: Polling = Polling(self, hopeful)
 
     def _close(self) -> None:
         self._let_go()

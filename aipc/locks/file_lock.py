@@ -27,9 +27,9 @@ class _FlockHandle(LockHandle):
 
     def __init__(self, fd: int, name: str, shared: bool) -> None:
         super().__init__(name, lambda: self.held == 0 or self.shared)
-        self.fd = fd
-        self.held = 0
-        self.shared = shared
+        self.fd: int = fd
+        self.held: int = 0
+        self.shared: bool = shared
 
     def _let_go(self) -> None:
         self.held = 0

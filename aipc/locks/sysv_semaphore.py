@@ -28,12 +28,12 @@ class _SetHandle(LockHandle):
 
     def __init__(self, semaphores: sysv.SemaphoreSet, name: str, index: int, undo: bool, unlink: bool) -> None:
         super().__init__(name, self._asked(lambda value: value > 0))
-        self.zeroing = Polling(self, self._asked(lambda value: value == 0))
-        self.index = index
-        self.set = semaphores
-        self.undo = undo
-        self.unlink = unlink
-        self.held = 0
+        self.zeroing: Polling = Polling(self, self._asked(lambda value: value == 0))
+        self.index: int = index
+        self.set: sysv.SemaphoreSet = semaphores
+        self.undo: bool = undo
+        self.unlink: bool = unlink
+        self.held: int = 0
 
     def _asked(self, question: Callable[[int], bool]) -> Callable[[], bool]:
         def answer() -> bool:

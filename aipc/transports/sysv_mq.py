@@ -32,10 +32,10 @@ class _QueueHandle(Handle):
 
     def __init__(self, queue: Queue, name: str, unlink: bool) -> None:
         super().__init__(name)
-        self.queue = queue
-        self.unlink = unlink
-        self.incoming = Polling(self, queue.has_messages)
-        self.outgoing = Polling(self)
+        self.queue: Queue = queue
+        self.unlink: bool = unlink
+        self.incoming: Polling = Polling(self, queue.has_messages)
+        self.outgoing: Polling = Polling(self)
 
     def _close(self) -> None:
         if self.unlink:

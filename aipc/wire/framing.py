@@ -57,7 +57,7 @@ class Body:
         # cost no memory until they are written to, so that a peer that only announces much takes nothing.
         self._buffer = io.BytesIO(bytes(length))
         self._buffer.write(start)
-        self.missing = length - len(start)
+        self.missing: int = length - len(start)
 
     @property
     def space(self) -> memoryview:
@@ -75,7 +75,7 @@ class Framing(ABC):
     __slots__ = ("limit",)
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
+        self.limit: int = limit
 
     def encode(self, item: Buffer) -> Frame:
         """The bytes that stand for `item`. MessageTooLarge, InvalidMessage: before anything is sent."""
