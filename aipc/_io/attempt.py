@@ -90,7 +90,7 @@ class Waiting(WaitQueue, ABC):
         try:
             if self._generation != fork.generation:
                 self.owner.check()
-            if self._ready is None or self.stock or self._ready():
+            if self._ready is None or self.stock or _spinning or self._ready():
                 result = _try(operation, *arguments)
             if result is _BLOCKED:
                 self.budget = BUDGET

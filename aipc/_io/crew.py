@@ -56,11 +56,15 @@ class _Crew(Generic[Item]):
         try:
             while True:
                 item = await accept()
-                task = asyncio.create_task(_coroutine(self._handler(item)), name="aipc connection")
+                task = asyncio.create_task(self._start(item), name="aipc connection")
                 self._running[task] = item
                 task.add_done_callback(self._ended)
         finally:
             await self._cancel()
+
+    def _start(self, item: Item) -> Coroutine[Any, Any, object]:
+        awaitable = self._handler(item)  # usually a coroutine: wrapping it would cost 200 bytes a connection
+        return awaitable if isinstance(awaitable, Coroutine) else _awaiting(awaitable)
 
     def _end(self, task: asyncio.Task[object]) -> None:
         item = self._running.pop(task)
@@ -81,14 +85,8 @@ class _Crew(Generic[Item]):
             raise cancelled
 
 
-def _coroutine(awaitable: Awaitable[object]) -> Coroutine[Any, Any, object]:
-    if isinstance(awaitable, Coroutine):
-        return awaitable
-
-    async def await_it() -> object:
-        return await awaitable
-
-    return await_it()
+async def _awaiting(awaitable: Awaitable[object]) -> object:
+    return await awaitable
 
 
 def _log(item: object, error: BaseException) -> None:

@@ -85,6 +85,7 @@ class Readiness(Waiting):
 
     def close(self) -> None:
         """Leave the loop, before the descriptor's number can be used again; every waiter retries and finds it closed."""
+        self._ready = None  # it would ask about the number, which may be another object's soon
         self._unwatch()
         if self._trio_waits:
             import trio

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Awaitable, Callable
+
+import anyio
 
 from aipc._io import crew
 from aipc._io.handle import ListenerHandle
 from aipc.abc import Channel, Listener
 
 from .base import TransportChannel
+
+
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_PATIENCE = 0.1  # seconds
 
 
 class SocketListener(Listener):
@@ -26,7 +33,13 @@ class SocketListener(Listener):
         self._forget = forget
 
     async def accept(self) -> TransportChannel:
-        return await self._handle.readable.attempt(self._accept)
+        while True:
+            try:
+                return await self._handle.readable.attempt(self._accept)
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    raise
+            await anyio.sleep(_PATIENCE)  # nothing tells when somebody closes a descriptor
 
     def _accept(self) -> TransportChannel:
         while True:

@@ -1,0 +1,70 @@
+"""A wait that spins, or has spun, keeps the same promises as one that parks."""
+
+from __future__ import annotations
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+import aipc
+from aipc.testing.expect import settle
+
+pytestmark = pytest.mark.anyio
+
+
+async def receive_by_spinning(sender: aipc.Channel, receiver: aipc.Channel) -> None:
+    """The message comes while the receiver spins: from then on it expects its peer to be quick."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(receiver.receive)
+        await anyio.lowlevel.checkpoint()
+        await sender.send(b"quick")
+
+
+async def test_closed_after_a_spin() -> None:
+    """The descriptor's number soon belongs to another object, which must not be waited for."""
+    sender, receiver = aipc.channel_pair()
+    await receive_by_spinning(sender, receiver)
+    await receiver.aclose()
+    await sender.aclose()
+    other, another = aipc.channel_pair()
+    async with other, another:
+        with anyio.fail_after(10), pytest.raises(anyio.ClosedResourceError):
+            await receiver.receive()
+
+
+async def test_error_behind_good_messages_while_another_spins() -> None:
+    """What is left of a read, here a frame too long, is found without asking the kernel."""
+    sender, receiver = aipc.channel_pair()
+    idle, idler = aipc.channel_pair()
+    async with sender, receiver, idle, idler, anyio.create_task_group() as tasks:
+        await receive_by_spinning(sender, receiver)
+        raw = sender.extra(aipc.ChannelAttribute.descriptor)
+        with open(raw, "wb", closefd=False, buffering=0) as file:
+            file.write(b"\0\0\0\2ok\xff\xff\xff\xff")
+        assert await receiver.receive() == b"ok"
+        tasks.start_soon(idle.receive)
+        await anyio.lowlevel.checkpoint()
+        with anyio.fail_after(10), pytest.raises(aipc.MessageTooLarge):
+            await receiver.receive()
+        tasks.cancel_scope.cancel()
+
+
+async def test_one_spins_at_a_time() -> None:
+    """Many tasks that begin to wait at once do not each take turns of the loop from the others."""
+    from aipc._io import attempt
+
+    pairs = [aipc.channel_pair() for _ in range(20)]
+    most = 0
+    async with anyio.create_task_group() as tasks:
+        for _, receiver in pairs:
+            tasks.start_soon(receiver.receive)
+        for _ in range(20):
+            most = max(most, len(attempt._spinning))
+            await anyio.lowlevel.checkpoint()
+        await settle()
+        for sender, _ in pairs:
+            await sender.send(b"")
+    assert most <= 1
+    for pair in pairs:
+        for channel in pair:
+            await channel.aclose()
