@@ -44,6 +44,8 @@ class Opening(Generic[Opened]):
         return self._opener().__await__()
 
     async def __aenter__(self) -> Opened:
+        if self._opened is not None:
+            raise RuntimeError("this is open already: call open_channel, listen or open_lock again for another one")
         self._opened = await self._opener()
         return self._opened
 
@@ -57,8 +59,9 @@ class Opening(Generic[Opened]):
 def open_channel(url: str, **given: Any) -> Opening[Channel]:
     """Open a channel: `async with aipc.open_channel("unix:/run/app.sock") as channel`, or await it.
 
-    Every option can stand in the URL's query, too; the keyword wins. AddressError, at once, for what can't be meant;
-    opening raises the errors of the mechanism's reference page. Cancelled: nothing was opened.
+    Every option can stand in the URL's query, too; the keyword wins. AddressError for what can't be meant: an unknown scheme
+    or option at once, the rest when it is opened. The mechanism's reference page has the other errors. Cancelled: nothing was
+    opened.
     """
     return Opening(_opener(CHANNELS, "open_channel", url, given))
 

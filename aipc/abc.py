@@ -41,7 +41,7 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ChannelStatistics:
-    """What went through a channel since it was opened: messages, and bytes of payload."""
+    """What went through a channel since it was opened: messages, and bytes as the kernel counts them, framing included."""
 
     messages_sent: int
     messages_received: int

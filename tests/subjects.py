@@ -114,4 +114,3 @@ CHANNELS: dict[str, Callable[[Path], ChannelSubject]] = {
     "sysv-mq": sysv_queue,
 }
 LOCKS: dict[str, Callable[[Path], LockSubject]] = {"flock": flock, "sysv-sem": sysv_semaphore}
-

@@ -42,6 +42,7 @@ class _Outcome(Enum):
 _BLOCKED = _Outcome.BLOCKED
 _spinning: set[Waiting] = set()
 """Who spins: one at a time, because a second one's turns are the first one's delay, and a server has thousands."""
+os.register_at_fork(after_in_child=_spinning.clear)
 _NOTHING: list[Any] = []  # shared: an owner that has something puts a list of its own in its place
 
 

@@ -33,6 +33,11 @@ def turning() -> Callable[[], Awaitable[None]]:
 _background: set[asyncio.Task[None]] = set()
 
 
+def running() -> bool:
+    """Whether an event loop runs here."""
+    return asyncio._get_running_loop() is not None or ("trio" in sys.modules and sys.modules["trio"].lowlevel.in_trio_run())
+
+
 def start_soon(function: Callable[[*Arguments], Coroutine[Any, Any, None]], *arguments: *Arguments) -> None:
     """Run `function` in the background until it ends or the loop does. It must not raise."""
     if in_trio():

@@ -25,7 +25,9 @@ class Queue:
     def __init__(self, key: int | None, flags: int, mode: int) -> None:
         self.limit: int = longest_message()
         try:
-            self._queue = sysv_ipc.MessageQueue(key, flags, mode=mode, max_message_size=self.limit)
+            self._queue = sysv_ipc.MessageQueue(
+                sysv_ipc.IPC_PRIVATE if key is None else key, flags, mode=mode, max_message_size=self.limit
+            )
         except sysv_ipc.ExistentialError:
             code = errno.EEXIST if flags == sysv_ipc.IPC_CREX else errno.ENOENT
             raise OSError(code, os.strerror(code)) from None
@@ -40,7 +42,7 @@ class Queue:
             self._send(data, False, type)
         except sysv_ipc.BusyError:
             raise BlockingIOError from None
-        except sysv_ipc.Error as error:
+        except (sysv_ipc.Error, OSError) as error:
             raise _failed(error) from None
 
     def receive(self, type: int) -> tuple[bytes, int]:
@@ -49,7 +51,7 @@ class Queue:
             message: tuple[bytes, int] = self._receive(False, type)
         except sysv_ipc.BusyError:
             raise BlockingIOError from None
-        except sysv_ipc.Error as error:
+        except (sysv_ipc.Error, OSError) as error:
             raise _failed(error) from None
         return message
 
@@ -87,6 +89,9 @@ class Queue:
             raise _failed(error) from None
 
 
-def _failed(error: sysv_ipc.Error) -> OSError:
-    code = errno.EIDRM if isinstance(error, sysv_ipc.ExistentialError) else errno.EACCES
+def _failed(error: Exception) -> OSError:
+    if isinstance(error, OSError) and error.errno != errno.EINVAL:
+        return error
+    # EINVAL: the queue was removed before this call.
+    code = errno.EACCES if isinstance(error, sysv_ipc.PermissionsError) else errno.EIDRM
     return OSError(code, os.strerror(code))

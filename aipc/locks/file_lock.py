@@ -1,7 +1,9 @@
 """Locks on files: flock(2).
 
 The kernel owns the lock: it is free again when its holder dies. A child forked while it is held shares it, until both have
-closed it. The file stays: removing a lock file lets two processes hold "the" lock on two different files.
+closed it. The file stays, because removing it can let two processes hold "the" lock on two different files. Who asks for
+`unlink` has it removed under the lock, when it is free; aipc then finds out that its file is no longer the one with that name,
+and goes on with the new one, but other programs would not.
 """
 
 from __future__ import annotations
@@ -10,9 +12,12 @@ import errno
 import fcntl
 import os
 import stat
+from collections.abc import Callable
+from functools import partial
 
 from aipc._address import Address
 from aipc._io.errors import named, translate
+from aipc._io.files import same_file
 from aipc._sys.proc_locks import holders
 from aipc.abc import Lock
 from aipc.exceptions import WrongObject
@@ -23,18 +28,38 @@ from .base import LockHandle
 class _FlockHandle(LockHandle):
     """Owns the open file, and counts this object's holders: one, or several where the lock is shared."""
 
-    __slots__ = ("fd", "held", "shared")
+    __slots__ = ("_path", "_reopen", "_unlink", "fd", "held", "shared")
 
-    def __init__(self, fd: int, name: str, shared: bool) -> None:
-        super().__init__(name, lambda: self.held == 0 or self.shared)
+    def __init__(self, address: Address, fd: int, reopen: Callable[[], int], *, shared: bool, unlink: bool) -> None:
+        super().__init__(address.url, lambda: self.held == 0 or self.shared)
         self.fd: int = fd
         self.held: int = 0
         self.shared: bool = shared
+        self._reopen = reopen
+        self._path = address.path
+        self._unlink = unlink
+
+    def lock(self) -> None:
+        """Lock the file that has the name now. BlockingIOError while somebody else holds it."""
+        while True:
+            fcntl.flock(self.fd, (fcntl.LOCK_SH if self.shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            if same_file(self._path, os.fstat(self.fd)):
+                return
+            stale, self.fd = self.fd, self._reopen()
+            os.close(stale)
 
     def _let_go(self) -> None:
         self.held = 0
         fd, self.fd = self.fd, -1
-        os.close(fd)
+        try:
+            if self._unlink:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if same_file(self._path, os.fstat(fd)):
+                    os.unlink(self._path)
+        except OSError:
+            pass  # somebody else holds it, or has removed it: it is theirs
+        finally:
+            os.close(fd)
 
 
 class FileLock(Lock):
@@ -55,7 +80,7 @@ class FileLock(Lock):
         if handle.held and not handle.shared:
             raise BlockingIOError
         if not handle.held:
-            fcntl.flock(handle.fd, (fcntl.LOCK_SH if handle.shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            handle.lock()
         handle.held += 1
 
     def release(self) -> None:
@@ -86,22 +111,30 @@ class FileLock(Lock):
 
 
 async def open_flock(
-    address: Address, *, create: bool = True, exclusive: bool = False, mode: int = 0o600, shared: bool = False
+    address: Address,
+    *,
+    create: bool = True,
+    exclusive: bool = False,
+    mode: int = 0o600,
+    unlink: bool = False,
+    shared: bool = False,
 ) -> FileLock:
     """Open a lock file; it is made if it is missing, unless `create=False`. `shared` lets several holders in, all shared.
 
-    WrongObject if the path is a symbolic link or no plain file. `mode` is a new file's, whatever the umask.
+    WrongObject if the path is a symbolic link or no plain file. `mode` is a new file's, whatever the umask. `unlink` removes
+    the file on close, if nobody holds the lock then.
     """
+    if not address.path or address.authority:
+        raise address.error("needs a path, as in flock:/run/app.lock")
     try:
+        reopen = partial(_open, address, create or exclusive, False, mode)
         fd = _open(address, create or exclusive, exclusive, mode)
+        return FileLock(_FlockHandle(address, fd, reopen, shared=shared, unlink=unlink))
     except OSError as error:
         raise translate(error, address.url) from None
-    return FileLock(_FlockHandle(fd, address.url, shared))
 
 
 def _open(address: Address, create: bool, exclusive: bool, mode: int) -> int:
-    if not address.path or address.authority:
-        raise address.error("needs a path, as in flock:/run/app.lock")
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     while True:
         try:

@@ -164,7 +164,12 @@ async def open_semaphore(
         raise translate(error, address.url) from None
     handle = _SetHandle(semaphores, address.url, index, undo, key is None if unlink is None else unlink)
     if create and not ours:
-        await handle.polling.attempt(_be_initialised, semaphores)
+        try:
+            await handle.polling.attempt(_be_initialised, semaphores)
+        except BaseException:
+            handle.unlink = False
+            handle.close()
+            raise
     return SysVSemaphore(handle)
 
 

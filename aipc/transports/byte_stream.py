@@ -242,7 +242,7 @@ class ByteStreamChannel(TransportChannel):
     def _abandon(self, unfinished: _Unfinished) -> None:
         """The sender will not wait: finish the message that has begun, and let go of the sender's buffers."""
         self._sent -= unfinished.cut()
-        if self._writer is not None and not self._writer.closed:
+        if loops.running() and not self._writer.closed:
             loops.start_soon(self._finish_alone, unfinished)
 
     async def _finish_alone(self, unfinished: _Unfinished) -> None:

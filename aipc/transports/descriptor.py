@@ -32,6 +32,11 @@ class DescriptorChannel(ByteStreamChannel):
     def __init__(self, reader: FileHandle | None, writer: FileHandle | None, framing: Framing) -> None:
         super().__init__(reader, writer, framing)
 
+    async def send_eof(self) -> None:
+        if self._reader is self._writer and not isinstance(self._writer, SocketHandle):
+            self._no_eof()
+        await super().send_eof()
+
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
         return {

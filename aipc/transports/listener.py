@@ -14,7 +14,6 @@ from aipc.abc import Channel, Listener
 
 from .base import TransportChannel
 
-
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _PATIENCE = 0.1  # seconds
 

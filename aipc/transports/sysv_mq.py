@@ -7,6 +7,7 @@ queue holds `max_bytes` (16,384 by default). The queue and what is in it outlive
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -23,6 +24,8 @@ from aipc.exceptions import InvalidMessage, MessageTooLarge
 from aipc.wire.framing import as_bytes
 
 from .base import TransportChannel
+
+_LARGEST_TYPE = sys.maxsize  # C's long
 
 
 class _QueueHandle(Handle):
@@ -73,8 +76,8 @@ class SysVQueueChannel(TransportChannel):
             )
         if type is None:
             type = 1 if self._type is None else self._type
-        if type < 1:
-            raise InvalidMessage(f"{self._name}: type={type}: a message's type must be 1 or more")
+        if not 1 <= type <= _LARGEST_TYPE:
+            raise InvalidMessage(f"{self._name}: type={type}: a message's type must be from 1 to {_LARGEST_TYPE:,}")
         self._queue.send(item, type)
         self._sent += 1
         self._bytes_sent += len(item)
@@ -84,6 +87,8 @@ class SysVQueueChannel(TransportChannel):
             self._handle.check()
         if type is None:
             type = self._type or 0
+        if abs(type) > _LARGEST_TYPE:
+            raise InvalidMessage(f"{self._name}: type={type}: no message has such a type; the largest is {_LARGEST_TYPE:,}")
         received = self._queue.receive(type)
         self._received += 1
         self._bytes_received += len(received[0])

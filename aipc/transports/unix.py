@@ -14,7 +14,7 @@ import anyio.abc
 
 from aipc._address import Address
 from aipc._io.errors import named
-from aipc._io.files import directory_locked, same_file, short_path
+from aipc._io.files import LONGEST_SOCKET_PATH, directory_locked, same_file, short_path
 from aipc._io.handle import ListenerHandle, Place, SocketHandle
 from aipc._io.polling import Polling
 from aipc.abc import ChannelAttribute, Credentials
@@ -65,7 +65,11 @@ def socket_address(address: Address) -> str:
     """The path, or an abstract name behind a zero byte. AddressError if there is neither."""
     if address.authority or address.path in ("", "@"):
         raise address.error("needs a path, as in unix:/run/app.sock, or an abstract name, as in unix:@name")
-    return "\0" + address.path[1:] if address.path.startswith("@") else address.path
+    if not address.path.startswith("@"):
+        return address.path
+    if len(os.fsencode(address.path)) > LONGEST_SOCKET_PATH:
+        raise address.error(f"an abstract name has at most {LONGEST_SOCKET_PATH - 1} bytes")
+    return "\0" + address.path[1:]
 
 
 async def connect(address: Address, *, framing: str = "u32", max_message_size: int = MAX_MESSAGE_SIZE) -> UnixChannel:

@@ -1,0 +1,57 @@
+"""The other end: processes that know nothing of aipc, or run it under conditions that a test can't have itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+_GIVE_UP = "import signal; signal.alarm(60)\n"
+
+
+def compile_peer(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The C program `name`.c of this directory, compiled."""
+    program = tmp_path_factory.mktemp("peers") / name
+    run("cc", "-Wall", "-Werror", "-o", str(program), str(Path(__file__).with_name(f"{name}.c")))
+    return program
+
+
+def run(*command: str) -> str:
+    """What `command` prints; it must succeed."""
+    done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}: {done.stderr}"
+    return done.stdout
+
+
+@contextmanager
+def process(*command: str, cwd: Path | None = None) -> Iterator[subprocess.Popen[str]]:
+    """A process to talk to by lines; killed and reaped with the block, if it has not ended."""
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=cwd) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+@contextmanager
+def python(code: str, *arguments: str, cwd: Path | None = None) -> Iterator[subprocess.Popen[str]]:
+    """A Python process that runs `code`, as by `process`; it dies after a minute, so that no test waits for ever."""
+    with process(sys.executable, "-c", _GIVE_UP + code, *arguments, cwd=cwd) as running:
+        yield running
+
+
+def tell(running: subprocess.Popen[str], line: str) -> None:
+    """Write a line to its standard input."""
+    assert running.stdin is not None
+    running.stdin.write(line + "\n")
+    running.stdin.flush()
+
+
+def said(running: subprocess.Popen[str]) -> str:
+    """The next line that it prints; empty if it has ended."""
+    assert running.stdout is not None
+    return running.stdout.readline().rstrip("\n")

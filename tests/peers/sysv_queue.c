@@ -1,0 +1,46 @@
+/* A System V queue's other end in C: `sysv_queue send KEY TYPE TEXT`, or `sysv_queue receive KEY TYPE`. */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ipc.h>
+#include <sys/msg.h>
+#include <unistd.h>
+
+struct message {
+    long type;
+    char text[8192];
+};
+
+int main(int argc, char **argv)
+{
+    struct message message;
+    int queue;
+    ssize_t size;
+
+    alarm(60);
+    if (argc < 4)
+        return 2;
+    queue = msgget((key_t)strtoul(argv[2], NULL, 0), 0);
+    if (queue < 0) {
+        perror("msgget");
+        return 1;
+    }
+    message.type = strtol(argv[3], NULL, 0);
+    if (strcmp(argv[1], "send") == 0) {
+        size = strlen(argv[4]);
+        memcpy(message.text, argv[4], size);
+        if (msgsnd(queue, &message, size, 0) < 0) {
+            perror("msgsnd");
+            return 1;
+        }
+        return 0;
+    }
+    size = msgrcv(queue, &message, sizeof message.text, message.type, 0);
+    if (size < 0) {
+        perror("msgrcv");
+        return 1;
+    }
+    printf("%ld %.*s\n", message.type, (int)size, message.text);
+    return 0;
+}

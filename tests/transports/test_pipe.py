@@ -1,0 +1,117 @@
+"""Pipes: two ends, each for one direction; and other programs at the other end."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+
+import anyio
+import pytest
+
+import aipc
+from aipc.testing.expect import settle
+from aipc.transports.pipe import PipeChannel
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_directions() -> None:
+    receiver, sender = aipc.pipe()
+    async with receiver, sender:
+        with anyio.fail_after(10):
+            with pytest.raises(aipc.UnsupportedOperation, match="only receives"):
+                await receiver.send(b"wrong way")
+            with pytest.raises(aipc.UnsupportedOperation, match="only receives"):
+                receiver.send_nowait(b"wrong way")
+            with pytest.raises(aipc.UnsupportedOperation, match="only receives"):
+                await receiver.send_eof()
+            with pytest.raises(aipc.UnsupportedOperation, match="only sends"):
+                await sender.receive()
+            with pytest.raises(aipc.UnsupportedOperation, match="only sends"):
+                sender.receive_nowait()
+            with pytest.raises(aipc.UnsupportedOperation, match="only sends"):
+                async for _ in sender:
+                    pass
+            await sender.send(b"right way")
+            assert await receiver.receive() == b"right way"
+
+
+async def test_end_wakes_a_waiting_receiver() -> None:
+    receiver, sender = aipc.pipe()
+    got: list[bytes] = []
+
+    async def receive() -> None:
+        got.extend([message async for message in receiver])
+        got.append(b"end")
+
+    async with receiver, sender, anyio.create_task_group() as tasks:
+        with anyio.fail_after(10):
+            tasks.start_soon(receive)
+            await settle()
+            await sender.send(b"last")
+            await sender.send_eof()
+            await sender.send_eof()
+            with pytest.raises(anyio.ClosedResourceError):
+                await sender.send(b"after the end")
+    assert got == [b"last", b"end"]
+
+
+async def test_bytes() -> None:
+    receiver, sender = aipc.pipe()
+    async with receiver, sender:
+        await sender.send(b"hello")
+        assert os.read(receiver.extra(aipc.ChannelAttribute.descriptor), 100) == b"\0\0\0\x05hello"
+
+
+async def test_framing_and_limit() -> None:
+    receiver, sender = aipc.pipe(framing="lines", max_message_size=5)
+    async with receiver, sender:
+        assert receiver.extra(aipc.ChannelAttribute.max_message_size) == 5
+        os.write(sender.extra(aipc.ChannelAttribute.descriptor), b"one\ntwo\ntoo long")
+        with anyio.fail_after(10):
+            assert await receiver.receive_many() == [b"one", b"two"]
+            with pytest.raises(aipc.MessageTooLarge):
+                await receiver.receive()
+            with pytest.raises(aipc.MessageTooLarge):
+                await sender.send(b"sixsix")
+
+
+async def test_unknown_framing() -> None:
+    with pytest.raises(aipc.AddressError, match="u16"):
+        aipc.pipe(framing="u16")
+
+
+async def test_receives_from_a_program() -> None:
+    receiver, sender = aipc.pipe(framing="lines")
+    async with receiver, sender:
+        command = ["printf", "one\\ntwo\\nthree"]
+        with subprocess.Popen(command, stdout=sender.extra(aipc.ChannelAttribute.descriptor)), anyio.fail_after(10):
+            await sender.aclose()
+            assert [message async for message in receiver] == [b"one", b"two", b"three"]
+
+
+async def test_sends_to_a_program() -> None:
+    receiver, sender = aipc.pipe(framing="lines")
+    async with receiver, sender:
+        descriptor = receiver.extra(aipc.ChannelAttribute.descriptor)
+        os.set_blocking(descriptor, True)
+        with subprocess.Popen(["sort"], stdin=descriptor, stdout=subprocess.PIPE) as sort, anyio.fail_after(10):
+            await receiver.aclose()
+            await sender.send_many([b"two", b"one"])
+            await sender.aclose()
+            assert sort.communicate(timeout=10)[0] == b"one\ntwo\n"
+
+
+async def test_never_closed() -> None:
+    ends = list(aipc.pipe())
+    with pytest.warns(ResourceWarning, match=r"pipe \(sending end\): never closed"):
+        forget(ends)
+    with pytest.warns(ResourceWarning, match=r"pipe \(receiving end\): never closed"):
+        forget(ends)
+
+
+def forget(channels: list[PipeChannel]) -> None:
+    """Leave the last one to the garbage collector."""
+    channels.pop()
+    gc.collect()
