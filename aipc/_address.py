@@ -33,11 +33,13 @@ def parse(url: str) -> Address:
     match = _URL.fullmatch(url)
     if match is None:
         raise AddressError(f"{url!r}: not a URL; one looks like unix:/run/app.sock or sysv-mq:0x4d2?type=3")
-    path = unquote(match["path"])
+    path = unquote(match["path"], errors="surrogateescape")
     if "\0" in path:
         raise AddressError(f"{url!r}: a path can't contain a zero byte")
     try:
-        pairs = parse_qsl(match["query"] or "", keep_blank_values=True, strict_parsing=bool(match["query"]))
+        pairs = parse_qsl(
+            match["query"] or "", keep_blank_values=True, strict_parsing=bool(match["query"]), errors="surrogateescape"
+        )
     except ValueError:
         raise AddressError(f"{url!r}: the query must be name=value pairs joined by &") from None
     options = dict(pairs)
@@ -121,9 +123,8 @@ def options(address: Address, known: frozenset[str], given: Mapping[str, Any]) -
 
 def _value(address: Address, name: str, value: Any) -> Any:
     parser, kind, right = OPTIONS[name]
-    text = value if isinstance(value, str) else _text(name, value, kind)
     try:
-        return parser(text)
+        return parser(value if isinstance(value, str) else _text(name, value, kind))
     except (ValueError, KeyError):
         raise address.error(f"{name}={value!r}: must be {right}") from None
 
@@ -134,4 +135,4 @@ def _text(name: str, value: Any, kind: type) -> str:
         return f"{value:o}" if name == "mode" and value >= 0 else str(value)
     if kind is bool and isinstance(value, (bool, int)):
         return str(int(value))
-    return "\0"  # of another type: no parser takes it
+    raise ValueError(value)

@@ -6,7 +6,7 @@ Sizes are bytes. Times have no parameter: use your loop's timeouts. Nothing here
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -164,13 +164,14 @@ class Listener(Closing):
         and their channels closed, before it raises.
         """
 
-    async def __aiter__(self) -> AsyncIterator[Channel]:
-        while True:
-            try:
-                channel = await self.accept()
-            except anyio.ClosedResourceError:
-                return
-            yield channel
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Channel:
+        try:
+            return await self.accept()
+        except anyio.ClosedResourceError:
+            raise StopAsyncIteration from None
 
 
 class Lock(ABC):

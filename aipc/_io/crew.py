@@ -41,9 +41,16 @@ async def _serve_in_trio(accept: Callable[[], Awaitable[Item]], handler: Callabl
         finally:
             item.close()
 
-    async with trio.open_nursery(strict_exception_groups=False) as nursery:
-        while True:
-            nursery.start_soon(run, await accept())
+    failed: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        try:
+            while True:
+                nursery.start_soon(run, await accept())
+        except Exception as error:  # noqa: BLE001 - raised below, by itself and not in a group
+            failed = error
+            nursery.cancel_scope.cancel()
+    if failed is not None:
+        raise failed
 
 
 class _Crew(Generic[Item]):
@@ -63,7 +70,11 @@ class _Crew(Generic[Item]):
             await self._cancel()
 
     def _start(self, item: Item) -> Coroutine[Any, Any, object]:
-        awaitable = self._handler(item)  # usually a coroutine: wrapping it would cost 200 bytes a connection
+        try:
+            awaitable = self._handler(item)
+        except Exception as error:  # noqa: BLE001 - it ends its own connection only
+            return _failing(error)
+        # Usually a coroutine: wrapping it would cost 200 bytes a connection.
         return awaitable if isinstance(awaitable, Coroutine) else _awaiting(awaitable)
 
     def _end(self, task: asyncio.Task[object]) -> None:
@@ -83,6 +94,10 @@ class _Crew(Generic[Item]):
                 cancelled = error
         if cancelled is not None:
             raise cancelled
+
+
+async def _failing(error: Exception) -> object:
+    raise error
 
 
 async def _awaiting(awaitable: Awaitable[object]) -> object:

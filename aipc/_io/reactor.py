@@ -65,7 +65,8 @@ class Reactor:
                 self._writers[fd].fired()
 
     def _close(self) -> None:
-        del _reactors[self.loop]
+        if _reactors.get(self.loop) is self:
+            del _reactors[self.loop]
         if not self.loop.is_closed():
             self.loop.remove_reader(self._epoll.fileno())
         self._epoll.close()

@@ -20,7 +20,9 @@ def key_of(address: Address, project: int | None) -> int | None:
     path with `project=N` is ftok(3). AddressError for anything else.
     """
     text = address.path
-    if text == "private":
+    if address.authority:
+        raise address.error("a key stands behind the colon, as in sysv-mq:0x4d2, without //")
+    if text == "private" and project is None:
         return None
     if text.startswith("/"):
         return _ftok(address, text, project)

@@ -30,13 +30,13 @@ class _FlockHandle(LockHandle):
 
     __slots__ = ("_path", "_reopen", "_unlink", "fd", "held", "shared")
 
-    def __init__(self, address: Address, fd: int, reopen: Callable[[], int], *, shared: bool, unlink: bool) -> None:
-        super().__init__(address.url, lambda: self.held == 0 or self.shared)
+    def __init__(self, name: str, path: str, fd: int, reopen: Callable[[], int], *, shared: bool, unlink: bool) -> None:
+        super().__init__(name, lambda: self.held == 0 or self.shared)
         self.fd: int = fd
         self.held: int = 0
         self.shared: bool = shared
         self._reopen = reopen
-        self._path = address.path
+        self._path = path
         self._unlink = unlink
 
     def lock(self) -> None:
@@ -127,25 +127,26 @@ async def open_flock(
     if not address.path or address.authority:
         raise address.error("needs a path, as in flock:/run/app.lock")
     try:
-        reopen = partial(_open, address, create or exclusive, False, mode)
-        fd = _open(address, create or exclusive, exclusive, mode)
-        return FileLock(_FlockHandle(address, fd, reopen, shared=shared, unlink=unlink))
+        path = os.path.abspath(address.path)  # noqa: ASYNC240 - asks for the working directory at most
+        fd = _open(address, path, create or exclusive, exclusive, mode)
+        reopen = partial(_open, address, path, create or exclusive, False, mode)
+        return FileLock(_FlockHandle(address.url, path, fd, reopen, shared=shared, unlink=unlink))
     except OSError as error:
         raise translate(error, address.url) from None
 
 
-def _open(address: Address, create: bool, exclusive: bool, mode: int) -> int:
+def _open(address: Address, path: str, create: bool, exclusive: bool, mode: int) -> int:
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     while True:
         try:
             if not create:
-                return _plain(os.open(address.path, flags), address)
-            fd = os.open(address.path, flags | os.O_CREAT | os.O_EXCL, mode)
+                return _plain(os.open(path, flags), address)
+            fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, mode)
         except FileExistsError:
             if exclusive:
                 raise named(errno.EEXIST, address.url, "the file exists, and exclusive was asked for") from None
             try:
-                return _plain(os.open(address.path, flags), address)
+                return _plain(os.open(path, flags), address)
             except FileNotFoundError:
                 continue  # it went away in between
         except OSError as error:

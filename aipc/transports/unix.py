@@ -67,8 +67,8 @@ def socket_address(address: Address) -> str:
         raise address.error("needs a path, as in unix:/run/app.sock, or an abstract name, as in unix:@name")
     if not address.path.startswith("@"):
         return address.path
-    if len(os.fsencode(address.path)) > LONGEST_SOCKET_PATH:
-        raise address.error(f"an abstract name has at most {LONGEST_SOCKET_PATH - 1} bytes")
+    if len(os.fsencode(address.path)) > LONGEST_SOCKET_PATH + 1:  # its zero byte stands for the @
+        raise address.error(f"an abstract name has at most {LONGEST_SOCKET_PATH} bytes")
     return "\0" + address.path[1:]
 
 
@@ -153,10 +153,11 @@ def _bind(sock: socket.socket, path: str, name: str, mode: int, exclusive: bool)
         sock.bind(short)
         os.chmod(path, mode)
         ours = os.lstat(path)
+    place = os.path.abspath(path)  # wherever this process may be by then
 
     def forget() -> None:
-        if same_file(path, ours):
-            os.unlink(path)
+        if same_file(place, ours):
+            os.unlink(place)
 
     return forget
 

@@ -19,6 +19,7 @@ into directly. At the end of the stream, `end` says what the rest means.
 from __future__ import annotations
 
 import io
+import re
 import struct
 from abc import ABC, abstractmethod
 
@@ -228,7 +229,7 @@ def framing(name: str, max_message_size: int = MAX_MESSAGE_SIZE) -> Framing:
     if name == "none":
         return Raw(max_message_size)
     kind, _, size = name.partition(":")
-    if kind == "fixed" and size.isascii() and size.isdecimal() and 0 < int(size) <= max_message_size:
+    if kind == "fixed" and re.fullmatch("[0-9]{1,18}", size) and 0 < int(size) <= max_message_size:
         return Fixed(int(size), max_message_size)
     names = ", ".join([*_LENGTHS, *_DELIMITERS, "none"])
     raise AddressError(f"framing={name!r}: must be one of {names}, or fixed:N with N from 1 to max_message_size")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +15,13 @@ import pytest
 _GIVE_UP = "import signal; signal.alarm(60)\n"
 
 
+def require(tool: str) -> None:
+    """Without the tool the test is skipped; where AIPC_TESTS_REQUIRE=all, as in CI, it fails."""
+    if shutil.which(tool) is None:
+        give_up = pytest.fail if os.environ.get("AIPC_TESTS_REQUIRE") == "all" else pytest.skip
+        give_up(f"{tool} is not installed")
+
+
 def compile_peer(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The C program `name`.c of this directory, compiled."""
     program = tmp_path_factory.mktemp("peers") / name
@@ -22,6 +31,7 @@ def compile_peer(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(*command: str) -> str:
     """What `command` prints; it must succeed."""
+    require(command[0])
     done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}: {done.stderr}"
     return done.stdout
@@ -30,6 +40,7 @@ def run(*command: str) -> str:
 @contextmanager
 def process(*command: str, cwd: Path | None = None) -> Iterator[subprocess.Popen[str]]:
     """A process to talk to by lines; killed and reaped with the block, if it has not ended."""
+    require(command[0])
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=cwd) as running:
         try:
             yield running

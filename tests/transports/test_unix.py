@@ -282,12 +282,12 @@ async def test_attributes(place: Path) -> None:
             channel.extra(aipc.ChannelAttribute.peer_credentials)
 
 
-async def test_statistics_count_payload_and_not_headers(place: Path) -> None:
-    """`ChannelStatistics` promises bytes of payload."""
+async def test_statistics_count_what_the_kernel_moved(place: Path) -> None:
+    """Bytes with their framing, as `ChannelStatistics` says."""
     async with connected(place) as (channel, peer):
         await channel.send(b"12345")
         peer.sendall(b"\0\0\0\x03abc")
         await channel.receive()
         statistics = channel.statistics()
         assert (statistics.messages_sent, statistics.messages_received) == (1, 1)
-        assert (statistics.bytes_sent, statistics.bytes_received) == (5, 3)
+        assert (statistics.bytes_sent, statistics.bytes_received) == (9, 7)
