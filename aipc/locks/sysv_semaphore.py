@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from aipc._address import Address
 from aipc._io.errors import translate
+from aipc._io.handle import Place
 from aipc._io.polling import Polling
 from aipc._sys import sysv_semaphore as sysv
 from aipc._sys.sysv_key import key_of
@@ -162,15 +163,13 @@ async def open_semaphore(
             raise address.error(f"index={index}: the set has fewer semaphores")
     except OSError as error:
         raise translate(error, address.url) from None
-    handle = _SetHandle(semaphores, address.url, index, undo, key is None if unlink is None else unlink)
     if create and not ours:
+        polling = Polling(Place(address.url))
         try:
-            await handle.polling.attempt(_be_initialised, semaphores)
-        except BaseException:
-            handle.unlink = False
-            handle.close()
-            raise
-    return SysVSemaphore(handle)
+            await polling.attempt(_be_initialised, semaphores)
+        finally:
+            polling.close()
+    return SysVSemaphore(_SetHandle(semaphores, address.url, index, undo, key is None if unlink is None else unlink))
 
 
 def _open_set(
