@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -19,6 +21,13 @@ MOMENTS = (Moment.AWAIT, Moment.READINESS)
 DEEPEST = 5  # awaits: spins, then the first parks
 
 
+@asynccontextmanager
+async def patience() -> AsyncIterator[None]:
+    """A lost message fails the test, where it would wait for ever."""
+    with anyio.fail_after(60):
+        yield
+
+
 def drain(channel: Channel) -> list[bytes]:
     got = []
     try:
@@ -31,7 +40,7 @@ def drain(channel: Channel) -> list[bytes]:
 @pytest.mark.parametrize("mechanism", ["unix", "stream-pair", "pipe", "sysv-mq"])
 async def test_receive(mechanism: str, place: Path) -> None:
     """A message made ready at any moment of a receive that is cancelled at any await is received once, now or later."""
-    async with CHANNELS[mechanism](place).open_pair() as (sender, receiver):
+    async with patience(), CHANNELS[mechanism](place).open_pair() as (sender, receiver):
         cancelled = attempts = 0
         while cancelled < CANCELLATIONS:
             message = b"%d" % attempts
@@ -68,11 +77,13 @@ def fill(channel: Channel, message: bytes) -> int:
 
 
 @pytest.mark.parametrize("operation", ["send", "send_many"])
-@pytest.mark.parametrize("mechanism, size", [("unix", 30_000), ("stream-pair", 30_000), ("pipe", 4_000), ("sysv-mq", 8_000)])
+@pytest.mark.parametrize(
+    ("mechanism", "size"), [("unix", 30_000), ("stream-pair", 30_000), ("pipe", 4_000), ("sysv-mq", 8_000)]
+)
 async def test_send(mechanism: str, size: int, operation: str, place: Path) -> None:
     """A send that waits for room and is cancelled at any await sent its message wholly if it ended, and else not at all."""
     filler = bytes(size)
-    async with CHANNELS[mechanism](place).open_pair() as (sender, receiver):
+    async with patience(), CHANNELS[mechanism](place).open_pair() as (sender, receiver):
         cancelled = attempts = 0
         while cancelled < CANCELLATIONS:
             message = b"%d" % attempts + filler
@@ -100,7 +111,7 @@ async def test_send(mechanism: str, size: int, operation: str, place: Path) -> N
 @pytest.mark.parametrize("mechanism", ["unix", "pipe"])
 async def test_send_longer_than_the_kernel_takes(mechanism: str, operation: str, place: Path) -> None:
     """A cancelled frame of which a part had left is finished, none is torn, and what came after it is sent."""
-    async with CHANNELS[mechanism](place).open_pair() as (sender, receiver):
+    async with patience(), CHANNELS[mechanism](place).open_pair() as (sender, receiver):
         for attempt in range(300):
             first, second = b"1" * 300_000, b"2" * 500_000
             received: list[bytes] = []
@@ -123,7 +134,7 @@ async def test_send_longer_than_the_kernel_takes(mechanism: str, operation: str,
 @pytest.mark.parametrize("mechanism", LOCKS)
 async def test_acquire(mechanism: str, place: Path) -> None:
     """A lock released at any moment of an acquire that is cancelled at any await has one holder, or none."""
-    async with LOCKS[mechanism](place).open_two() as (one, other):
+    async with patience(), LOCKS[mechanism](place).open_two() as (one, other):
         cancelled = attempts = 0
         one.acquire_nowait()
         while cancelled < CANCELLATIONS:
