@@ -43,7 +43,7 @@ class ObjectMissing(AipcError, FileNotFoundError):
 
 
 class WrongObject(AipcError, OSError):
-    """Something else has that name: a plain file where a socket should be, a symbolic link, a set of another size."""
+    """Something else has that name: a plain file where a socket should be, a symbolic link."""
 
 
 class AccessDenied(AipcError, PermissionError):

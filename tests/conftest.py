@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,12 @@ LOOPS = {
 @pytest.fixture(params=LOOPS.values(), ids=LOOPS.keys())
 def anyio_backend(request: pytest.FixtureRequest) -> object:
     return request.param
+
+
+def pytest_collection_finish() -> None:
+    """What is there by now stays: the leak check's collections need not look at it, which takes most of their time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -19,8 +19,10 @@ class LockHandle(Handle):
         self.polling: Polling = Polling(self, hopeful)
 
     def _close(self) -> None:
-        self._let_go()
-        self.polling.close()
+        try:
+            self._let_go()
+        finally:
+            self.polling.close()
 
     @abstractmethod
     def _let_go(self) -> None:

@@ -6,6 +6,7 @@ holds can then be released. Without it the semaphore is a plain counter, which a
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -52,14 +53,15 @@ class _SetHandle(LockHandle):
 
     def _let_go(self) -> None:
         held, self.held = self.held, 0
+        self.zeroing.close()
         try:
             if held and self.undo:
                 self.set.operate(self.steps(held))
             if self.unlink:
                 self.set.remove()
-        except OSError:
-            pass  # removed meanwhile: nothing is held any more
-        self.zeroing.close()
+        except OSError as error:
+            if error.errno != errno.EIDRM:  # removed meanwhile: nothing is held any more
+                raise translate(error, self.name) from None
 
 
 class SysVSemaphore(Semaphore):
@@ -149,7 +151,7 @@ async def open_semaphore(
     """Open semaphore `index` of a set. ObjectMissing if there is none (unless `create`), ObjectExists with `exclusive`.
 
     A new set has `count` semaphores, each of `value`: whoever creates it sets them in one operation, and the others wait for
-    that, so that all agree. Cancelled while waiting: nothing was opened. `unlink` removes the set on close: by default only a
+    that (sem_otime), so that all agree; for a set that a C program made and has yet to operate on, leave `create` out. Cancelled while waiting: nothing was opened. `unlink` removes the set on close: by default only a
     private one.
     """
     key = key_of(address, project)

@@ -41,10 +41,13 @@ class _QueueHandle(Handle):
         self.outgoing: Polling = Polling(self)
 
     def _close(self) -> None:
-        if self.unlink:
-            self.queue.remove()
         self.incoming.close()
         self.outgoing.close()
+        if self.unlink:
+            try:
+                self.queue.remove()
+            except OSError as error:
+                raise translate(error, self.name) from None
 
 
 class SysVQueueChannel(TransportChannel):
