@@ -142,10 +142,13 @@ class Waiting(WaitQueue, ABC):
                         break
                 else:
                     await loops.turning()()
-                result = _try(operation, *arguments)
-                if result is not _BLOCKED:
-                    self._penalty = max(1, self._penalty // 2)
-                    return result
+                try:
+                    result = operation(*arguments)
+                except BlockingIOError:
+                    continue
+                if self._penalty > 1:
+                    self._penalty //= 2
+                return result
         finally:
             _spinning.discard(self)
         self._ready = None
