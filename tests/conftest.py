@@ -6,6 +6,7 @@ import gc
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis as hypothesis  # before the freeze below, which would hide from it who uses its random numbers
 import pytest
 import uvloop
 

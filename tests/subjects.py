@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import anyio
+
 import aipc
 from aipc.abc import Channel, Lock
 from aipc.testing import ChannelSubject, LockSubject
@@ -102,6 +104,17 @@ def sysv_semaphore(directory: Path) -> LockSubject:
             yield one, other
 
     return LockSubject(open_two, url)
+
+
+def fill(channel: Channel, message: bytes) -> int:
+    """How many messages fit."""
+    count = 0
+    try:
+        while True:
+            channel.send_nowait(message)
+            count += 1
+    except anyio.WouldBlock:
+        return count
 
 
 CHANNELS: dict[str, Callable[[Path], ChannelSubject]] = {

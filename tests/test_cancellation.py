@@ -12,7 +12,7 @@ import pytest
 from aipc.abc import Channel, Lock
 from aipc.testing import CANCELLED, Moment, inject
 
-from .subjects import CHANNELS, LOCKS
+from .subjects import CHANNELS, LOCKS, fill
 
 pytestmark = pytest.mark.anyio
 
@@ -63,17 +63,6 @@ async def test_receive(mechanism: str, place: Path) -> None:
             assert outcome == message
             assert drain(receiver) == []
         assert receiver.statistics().messages_received == sender.statistics().messages_sent == attempts
-
-
-def fill(channel: Channel, message: bytes) -> int:
-    """How many messages fit."""
-    count = 0
-    try:
-        while True:
-            channel.send_nowait(message)
-            count += 1
-    except anyio.WouldBlock:
-        return count
 
 
 @pytest.mark.parametrize("operation", ["send", "send_many"])

@@ -54,17 +54,7 @@ Peer = Callable[..., subprocess.Popen[bytes]]
 
 
 @asynccontextmanager
-async def _unix(directory: Path, peer: Peer) -> AsyncIterator[Channel]:
-    url = f"unix:{directory}/tour"
-    async with aipc.listen(url) as listener:
-        peer("channel", url)
-        async with await listener.accept() as channel:
-            yield channel
-
-
-@asynccontextmanager
-async def _abstract(directory: Path, peer: Peer) -> AsyncIterator[Channel]:
-    url = f"unix:@aipc-tour-{os.getpid()}"
+async def _listening(url: str, peer: Peer) -> AsyncIterator[Channel]:
     async with aipc.listen(url) as listener:
         peer("channel", url)
         async with await listener.accept() as channel:
@@ -104,8 +94,8 @@ async def _sysv_queue(directory: Path, peer: Peer) -> AsyncIterator[tuple[Channe
 
 
 _CHANNELS: dict[str, Callable[[Path, Peer], AbstractAsyncContextManager[Any]]] = {
-    "unix": _unix,
-    "unix (abstract)": _abstract,
+    "unix": lambda directory, peer: _listening(f"unix:{directory}/tour", peer),
+    "unix (abstract)": lambda _, peer: _listening(f"unix:@aipc-tour-{os.getpid()}", peer),
     "socket pair": _pair,
     "pipe": _pipe,
     "sysv-mq": _sysv_queue,
@@ -117,7 +107,7 @@ _LOCKS: dict[str, Callable[[Path], tuple[str, dict[str, Any]]]] = {
 NAMES = [*_CHANNELS, *_LOCKS]
 
 
-def library_files() -> list[Path]:
+def standard_library() -> list[Path]:
     """Every .py file of the running Python's standard library."""
     root = Path(sysconfig.get_path("stdlib"))
     return sorted(path for path in root.rglob("*.py") if not {"site-packages", "dist-packages"} & set(path.parts))
@@ -129,7 +119,7 @@ def run(loop: str, names: Sequence[str], console: Console) -> list[Row]:
     options = {"use_uvloop": True} if loop == "uvloop" else {}
     if loop != "asyncio":
         __import__(loop)
-    files = library_files()
+    files = standard_library()
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -5,9 +5,10 @@
 chosen await. `kernel_objects` lists what a test may have left behind. Nothing here needs a test runner.
 """
 
-from .cancellation import CANCELLED as CANCELLED
-from .cancellation import Moment as Moment
-from .cancellation import inject as inject
+from aipc._io.injection import CANCELLED as CANCELLED
+from aipc._io.injection import Moment as Moment
+from aipc._io.injection import inject as inject
+
 from .channels import CHANNEL_CHECKS as CHANNEL_CHECKS
 from .channels import ChannelSubject as ChannelSubject
 from .leaks import Leaked as Leaked

@@ -18,7 +18,7 @@ from aipc.abc import Channel
 from aipc.testing.expect import settle
 
 from ..peers import python, run, said, tell
-from ..subjects import new_key
+from ..subjects import fill, new_key
 
 Main = Callable[[], Awaitable[object]]
 RUNNERS: dict[str, Callable[[Main], object]] = {
@@ -27,17 +27,6 @@ RUNNERS: dict[str, Callable[[Main], object]] = {
     "trio": trio.run,
 }
 LOOPS = list(RUNNERS)
-
-
-def fill(channel: Channel, message: bytes) -> int:
-    """How many messages fit."""
-    count = 0
-    try:
-        while True:
-            channel.send_nowait(message)
-            count += 1
-    except anyio.WouldBlock:
-        return count
 
 
 async def settled() -> None:

@@ -1,4 +1,7 @@
-"""Cancel an operation exactly where it hurts: at its n-th await, or in the very loop pass in which that await is over."""
+"""Cancel an operation exactly where it hurts: at its n-th await, or in the very loop pass in which that await is over.
+
+Public as `aipc.testing.inject`; it stands here because it looks into the loops.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from enum import Enum
 from typing import Any, TypeVar
 
-from aipc._io import loops
+from . import loops
 
 Result = TypeVar("Result")
 
