@@ -29,8 +29,6 @@ Arguments = TypeVarTuple("Arguments")
 
 BUDGET = 128
 """Immediate successes in a row before a turn of the loop: a busy channel must not starve the rest."""
-SPIN_SECONDS = 50e-6
-"""How long a spin tries: a wake-up through the kernel costs 20 to 60 µs."""
 MOST_SKIPPED = 256
 """Waits parked without a spin, at most, where spinning does not pay."""
 
@@ -52,6 +50,8 @@ class Waiting(WaitQueue, ABC):
     `stock` is what the owner has already read and not yet handed out: no need to ask the kernel while there is some.
     """
 
+    SPIN_SECONDS: ClassVar[float]
+    """How long a spin tries: about what parking would cost, so that a spin still meets an answer from a peer that parked."""
     PROBES_A_TURN: ClassVar[int]
     """How often to ask `_probe` between two turns of the loop while spinning."""
 
@@ -135,7 +135,7 @@ class Waiting(WaitQueue, ABC):
         ready = self._ready = self._ready or self._probe()
         _spinning.add(self)
         try:
-            deadline = perf_counter() + SPIN_SECONDS
+            deadline = perf_counter() + self.SPIN_SECONDS
             while perf_counter() < deadline:
                 for _ in range(self.PROBES_A_TURN):
                     if ready():

@@ -35,6 +35,7 @@ def _always() -> bool:
 class Polling(Waiting):
     """Any number of tasks that wait for one object. `hopeful` tells, without a side effect, whether a try is worth while."""
 
+    SPIN_SECONDS: ClassVar[float] = 200e-6  # the first pause, a wake-up from it, and the same again at the other side
     PROBES_A_TURN: ClassVar[int] = 0
 
     __slots__ = ("_hopeful", "_pause", "_since", "_ticker")

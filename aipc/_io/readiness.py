@@ -31,6 +31,7 @@ class Readiness(Waiting):
     in the kernel for all.
     """
 
+    SPIN_SECONDS: ClassVar[float] = 50e-6  # a wake-up through the kernel costs 20 to 60
     PROBES_A_TURN: ClassVar[int] = 16
 
     __slots__ = ("_direction", "_fd", "_reactor", "_trio_waits")
