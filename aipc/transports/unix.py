@@ -43,6 +43,7 @@ class UnixChannel(ByteStreamChannel):
             ChannelAttribute.descriptor: lambda: self._handle.fd,
             ChannelAttribute.peer_credentials: lambda: self._asked(_credentials),
             ChannelAttribute.max_message_size: lambda: self._framing.limit,
+            anyio.abc.SocketAttribute.raw_socket: lambda: self._asked(lambda sock: sock),
             anyio.abc.SocketAttribute.family: lambda: socket.AF_UNIX,
             anyio.abc.SocketAttribute.local_address: lambda: self._asked(socket.socket.getsockname),
             anyio.abc.SocketAttribute.remote_address: lambda: self._asked(socket.socket.getpeername),
@@ -50,8 +51,7 @@ class UnixChannel(ByteStreamChannel):
 
     def _asked(self, question: Callable[[socket.socket], Any]) -> Any:
         try:
-            with self._handle.socket() as sock:
-                return question(sock)
+            return question(self._handle.socket())
         except OSError as error:
             raise self._handle.explain(error) from error
 

@@ -291,3 +291,17 @@ async def test_statistics_count_what_the_kernel_moved(place: Path) -> None:
         statistics = channel.statistics()
         assert (statistics.messages_sent, statistics.messages_received) == (1, 1)
         assert (statistics.bytes_sent, statistics.bytes_received) == (9, 7)
+
+
+async def test_raw_socket_is_the_channels_own() -> None:
+    """It shares the descriptor, and goes with the channel."""
+    ours, theirs = aipc.channel_pair()
+    async with ours, theirs:
+        raw = ours.extra(anyio.abc.SocketAttribute.raw_socket)
+        assert raw.fileno() == ours.extra(aipc.ChannelAttribute.descriptor)
+        assert raw.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_STREAM
+        await ours.send(b"still the channel's")
+        assert await theirs.receive() == b"still the channel's"
+    assert raw.fileno() == -1
+    with pytest.raises(anyio.ClosedResourceError):
+        ours.extra(anyio.abc.SocketAttribute.raw_socket)
