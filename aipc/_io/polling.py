@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FIRST_PAUSE = 50e-6
 LONG_PAUSE = 10e-3
 LONGEST_PAUSE = 100e-3
-_LONG_WAIT = 1.25
+_LONG_WAIT = 1.1
 
 
 def _always() -> bool:
@@ -126,12 +126,14 @@ class _Ticker:
 
     def fired(self) -> None:
         """The pause is over."""
+        if self._fd >= 0 and not timerfd.expired(self._fd):
+            return  # stopped, or begun anew, in the same turn of the loop
         if not self.running:
             return
         pause = self._tick()
         if pause is None:
-            self.running = False
-        else:
+            self.stop()
+        elif pause != self._pause or self._fd < 0:  # the timerfd repeats itself: a steady pause needs no system call
             self._arm(pause)
 
     async def _run_in_trio(self) -> None:
@@ -154,6 +156,8 @@ class _Ticker:
         self.running = False
         if self._handle is not None:
             self._handle.cancel()
+        if self._fd >= 0:
+            timerfd.arm(self._fd, 0)
 
     def close(self) -> None:
         """Stop, and give the descriptor back."""

@@ -9,6 +9,15 @@ import sys
 _CLOCK_MONOTONIC = 1
 _FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 
+
+def expired(fd: int) -> bool:
+    """Whether the timer has fired since this was last asked; it fires again only then."""
+    try:
+        return bool(os.read(fd, 8))
+    except BlockingIOError:
+        return False
+
+
 if sys.version_info >= (3, 13):
 
     def create() -> int:
@@ -16,8 +25,8 @@ if sys.version_info >= (3, 13):
         return os.timerfd_create(_CLOCK_MONOTONIC, flags=_FLAGS)
 
     def arm(fd: int, seconds: float) -> None:
-        """Let the timer fire once, `seconds` from now; forgets an earlier expiry that nobody read."""
-        os.timerfd_settime(fd, initial=seconds)
+        """Let the timer fire every `seconds`, 0 for never again; forgets earlier expiries that nobody read."""
+        os.timerfd_settime(fd, initial=seconds, interval=seconds)
 
 else:
     _libc = ctypes.CDLL(None, use_errno=True)
@@ -39,7 +48,7 @@ else:
         return _check(_libc.timerfd_create(_CLOCK_MONOTONIC, _FLAGS))
 
     def arm(fd: int, seconds: float) -> None:
-        """Let the timer fire once, `seconds` from now; forgets an earlier expiry that nobody read."""
+        """Let the timer fire every `seconds`, 0 for never again; forgets earlier expiries that nobody read."""
         whole, rest = divmod(seconds, 1)
-        timespec = _Itimerspec(value=_Timespec(int(whole), int(rest * 1e9)))
-        _check(_libc.timerfd_settime(fd, 0, ctypes.byref(timespec), None))
+        time = _Timespec(int(whole), int(rest * 1e9))
+        _check(_libc.timerfd_settime(fd, 0, ctypes.byref(_Itimerspec(time, time)), None))
