@@ -1,4 +1,4 @@
-"""One task for each connection of a server, all ended together: what a task group does, in a third of its memory."""
+"""One task for each connection of a server, all ended together: what a task group does, in two fifths of its memory."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -34,11 +33,6 @@ def directory_locked(path: str) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
-
-
-def is_socket(path: str) -> bool:
-    """Whether `path` is a socket file."""
-    return stat.S_ISSOCK(os.lstat(path).st_mode)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """One edge-triggered epoll set for all descriptors of an asyncio or uvloop loop, hung into that loop as one reader.
 
 Against `loop.add_reader` for each descriptor: an event is seen once, where a level-triggered one comes a second time before
-the woken task has read (and costs it a vain system call); an idle connection takes some 70 bytes instead of 360; and nothing
+the woken task has read (and costs it a vain system call); an idle connection takes some 30 bytes instead of 360; and nothing
 depends on when a loop really lets go of a descriptor (MagicStack/uvloop#61). Registration is sticky: it stays between
 waits, and goes when it fires with nobody waiting. The set itself goes with its last descriptor.
 
