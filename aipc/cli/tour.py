@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,8 +22,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 import aipc
-from aipc.abc import Channel, ChannelAttribute, Lock
+from aipc.abc import ChannelAttribute, Lock
 from aipc.testing import kernel_objects
+
+from .tour_meetings import CHANNELS, LOCKS, Peer
 
 ROUND_TRIPS = 3_000
 ACQUISITIONS = 500
@@ -50,61 +51,8 @@ class Row:
 
 
 Advance = Callable[[], None]
-Peer = Callable[..., subprocess.Popen[bytes]]
 
-
-@asynccontextmanager
-async def _listening(url: str, peer: Peer) -> AsyncIterator[Channel]:
-    async with aipc.listen(url) as listener:
-        peer("channel", url)
-        async with await listener.accept() as channel:
-            yield channel
-
-
-@asynccontextmanager
-async def _pair(directory: Path, peer: Peer) -> AsyncIterator[Channel]:
-    ours, theirs = aipc.channel_pair("stream")
-    async with ours:
-        async with theirs:
-            fd = theirs.extra(ChannelAttribute.descriptor)
-            peer("channel", f"fd:{fd}", inherit=[fd])
-        yield ours
-
-
-@asynccontextmanager
-async def _pipe(directory: Path, peer: Peer) -> AsyncIterator[tuple[Channel, Channel]]:
-    their_receiver, our_sender = aipc.pipe()
-    our_receiver, their_sender = aipc.pipe()
-    async with our_sender, our_receiver:
-        async with their_receiver, their_sender:
-            fds = [end.extra(ChannelAttribute.descriptor) for end in (their_receiver, their_sender)]
-            peer("channel", f"fd:{fds[0]},{fds[1]}", inherit=fds)
-        yield our_sender, our_receiver
-
-
-@asynccontextmanager
-async def _sysv_queue(directory: Path, peer: Peer) -> AsyncIterator[tuple[Channel, Channel]]:
-    there, back = (f"sysv-mq:{directory}?project={project}" for project in (1, 2))
-    async with (
-        aipc.open_channel(there, exclusive=True, unlink=True) as sends,
-        aipc.open_channel(back, exclusive=True, unlink=True) as receives,
-    ):
-        peer("channel", back, there)
-        yield sends, receives
-
-
-_CHANNELS: dict[str, Callable[[Path, Peer], AbstractAsyncContextManager[Any]]] = {
-    "unix": lambda directory, peer: _listening(f"unix:{directory}/tour", peer),
-    "unix (abstract)": lambda _, peer: _listening(f"unix:@aipc-tour-{os.getpid()}", peer),
-    "socket pair": _pair,
-    "pipe": _pipe,
-    "sysv-mq": _sysv_queue,
-}
-_LOCKS: dict[str, Callable[[Path], tuple[str, dict[str, Any]]]] = {
-    "flock": lambda directory: (f"flock:{directory}/lock", {}),
-    "sysv-sem": lambda directory: (f"sysv-sem:{directory}?project=3", {"exclusive": True, "unlink": True}),
-}
-NAMES = [*_CHANNELS, *_LOCKS]
+NAMES = [*CHANNELS, *LOCKS]
 
 
 def standard_library() -> list[Path]:
@@ -129,7 +77,7 @@ def run(loop: str, names: Sequence[str], console: Console) -> list[Row]:
     with Progress(*columns, console=console, transient=True) as progress:
         rows = []
         for name in names:
-            total = len(files) + ROUND_TRIPS if name in _CHANNELS else ACQUISITIONS
+            total = len(files) + ROUND_TRIPS if name in CHANNELS else ACQUISITIONS
             task = progress.add_task(name, total=total)
             advance = partial(progress.advance, task)
             rows.append(anyio.run(_visit, name, loop, files, advance, backend=backend, backend_options=options))
@@ -143,10 +91,10 @@ async def _visit(name: str, loop: str, files: list[Path], advance: Advance) -> R
     with tempfile.TemporaryDirectory(prefix="aipc-tour-") as directory, _Peers(loop) as peer:
         try:
             with anyio.fail_after(PATIENCE):
-                if name in _CHANNELS:
-                    await _visit_channel(row, _CHANNELS[name](Path(directory), peer), files, advance)
+                if name in CHANNELS:
+                    await _visit_channel(row, CHANNELS[name](Path(directory), peer), files, advance)
                 else:
-                    await _visit_lock(row, *_LOCKS[name](Path(directory)), Path(directory), peer, advance)
+                    await _visit_lock(row, *LOCKS[name](Path(directory)), Path(directory), peer, advance)
         except Exception as error:  # noqa: BLE001 - a row that fails is a result; the tour goes on
             row.verdict = f"{type(error).__name__}: {error}"
         left = sorted(entry.name for entry in Path(directory).iterdir() if entry.name not in ("lock", "counter"))

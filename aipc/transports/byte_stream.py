@@ -25,7 +25,8 @@ from aipc.wire.framing import Body, Frame, Framing, cut_short
 
 from .base import TransportChannel
 
-_READ_SIZE = 64 * 1024
+READ_SIZE = 64 * 1024
+"""Bytes a read: beyond malloc's threshold for mmap(2) each read would map and unmap memory."""
 _BATCH_SIZE = 128 * 1024
 _GONE = (AipcError, anyio.ClosedResourceError, anyio.BrokenResourceError, OSError)
 
@@ -77,6 +78,20 @@ class ByteStreamChannel(TransportChannel):
         self._output_ended = False
         self._unfinished: _Unfinished | None = None
 
+    def _read(self) -> bytes:
+        """One system call; empty at the end of the stream."""
+        return os.read(self._reader.fd, READ_SIZE)
+
+    def _read_into(self, space: memoryview) -> int:
+        """As `_read`, into a long message's own buffer: how many bytes came."""
+        return os.readv(self._reader.fd, [space])
+
+    def _push(self, frame: Frame | Sequence[memoryview]) -> int:
+        """One system call: how many bytes of the frame the kernel took, at least one."""
+        if isinstance(frame, bytes):
+            return os.write(self._writer.fd, frame)
+        return os.writev(self._writer.fd, frame)
+
     def _handles(self) -> Iterator[FileHandle]:
         ends: tuple[FileHandle | None, ...] = (self._reader, self._writer)
         return (end for end in ends if end is not None)
@@ -117,9 +132,9 @@ class ByteStreamChannel(TransportChannel):
         stock: list[bytes] = []
         while not stock:
             if self._body is not None:
-                stock = self._fill_body(reader, self._body)
+                stock = self._fill_body(self._body)
                 continue
-            data = os.read(reader.fd, _READ_SIZE)
+            data = self._read()
             if data:
                 self._bytes_received += len(data)
                 split = self._framing.split(self._rest + data if self._rest else data)
@@ -136,9 +151,9 @@ class ByteStreamChannel(TransportChannel):
         reader.readable.stock = stock
         return stock
 
-    def _fill_body(self, reader: FileHandle, body: Body) -> list[bytes]:
+    def _fill_body(self, body: Body) -> list[bytes]:
         with body.space as space:
-            count = os.readv(reader.fd, [space])
+            count = self._read_into(space)
         if not count:
             self._input_error = cut_short(f"all but {body.missing:,} bytes of it")
             raise self._input_error
@@ -206,25 +221,20 @@ class ByteStreamChannel(TransportChannel):
 
     def _write(self, frame: Frame, frames: Sequence[Frame] = ()) -> None:
         """Start a frame, or several: all of it goes to the kernel or to `_unfinished`, or BlockingIOError and nothing does."""
-        writer = self._writer
         if self._output_ended:
             raise anyio.ClosedResourceError
         if self._unfinished is not None:
             self._flush(self._unfinished)
-        if isinstance(frame, bytes):
-            sent, size = os.write(writer.fd, frame), len(frame)
-        else:
-            sent, size = os.writev(writer.fd, frame), _size(frame)
+        sent = self._push(frame)
         self._bytes_sent += sent
-        if sent < size:
+        if sent < _size(frame):
             self._unfinished = _Unfinished(frame, frames or (frame,))
             self._unfinished.advance(sent)
 
     def _flush(self, unfinished: _Unfinished) -> None:
         """Write until `unfinished` is through; nothing to do if another task's write did that already."""
-        writer = self._writer
         while self._unfinished is unfinished:
-            sent = os.writev(writer.fd, unfinished.views)
+            sent = self._push(unfinished.views)
             self._bytes_sent += sent
             unfinished.advance(sent)
             if not unfinished.views:

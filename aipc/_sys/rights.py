@@ -1,0 +1,62 @@
+"""Descriptors and credentials beside the bytes of a Unix socket (unix(7), cmsg(3)): plain calls."""
+
+from __future__ import annotations
+
+import os
+import socket
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+MOST_DESCRIPTORS = 253
+"""Descriptors that one message may carry (SCM_MAX_FD)."""
+
+_SPACE = socket.CMSG_LEN(MOST_DESCRIPTORS * array("i").itemsize)
+
+
+class Received(NamedTuple):
+    """What one recvmsg(2) gave. `flags` may have MSG_TRUNC (data) and MSG_CTRUNC (descriptors, all closed again)."""
+
+    data: bytes
+    fds: tuple[int, ...]
+    flags: int
+    sender: Any
+    ancillary: Sequence[tuple[int, int, bytes]]
+
+
+def receive(sock: socket.socket, size: int, flags: int = 0) -> Received:
+    """Up to `size` bytes, with the descriptors that came with them, all close-on-exec.
+
+    socket.recv_fds would hand them over inheritable.
+    """
+    data, ancillary, came, sender = sock.recvmsg(size, _SPACE, flags | socket.MSG_CMSG_CLOEXEC)
+    return Received(data, _taken(ancillary, came) if ancillary else (), came, sender, ancillary)
+
+
+def receive_into(sock: socket.socket, space: memoryview) -> tuple[int, tuple[int, ...], int]:
+    """As `receive`, into `space`: how many bytes, the descriptors, the flags."""
+    count, ancillary, came, _ = sock.recvmsg_into([space], _SPACE, socket.MSG_CMSG_CLOEXEC)
+    return count, _taken(ancillary, came) if ancillary else (), came
+
+
+def send(sock: socket.socket, pieces: Iterable[bytes | bytearray | memoryview], fds: Sequence[int], *to: Any) -> int:
+    """Send `pieces` as one with `fds`, which stay open here: how many bytes the kernel took."""
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))] if fds else []
+    return sock.sendmsg(pieces, ancillary, socket.MSG_NOSIGNAL, *to)
+
+
+def _taken(ancillary: Sequence[tuple[int, int, bytes]], flags: int) -> tuple[int, ...]:
+    fds = array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    if flags & socket.MSG_CTRUNC:  # which are missing, nobody can tell
+        close(fds)
+        return ()
+    return tuple(fds)
+
+
+def close(fds: Iterable[int]) -> None:
+    """Close descriptors that nobody took."""
+    for fd in fds:
+        os.close(fd)
