@@ -23,8 +23,8 @@ def new_key() -> str:
     return hex(next(_keys))
 
 
-def unix(directory: Path, framing: str = "u32") -> ChannelSubject:
-    url = f"unix:{directory}/socket?framing={framing}"
+def unix(directory: Path, framing: str = "u32", fds: int = 0) -> ChannelSubject:
+    url = f"unix:{directory}/socket?framing={framing}&fds={fds}"
 
     @asynccontextmanager
     async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
@@ -121,6 +121,7 @@ CHANNELS: dict[str, Callable[[Path], ChannelSubject]] = {
     "unix": unix,
     "unix-u32le": lambda directory: unix(directory, "u32le"),
     "unix-u64": lambda directory: unix(directory, "u64"),
+    "unix-fds": lambda directory: unix(directory, fds=1),
     "unix-abstract": abstract,
     "stream-pair": stream_pair,
     "pipe": pipe,

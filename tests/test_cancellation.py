@@ -37,7 +37,7 @@ def drain(channel: Channel) -> list[bytes]:
         return got
 
 
-@pytest.mark.parametrize("mechanism", ["unix", "stream-pair", "pipe", "sysv-mq"])
+@pytest.mark.parametrize("mechanism", ["unix", "unix-fds", "stream-pair", "pipe", "sysv-mq"])
 async def test_receive(mechanism: str, place: Path) -> None:
     """A message made ready at any moment of a receive that is cancelled at any await is received once, now or later."""
     async with patience(), CHANNELS[mechanism](place).open_pair() as (sender, receiver):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
+
+from aipc.exceptions import InvalidMessage, LimitExceeded
 
 MOST_DESCRIPTORS = 253
 """Descriptors that one message may carry (SCM_MAX_FD)."""
@@ -40,9 +43,18 @@ def receive_into(sock: socket.socket, space: memoryview) -> tuple[int, tuple[int
 
 
 def send(sock: socket.socket, pieces: Iterable[bytes | bytearray | memoryview], fds: Sequence[int], *to: Any) -> int:
-    """Send `pieces` as one with `fds`, which stay open here: how many bytes the kernel took."""
-    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))] if fds else []
-    return sock.sendmsg(pieces, ancillary, socket.MSG_NOSIGNAL, *to)
+    """Send `pieces` as one with `fds`, which stay open here: how many bytes the kernel took.
+
+    LimitExceeded for more than 253, InvalidMessage if one is not open.
+    """
+    if len(fds) > MOST_DESCRIPTORS:
+        raise LimitExceeded(f"{len(fds):,} descriptors; one message carries at most {MOST_DESCRIPTORS}")
+    try:
+        return sock.sendmsg(pieces, [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))], socket.MSG_NOSIGNAL, *to)
+    except OSError as error:
+        if error.errno == errno.EBADF and sock.fileno() >= 0:
+            raise InvalidMessage(f"fds={list(fds)}: not all of them are open") from None
+        raise
 
 
 def _taken(ancillary: Sequence[tuple[int, int, bytes]], flags: int) -> tuple[int, ...]:

@@ -84,31 +84,31 @@ class TransportChannel(Channel):
             raise UnsupportedOperation(f"{self._name}: no such option here: {unknown} (this mechanism takes: {takes})")
 
     async def send(self, item: Buffer, **meta: Any) -> None:
-        await self._writing(meta).attempt(_bind(self._put, meta), item)
+        await self._writing(meta).attempt(bind(self._put, meta), item)
 
     def send_nowait(self, item: Buffer, **meta: Any) -> None:
-        self._writing(meta).attempt_nowait(_bind(self._put, meta), item)
+        self._writing(meta).attempt_nowait(bind(self._put, meta), item)
 
     async def send_many(self, items: Iterable[Buffer], **meta: Any) -> None:
-        waiting, put = self._writing(meta), _bind(self._put, meta)
+        waiting, put = self._writing(meta), bind(self._put, meta)
         for item in items:
             await waiting.attempt(put, item)
 
     async def receive(self, **selection: Any) -> bytes:
-        take: Callable[[], bytes] = _bind(self._take, selection)
+        take: Callable[[], bytes] = bind(self._take, selection)
         return await self._reading(selection).attempt(take)
 
     def receive_nowait(self, **selection: Any) -> bytes:
-        take: Callable[[], bytes] = _bind(self._take, selection)
+        take: Callable[[], bytes] = bind(self._take, selection)
         return self._reading(selection).attempt_nowait(take)
 
     async def receive_many(self, max_messages: int | None = None, **selection: Any) -> list[bytes]:
         if max_messages is not None and max_messages < 1:
             raise ValueError(f"max_messages={max_messages}: must be 1 or more")
-        return await self._reading(selection).attempt(_bind(self._take_many, selection), max_messages)
+        return await self._reading(selection).attempt(bind(self._take_many, selection), max_messages)
 
     async def receive_message(self, **selection: Any) -> Message:
-        return await self._reading(selection).attempt(_bind(self._take_message, selection))
+        return await self._reading(selection).attempt(bind(self._take_message, selection))
 
     async def send_eof(self) -> None:
         self._no_eof()
@@ -140,5 +140,6 @@ class TransportChannel(Channel):
         return f"<{type(self).__name__} {self._name}>"
 
 
-def _bind(operation: Callable[..., Any], options: Mapping[str, Any]) -> Callable[..., Any]:
+def bind(operation: Callable[..., Any], options: Mapping[str, Any]) -> Callable[..., Any]:
+    """`operation` with these options, which are usually none."""
     return partial(operation, **options) if options else operation

@@ -23,7 +23,7 @@ from aipc.abc import Buffer, Message
 from aipc.exceptions import AipcError
 from aipc.wire.framing import Body, Frame, Framing, cut_short
 
-from .base import TransportChannel
+from .base import TransportChannel, bind
 
 READ_SIZE = 64 * 1024
 """Bytes a read: beyond malloc's threshold for mmap(2) each read would map and unmap memory."""
@@ -91,6 +91,10 @@ class ByteStreamChannel(TransportChannel):
         if isinstance(frame, bytes):
             return os.write(self._writer.fd, frame)
         return os.writev(self._writer.fd, frame)
+
+    def _push_beside(self, frame: Frame, fds: Sequence[int]) -> int:
+        """As `_push`, with descriptors beside the frame's first byte, where the mechanism has that."""
+        raise NotImplementedError
 
     def _handles(self) -> Iterator[FileHandle]:
         ends: tuple[FileHandle | None, ...] = (self._reader, self._writer)
@@ -171,15 +175,18 @@ class ByteStreamChannel(TransportChannel):
         frame = self._framing.encode(item)
         try:
             waiting.spend()
-            self._write(frame)
+            if meta:
+                self._write(frame, **meta)
+            else:
+                self._write(frame)
         except OSError:
-            await waiting.attempt(self._write, frame)  # which waits, or words the error
+            await waiting.attempt(bind(self._write, meta), frame)  # which waits, or words the error
         self._sent += 1
         if self._unfinished is not None:
             await self._finish(self._unfinished)
 
-    def _put(self, item: Buffer) -> None:
-        self._write(self._framing.encode(item))
+    def _put(self, item: Buffer, **meta: Any) -> None:
+        self._write(self._framing.encode(item), **meta)
         self._sent += 1
         if self._unfinished is not None:
             self._abandon(self._unfinished)
@@ -219,13 +226,13 @@ class ByteStreamChannel(TransportChannel):
         if refused is not None:
             raise refused
 
-    def _write(self, frame: Frame, frames: Sequence[Frame] = ()) -> None:
+    def _write(self, frame: Frame, frames: Sequence[Frame] = (), fds: Sequence[int] = ()) -> None:
         """Start a frame, or several: all of it goes to the kernel or to `_unfinished`, or BlockingIOError and nothing does."""
         if self._output_ended:
             raise anyio.ClosedResourceError
         if self._unfinished is not None:
             self._flush(self._unfinished)
-        sent = self._push(frame)
+        sent = self._push_beside(frame, fds) if fds else self._push(frame)
         self._bytes_sent += sent
         if sent < _size(frame):
             self._unfinished = _Unfinished(frame, frames or (frame,))

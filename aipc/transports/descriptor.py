@@ -22,6 +22,7 @@ from aipc.wire.framing import MAX_MESSAGE_SIZE, Framing
 from aipc.wire.framing import framing as framing_named
 
 from .byte_stream import ByteStreamChannel
+from .unix_channel import UnixChannel
 
 
 class DescriptorChannel(ByteStreamChannel):
@@ -45,8 +46,13 @@ class DescriptorChannel(ByteStreamChannel):
         }
 
 
-async def adopt(address: Address, *, framing: str = "u32", max_message_size: int = MAX_MESSAGE_SIZE) -> DescriptorChannel:
-    """Take over inherited descriptors. ObjectMissing if one is not open, WrongObject if it is no pipe, FIFO or stream socket."""
+async def adopt(
+    address: Address, *, framing: str = "u32", max_message_size: int = MAX_MESSAGE_SIZE, fds: bool = False
+) -> DescriptorChannel | UnixChannel:
+    """Take over inherited descriptors. ObjectMissing if one is not open, WrongObject if it is no pipe, FIFO or stream socket.
+
+    A Unix socket becomes what `unix:` gives; `fds` as there.
+    """
     numbers = address.path.split(",")
     if not all(number.isascii() and number.isdecimal() for number in numbers) or len(numbers) > 2:
         raise address.error("needs one descriptor's number, as in fd:3, or two to read and to write, as in fd:3,4")
@@ -58,6 +64,8 @@ async def adopt(address: Address, *, framing: str = "u32", max_message_size: int
         reader, writer = (_handle(fd, address.url) for fd in descriptors)
         return DescriptorChannel(reader, writer, chosen)
     handle = _handle(descriptors[0], address.url)
+    if isinstance(handle, SocketHandle) and handle.socket().family == socket.AF_UNIX:
+        return UnixChannel(handle, chosen, collects=fds)
     access = fcntl.fcntl(handle.fd, fcntl.F_GETFL) & os.O_ACCMODE
     return DescriptorChannel(None if access == os.O_WRONLY else handle, None if access == os.O_RDONLY else handle, chosen)
 

@@ -6,59 +6,19 @@ import errno
 import os
 import socket
 import stat
-import struct
-from collections.abc import Callable, Mapping
-from typing import Any
-
-import anyio.abc
+from collections.abc import Callable
 
 from aipc._address import Address
 from aipc._io.errors import named
 from aipc._io.files import LONGEST_SOCKET_PATH, directory_locked, same_file, short_path
 from aipc._io.handle import ListenerHandle, Place, SocketHandle
 from aipc._io.polling import Polling
-from aipc.abc import ChannelAttribute, Credentials
 from aipc.exceptions import WrongObject
-from aipc.wire.framing import MAX_MESSAGE_SIZE, Framing
+from aipc.wire.framing import MAX_MESSAGE_SIZE
 from aipc.wire.framing import framing as framing_named
 
-from .byte_stream import ByteStreamChannel
 from .listener import SocketListener
-
-_UCRED = struct.Struct("iII")
-
-
-class UnixChannel(ByteStreamChannel):
-    """Messages over a connected Unix stream socket."""
-
-    __slots__ = ("_handle",)
-
-    def __init__(self, handle: SocketHandle, framing: Framing) -> None:
-        super().__init__(handle, handle, framing)
-        self._handle = handle
-
-    @property
-    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
-        return {
-            ChannelAttribute.descriptor: lambda: self._handle.fd,
-            ChannelAttribute.peer_credentials: lambda: self._asked(_credentials),
-            ChannelAttribute.max_message_size: lambda: self._framing.limit,
-            anyio.abc.SocketAttribute.raw_socket: lambda: self._asked(lambda sock: sock),
-            anyio.abc.SocketAttribute.family: lambda: socket.AF_UNIX,
-            anyio.abc.SocketAttribute.local_address: lambda: self._asked(socket.socket.getsockname),
-            anyio.abc.SocketAttribute.remote_address: lambda: self._asked(socket.socket.getpeername),
-        }
-
-    def _asked(self, question: Callable[[socket.socket], Any]) -> Any:
-        try:
-            return question(self._handle.socket())
-        except OSError as error:
-            raise self._handle.explain(error) from error
-
-
-def _credentials(sock: socket.socket) -> Credentials:
-    """The process that connected, or listened, as it was then (SO_PEERCRED)."""
-    return Credentials(*_UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))
+from .unix_channel import UnixChannel
 
 
 def socket_address(address: Address) -> str:
@@ -72,10 +32,13 @@ def socket_address(address: Address) -> str:
     return "\0" + address.path[1:]
 
 
-async def connect(address: Address, *, framing: str = "u32", max_message_size: int = MAX_MESSAGE_SIZE) -> UnixChannel:
+async def connect(
+    address: Address, *, framing: str = "u32", max_message_size: int = MAX_MESSAGE_SIZE, fds: bool = False
+) -> UnixChannel:
     """Connect to a listener. ObjectMissing, NobodyListens, WrongObject or AccessDenied say why it can't.
 
-    Waits while the listener's backlog is full. Cancelled: not connected.
+    Waits while the listener's backlog is full. `fds`: collect descriptors from the first message on, even if that one is taken
+    by `receive`. Cancelled: not connected.
     """
     path = socket_address(address)
     chosen = framing_named(framing, max_message_size)
@@ -84,7 +47,7 @@ async def connect(address: Address, *, framing: str = "u32", max_message_size: i
     sock = _socket()
     try:
         await polling.attempt(_connect, sock, path, address.url)
-        return UnixChannel(SocketHandle(sock, address.url), chosen)
+        return UnixChannel(SocketHandle(sock, address.url), chosen, collects=fds)
     finally:
         polling.close()
         sock.close()  # unless the channel owns it by now
@@ -112,6 +75,7 @@ async def listen(
     *,
     framing: str = "u32",
     max_message_size: int = MAX_MESSAGE_SIZE,
+    fds: bool = False,
     backlog: int = 1024,
     mode: int = 0o600,
     exclusive: bool = False,
@@ -136,7 +100,7 @@ async def listen(
         polling.close()
 
     def wrap(connection: socket.socket) -> UnixChannel:
-        return UnixChannel(SocketHandle(connection, address.url), chosen)
+        return UnixChannel(SocketHandle(connection, address.url), chosen, collects=fds)
 
     return SocketListener(ListenerHandle(sock, address.url), wrap, forget if unlink else lambda: None)
 
