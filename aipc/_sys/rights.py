@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
+import struct
 from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from aipc.exceptions import LimitExceeded
+
 MOST_DESCRIPTORS = 253
 """Descriptors that one message may carry (SCM_MAX_FD)."""
 
-_SPACE = socket.CMSG_LEN(MOST_DESCRIPTORS * array("i").itemsize)
+UCRED = struct.Struct("iII")
+"""A process: pid, uid, gid (unix(7))."""
+
+_SPACE = socket.CMSG_SPACE(UCRED.size) + socket.CMSG_LEN(MOST_DESCRIPTORS * array("i").itemsize)
 
 
 class Received(NamedTuple):
@@ -40,9 +47,24 @@ def receive_into(sock: socket.socket, space: memoryview) -> tuple[int, tuple[int
 
 
 def send(sock: socket.socket, pieces: Iterable[bytes | bytearray | memoryview], fds: Sequence[int], *to: Any) -> int:
-    """Send `pieces` as one with `fds`, which stay open here: how many bytes the kernel took."""
+    """Send `pieces` as one with `fds`, which stay open here: how many bytes the kernel took.
+
+    LimitExceeded for more descriptors than fit a message. OSError: EBADF if one is not open, ETOOMANYREFS if this user has
+    too many of them under way.
+    """
+    if len(fds) > MOST_DESCRIPTORS:
+        raise LimitExceeded(errno.EINVAL, f"{len(fds)} descriptors: a message carries at most {MOST_DESCRIPTORS}")
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))] if fds else []
     return sock.sendmsg(pieces, ancillary, socket.MSG_NOSIGNAL, *to)
+
+
+def credentials(ancillary: Sequence[tuple[int, int, bytes]]) -> tuple[int, int, int] | None:
+    """The sender's pid, uid and gid, if SO_PASSCRED brought them and the kernel knew them when it was sent."""
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+            pid, uid, gid = UCRED.unpack(data)
+            return (pid, uid, gid) if pid else None
+    return None
 
 
 def _taken(ancillary: Sequence[tuple[int, int, bytes]], flags: int) -> tuple[int, ...]:
