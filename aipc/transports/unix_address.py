@@ -136,8 +136,8 @@ async def bind(path: str, name: str, sock: socket.socket, *, mode: int, exclusiv
 
 def _bind(sock: socket.socket, path: str, name: str, mode: int, exclusive: bool) -> Callable[[], None]:
     """Bind, and say how to remove the file again. BlockingIOError while another process is at it in that directory."""
-    if path.startswith("\0"):
-        sock.bind(path)
+    if not path or path.startswith("\0"):
+        sock.bind(path)  # an empty one: the kernel picks an abstract name (autobind, unix(7))
         return lambda: None
     with directory_locked(path), short_path(path) as short:
         if os.path.lexists(path):
