@@ -6,7 +6,9 @@ import itertools
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import anyio
 import anyio.abc
@@ -75,6 +77,31 @@ def unix_datagram(directory: Path) -> ChannelSubject:
             aipc.open_channel(f"unix+dgram:{directory}/theirs") as ours,
         ):
             yield ours, theirs
+
+    return ChannelSubject(open_pair, limit=_packet_limit(), ends=False)
+
+
+class Addressed:
+    """A channel that sends everything to one address."""
+
+    def __init__(self, channel: Channel, to: object) -> None:
+        self._channel = channel
+        for name in ("send", "send_nowait", "send_many"):
+            setattr(self, name, partial(getattr(channel, name), to=to))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)
+
+    def __repr__(self) -> str:
+        return f"<Addressed {self._channel!r}>"
+
+
+def unix_datagram_unconnected(directory: Path) -> ChannelSubject:
+    @asynccontextmanager
+    async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
+        path = f"{directory}/theirs"
+        async with aipc.open_channel("unix+dgram:", bind=path) as theirs, aipc.open_channel("unix+dgram:") as ours:
+            yield cast(Channel, Addressed(ours, path)), theirs
 
     return ChannelSubject(open_pair, limit=_packet_limit(), ends=False)
 
@@ -174,6 +201,7 @@ CHANNELS: dict[str, Callable[[Path], ChannelSubject]] = {
     "unix-abstract": abstract,
     "unix+seqpacket": unix_seqpacket,
     "unix+dgram": unix_datagram,
+    "unix+dgram-to": unix_datagram_unconnected,
     "stream-pair": stream_pair,
     "seqpacket-pair": lambda _: packet_pair("seqpacket"),
     "dgram-pair": lambda _: packet_pair("dgram"),
