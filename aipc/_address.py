@@ -103,6 +103,8 @@ OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
     "max_message_size": _SIZE,
     "backlog": _SIZE,
     "max_bytes": _SIZE,
+    "max_messages": _SIZE,
+    "priority": _COUNT,
     "type": _INTEGER,
     "project": _INTEGER,
     "value": _COUNT,

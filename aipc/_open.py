@@ -16,6 +16,7 @@ CHANNELS: Mapping[str, str] = {
     "fd": "aipc.transports.descriptor:adopt",
     "unix": "aipc.transports.unix:connect",
     "sysv-mq": "aipc.transports.sysv_mq:connect",
+    "posix-mq": "aipc.transports.posix_mq:connect",
 }
 LISTENERS: Mapping[str, str] = {
     "unix": "aipc.transports.unix:listen",

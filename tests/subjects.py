@@ -23,6 +23,11 @@ def new_key() -> str:
     return hex(next(_keys))
 
 
+def new_name() -> str:
+    """A name for a POSIX object that no other test uses."""
+    return f"/aipc-test-{os.getpid()}-{next(_keys)}"
+
+
 def unix(directory: Path, framing: str = "u32") -> ChannelSubject:
     url = f"unix:{directory}/socket?framing={framing}"
 
@@ -67,6 +72,21 @@ def pipe(directory: Path) -> ChannelSubject:
 
 def sysv_queue(directory: Path) -> ChannelSubject:
     url = f"sysv-mq:{new_key()}"
+
+    @asynccontextmanager
+    async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
+        async with (
+            aipc.open_channel(url, exclusive=True, unlink=True),
+            aipc.open_channel(url) as ours,
+            aipc.open_channel(url) as theirs,
+        ):
+            yield ours, theirs
+
+    return ChannelSubject(open_pair, limit=8192, ends=False, hangs_up=False)
+
+
+def posix_queue(directory: Path) -> ChannelSubject:
+    url = f"posix-mq:{new_name()}"
 
     @asynccontextmanager
     async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
@@ -125,5 +145,6 @@ CHANNELS: dict[str, Callable[[Path], ChannelSubject]] = {
     "stream-pair": stream_pair,
     "pipe": pipe,
     "sysv-mq": sysv_queue,
+    "posix-mq": posix_queue,
 }
 LOCKS: dict[str, Callable[[Path], LockSubject]] = {"flock": flock, "sysv-sem": sysv_semaphore}
