@@ -126,6 +126,21 @@ def sysv_semaphore(directory: Path) -> LockSubject:
     return LockSubject(open_two, url)
 
 
+def posix_semaphore(directory: Path, *, robust: bool) -> LockSubject:
+    url = f"posix-sem:{new_name()}?robust={robust:d}"
+
+    @asynccontextmanager
+    async def open_two() -> AsyncIterator[tuple[Lock, Lock]]:
+        async with (
+            aipc.open_lock(url, exclusive=True, unlink=True),
+            aipc.open_lock(url) as one,
+            aipc.open_lock(url) as other,
+        ):
+            yield one, other
+
+    return LockSubject(open_two, url, dies_free=robust, tells=robust)
+
+
 def fill(channel: Channel, message: bytes) -> int:
     """How many messages fit."""
     count = 0
@@ -147,4 +162,9 @@ CHANNELS: dict[str, Callable[[Path], ChannelSubject]] = {
     "sysv-mq": sysv_queue,
     "posix-mq": posix_queue,
 }
-LOCKS: dict[str, Callable[[Path], LockSubject]] = {"flock": flock, "sysv-sem": sysv_semaphore}
+LOCKS: dict[str, Callable[[Path], LockSubject]] = {
+    "flock": flock,
+    "sysv-sem": sysv_semaphore,
+    "posix-sem": lambda directory: posix_semaphore(directory, robust=False),
+    "posix-sem-robust": lambda directory: posix_semaphore(directory, robust=True),
+}
