@@ -36,13 +36,12 @@ def limits() -> str:
 
 
 class Queue:
-    """One queue, used without blocking. Every error is an OSError with the errno of the system call."""
+    """One queue; who owns `fd` makes it non-blocking. Every error is an OSError with the errno of the system call."""
 
     __slots__ = ("_queue", "_receive", "_send", "fd", "max_message_size", "max_messages", "may_receive", "may_send", "shape")
 
     def __init__(self, queue: Any, access: tuple[bool, bool]) -> None:
         self._queue = queue
-        queue.block = False
         self.fd: int = queue.mqd
         self.may_receive, self.may_send = access
         self.max_messages: int = queue.max_messages

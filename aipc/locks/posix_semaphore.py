@@ -84,8 +84,7 @@ class _SemaphoreHandle(LockHandle):
         held, self.held = self.held, 0
         self.zeroing.close()
         try:
-            if not self.counter:
-                self.give(held)
+            self.give(held)
             if self.unlink and same_file(self._path, self._shape):
                 self.semaphore.unlink()
         except FileNotFoundError:
@@ -133,7 +132,7 @@ class _RobustHandle(_SemaphoreHandle):
                 self.semaphore.take()
             except BlockingIOError:
                 if not orphaned:  # somebody who keeps no record was quicker
-                    self._record.write(last or _NOBODY)
+                    self._record.write(_NOBODY)
                     raise
 
     def holder(self) -> int | None:

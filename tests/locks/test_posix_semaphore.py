@@ -17,6 +17,7 @@ from aipc.abc import Lock, Semaphore
 from aipc.testing.expect import settle
 
 from ..peers import compile_peer, process, python, run, said
+from ..peers.posix_semaphore import hammer
 from ..subjects import new_name
 
 pytestmark = pytest.mark.anyio
@@ -107,6 +108,19 @@ async def test_takers_of_several_get_on(name: str) -> None:
                 takers = [stack.enter_context(python(CONTEND, url, str(n), "200")) for n in (1, 2, 3, 4)]
                 assert [said(taker) for taker in takers] == ["done"] * 4
             assert counted(lock).value == 4
+
+
+async def test_too_few_are_given_back(name: str) -> None:
+    """Somebody takes one while a thousand are being taken: none of the others is kept."""
+    async with fresh(name, value=1_000) as lock:
+        with hammer(name), anyio.fail_after(30):
+            for _ in range(500):
+                try:
+                    counted(lock).acquire_nowait(1_000)
+                except anyio.WouldBlock:
+                    continue
+                counted(lock).release(1_000)
+        assert counted(lock).value == 1_000
 
 
 async def test_wait_zero(name: str) -> None:

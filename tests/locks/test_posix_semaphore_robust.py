@@ -19,6 +19,7 @@ from aipc.abc import Lock, Semaphore
 from aipc.testing.expect import settle
 
 from ..peers import python, said, tell
+from ..peers.posix_semaphore import hammer
 from ..subjects import new_name
 
 pytestmark = pytest.mark.anyio
@@ -182,6 +183,14 @@ def record(name: str, process: Process) -> None:
     written.close()
 
 
+def recorded(name: str) -> Process | None:
+    read = HolderRecord(posix.path_of(name))
+    try:
+        return read.read()
+    finally:
+        read.close()
+
+
 def proc(pid: int) -> Process:
     """As /proc has it, read in another way than the code under test does."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
@@ -244,6 +253,20 @@ async def test_taken_without_a_record(name: str) -> None:
         assert lock.holder() is None
         with pytest.raises(anyio.WouldBlock):
             lock.acquire_nowait()
+
+
+async def test_somebody_without_a_record_is_quicker(name: str) -> None:
+    """Who did not get it does not stand in the record."""
+    async with fresh(name) as lock:
+        with hammer(name), anyio.fail_after(30):
+            for _ in range(2_000):
+                try:
+                    lock.acquire_nowait()
+                except anyio.WouldBlock:
+                    assert recorded(name) is None
+                else:
+                    lock.release()
+                    record(name, Process(0, 0, 0))
 
 
 async def test_guarded_by_another(name: str) -> None:
