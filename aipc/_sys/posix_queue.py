@@ -43,7 +43,8 @@ class Queue:
     def __init__(self, queue: Any, access: tuple[bool, bool]) -> None:
         self._queue = queue
         self.fd: int = queue.mqd
-        self.may_receive, self.may_send = access
+        self.may_receive: bool = access[0]
+        self.may_send: bool = access[1]
         self.max_messages: int = queue.max_messages
         self.max_message_size: int = queue.max_message_size
         self.shape: os.stat_result = os.fstat(self.fd)
