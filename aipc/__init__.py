@@ -6,6 +6,7 @@ _address.py     URL -> Address
 _open.py        open_channel, listen, open_lock: the scheme table
 transports/     moves data, one mechanism a file
 locks/          excludes
+memory/         shares memory
 wire/           framing, without I/O
 _io/            the only room that waits, and the only one that knows the event loops
 _sys/           plain system calls
@@ -40,12 +41,18 @@ if TYPE_CHECKING:
     from aipc.exceptions import LimitExceeded as LimitExceeded
     from aipc.exceptions import MessageTooLarge as MessageTooLarge
     from aipc.exceptions import NobodyListens as NobodyListens
+    from aipc.exceptions import NoSpace as NoSpace
     from aipc.exceptions import ObjectExists as ObjectExists
     from aipc.exceptions import ObjectMissing as ObjectMissing
     from aipc.exceptions import ObjectRemoved as ObjectRemoved
     from aipc.exceptions import ProtocolError as ProtocolError
+    from aipc.exceptions import SegmentInUse as SegmentInUse
     from aipc.exceptions import UnsupportedOperation as UnsupportedOperation
     from aipc.exceptions import WrongObject as WrongObject
+    from aipc.memory.mapped_file import MappedFile as MappedFile
+    from aipc.memory.memfd import MemfdSegment as MemfdSegment
+    from aipc.memory.posix import SharedMemory as SharedMemory
+    from aipc.memory.sysv import SysVSharedMemory as SysVSharedMemory
     from aipc.transports.pair import channel_pair as channel_pair
     from aipc.transports.pipe import pipe as pipe
 
@@ -57,7 +64,12 @@ _HOMES = {
     "aipc.exceptions": (
         "AccessDenied", "AddressError", "AipcError", "ForkedError", "InvalidMessage", "LimitExceeded", "MessageTooLarge",
         "NobodyListens", "ObjectExists", "ObjectMissing", "ObjectRemoved", "ProtocolError", "UnsupportedOperation", "WrongObject",
+        "NoSpace", "SegmentInUse",
     ),
+    "aipc.memory.mapped_file": ("MappedFile",),
+    "aipc.memory.memfd": ("MemfdSegment",),
+    "aipc.memory.posix": ("SharedMemory",),
+    "aipc.memory.sysv": ("SysVSharedMemory",),
     "aipc.transports.pair": ("channel_pair",),
     "aipc.transports.pipe": ("pipe",),
 }  # fmt: skip
