@@ -37,7 +37,7 @@ def attach(identifier: int, size: int, *, read_only: bool) -> Any:
     if address == _FAILED:
         _check(-1)
     memory = (ctypes.c_char * size).from_address(address)
-    weakref.finalize(memory, _libc.shmdt, address).atexit = False  # type: ignore[misc]
+    weakref.finalize(memory, _libc.shmdt, address).atexit = False
     return memory
 
 

@@ -132,13 +132,21 @@ class SysVSharedMemory(MappedSegment):
         row = sysv_tables.row("sysv-shm", self._id)
         if row is None:
             raise named(errno.ENOENT, self._name, "the segment is gone")
-        mode = row["perms"]
         return SharedMemoryStatus(
-            *(row[name] for name in ("key", "id", "uid", "gid")),
-            mode & 0o777,
-            *(row[name] for name in ("size", "nattch", "cpid", "lpid", "atime", "dtime", "ctime")),
-            bool(mode & _LOCKED),
-            bool(mode & _DESTROYED),
+            key=row["key"],
+            id=row["id"],
+            uid=row["uid"],
+            gid=row["gid"],
+            mode=row["perms"] & 0o777,
+            size=row["size"],
+            attached=row["nattch"],
+            creator_pid=row["cpid"],
+            last_pid=row["lpid"],
+            attach_time=row["atime"],
+            detach_time=row["dtime"],
+            change_time=row["ctime"],
+            pinned=bool(row["perms"] & _LOCKED),
+            removed=bool(row["perms"] & _DESTROYED),
         )
 
     def pin(self) -> None:
