@@ -20,6 +20,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aipc._objects import IpcObject as IpcObject
+    from aipc._objects import list_objects as list_objects
+    from aipc._objects import remove_object as remove_object
     from aipc._open import Opening as Opening
     from aipc._open import listen as listen
     from aipc._open import open_channel as open_channel
@@ -52,11 +55,13 @@ if TYPE_CHECKING:
     from aipc.memory.mapped_file import MappedFile as MappedFile
     from aipc.memory.memfd import MemfdSegment as MemfdSegment
     from aipc.memory.posix import SharedMemory as SharedMemory
+    from aipc.memory.snapshot import Snapshot as Snapshot
     from aipc.memory.sysv import SysVSharedMemory as SysVSharedMemory
     from aipc.transports.pair import channel_pair as channel_pair
     from aipc.transports.pipe import pipe as pipe
 
 _HOMES = {
+    "aipc._objects": ("IpcObject", "list_objects", "remove_object"),
     "aipc._open": ("Opening", "listen", "open_channel", "open_lock"),
     "aipc.abc": (
         "Channel", "ChannelAttribute", "ChannelStatistics", "Credentials", "Listener", "Lock", "Message", "Segment", "Semaphore",
@@ -69,6 +74,7 @@ _HOMES = {
     "aipc.memory.mapped_file": ("MappedFile",),
     "aipc.memory.memfd": ("MemfdSegment",),
     "aipc.memory.posix": ("SharedMemory",),
+    "aipc.memory.snapshot": ("Snapshot",),
     "aipc.memory.sysv": ("SysVSharedMemory",),
     "aipc.transports.pair": ("channel_pair",),
     "aipc.transports.pipe": ("pipe",),
