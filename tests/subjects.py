@@ -23,6 +23,11 @@ def new_key() -> str:
     return hex(next(_keys))
 
 
+def new_name() -> str:
+    """The name of a POSIX object that no other test uses."""
+    return f"/aipc-test-{next(_keys):x}"
+
+
 def unix(directory: Path, framing: str = "u32") -> ChannelSubject:
     url = f"unix:{directory}/socket?framing={framing}"
 

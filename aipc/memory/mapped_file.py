@@ -115,14 +115,12 @@ class MappedFile(FileSegment):
 
     def resize(self, size: int) -> None:
         """Make the file end `size` bytes behind the offset. UnsupportedOperation for a private or read-only mapping."""
-        if self.private:
-            self._opened()
-            raise UnsupportedOperation(f"{self._name}: private: the file is not changed through it, nor resized")
+        self._opened()
+        if self.private or not stat.S_ISREG(self._identity.st_mode):
+            raise UnsupportedOperation(f"{self._name}: a private mapping, or no plain file: it can't be resized")
         super().resize(size)
 
     def _stretch(self, fd: int, size: int) -> None:
-        if not stat.S_ISREG(self._identity.st_mode):
-            raise UnsupportedOperation(f"{self._name}: no plain file: it can't be resized")
         super()._stretch(fd, self._offset + size)
 
     async def flush(self, wait: bool = True) -> None:
