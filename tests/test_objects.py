@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -281,3 +284,25 @@ def test_a_socket_with_a_long_path(place: Path) -> None:
         aipc.remove_object("unix", str(deep / "socket"))
     finally:
         os.close(fd)
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "aipc", *arguments], check=False, capture_output=True, text=True, timeout=60)
+
+
+def test_command_line(place: Path, key: str) -> None:
+    os.mkfifo(place / "fifo")
+    segment = aipc.SysVSharedMemory.create(key, 1001)
+    segment.close()
+    found = json.loads(command("list", "--json", str(place)).stdout)
+    assert {"fifo", "sysv-shm"} <= {one["kind"] for one in found}
+    assert key in command("list").stdout
+    for arguments in (("sysv-shm", str(segment.id)), ("fifo", str(place / "fifo"))):
+        assert command("remove", *arguments).returncode == 0
+        failed = command("remove", *arguments)
+        assert failed.returncode == 2
+        assert "Traceback" not in failed.stderr
+    assert os.listdir(place) == []
+    with pytest.raises(aipc.ObjectMissing):
+        aipc.SysVSharedMemory.open(key)
+    assert command("list", str(place / "none")).returncode == 2
