@@ -19,7 +19,7 @@ import sysv_ipc
 import aipc
 from aipc import IpcObject
 
-from .peers import python, run, said
+from .peers import isolated, python, run, said
 from .subjects import new_key, new_name
 
 
@@ -156,7 +156,7 @@ try:
 except aipc.ObjectMissing:
     print("missing")
 """
-    out = run("unshare", "--user", "--map-root-user", "--mount", "--ipc", "python3", "-c", code)
+    out = isolated(code)
     assert out.splitlines() == ["/jobs 0o600 5", "[]", "missing"]
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 import aipc
 
@@ -17,7 +18,8 @@ def show(console: Console, directories: list[Path], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps([found._asdict() for found in objects], indent=2))
         return
-    table = Table("kind", "name", "number", "owner", "mode", "bytes", "items", "users", "pids")
+    name = Column("name", overflow="fold", min_width=12)
+    table = Table("kind", name, "number", "owner", "mode", "bytes", "items", "users", "pids", box=box.SIMPLE)
     for found in objects:
         numbers = (found.size, found.items, found.users)
         table.add_row(

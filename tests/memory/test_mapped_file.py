@@ -14,7 +14,7 @@ from anyio.abc import TaskStatus
 
 import aipc
 
-from ..peers import process, said
+from ..peers import python, said
 
 PAGE = mmap.PAGESIZE
 
@@ -197,7 +197,7 @@ with open(sys.argv[1], "r+b") as file:
         fcntl.lockf(segment.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         await segment.flush()
         await segment.flush(wait=False)
-        with process("python3", "-c", code, str(place / "file")) as other:
+        with python(code, str(place / "file")) as other:
             assert await anyio.to_thread.run_sync(said, other) == "held"
             await anyio.to_thread.run_sync(other.wait)
 

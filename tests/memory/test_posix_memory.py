@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import posix_ipc
@@ -11,7 +12,7 @@ import pytest
 
 import aipc
 
-from ..peers import compile_peer, process, run, said
+from ..peers import compile_peer, isolated, process, python, run, said
 from ..subjects import new_name
 
 
@@ -78,9 +79,26 @@ with aipc.SharedMemory.create("/fits", 1 << 19) as segment:
 with aipc.SharedMemory.create("/sparse", 2 << 20, reserve=False) as segment:
     print(len(segment.buf))
 """
-    out = run("unshare", "--user", "--map-root-user", "--mount", "python3", "-c", code).splitlines()
+    out = isolated(code).splitlines()
     assert "No space left" in out[0]
     assert out[1:] == ["[]", "524288 524288", str(2 << 20)]
+
+
+def test_over_the_limit_of_a_file() -> None:
+    """RLIMIT_FSIZE: an error, and no segment."""
+    name = new_name()
+    code = f"""
+import resource, aipc
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+try:
+    aipc.SharedMemory.create("{name}", 2 << 20)
+except aipc.NoSpace as error:
+    print(error)
+"""
+    with python(code) as other:
+        assert "too large" in said(other)
+    with pytest.raises(aipc.ObjectMissing):
+        aipc.SharedMemory.open(name)
 
 
 def test_without_nameless_files() -> None:
@@ -101,7 +119,7 @@ except aipc.NoSpace:
     print(os.path.exists("/dev/shm" + name))
 """
     done = subprocess.run(
-        ["python3", "-W", "error", "-c", code],
+        [sys.executable, "-W", "error", "-c", code],
         env={**os.environ, "AIPC_DISABLE": "tmpfile"},
         stdout=subprocess.PIPE,
         check=True,
@@ -119,7 +137,7 @@ for _ in range(300):
     with aipc.SharedMemory.create("{name}", 100_000, mode=0o640, unlink=True):
         pass
 """
-    with process("python3", "-c", code) as maker:
+    with python(code) as maker:
         assert said(maker) == "begun"
         seen = 0
         while maker.poll() is None or seen == 0:

@@ -10,7 +10,7 @@ import pytest
 
 import aipc
 
-from ..peers import compile_peer, process, run, said
+from ..peers import compile_peer, python, run, said
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +160,7 @@ def test_dies_with_its_process(key: str, c_peer: str) -> None:
     """A killed process is detached by the kernel; the segment stays."""
     with aipc.SysVSharedMemory.create(key, 100, unlink=True) as segment:
         code = f"import aipc, time; segment = aipc.SysVSharedMemory.open({key!r}); print('open', flush=True); time.sleep(60)"
-        with process("python3", "-W", "ignore", "-c", code) as other:
+        with python(code) as other:
             assert said(other) == "open"
             assert segment.status().attached == 2
             assert segment.status().last_pid == other.pid
