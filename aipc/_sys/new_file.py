@@ -20,7 +20,10 @@ def create(path: str, size: int, mode: int, *, reserve: bool = True, prepare: Ca
     `mode` is the file's, whatever the umask. `reserve` takes the space now, so that a full file system is an OSError here
     (ENOSPC, posix_fallocate(3)), not SIGBUS at the first touch. `prepare` may write before the file has its name.
     """
-    fd, link = _nameless(path, mode)
+    if os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+    directory = os.path.dirname(path) or "."
+    fd, temporary = _nameless(directory, mode)
     try:
         os.fchmod(fd, mode)
         if reserve:
@@ -28,28 +31,30 @@ def create(path: str, size: int, mode: int, *, reserve: bool = True, prepare: Ca
         else:
             os.ftruncate(fd, size)
         prepare(fd)
-        if link:
+        if temporary is None:
             _link(fd, path)
+        else:
+            os.link(temporary, path)
     except BaseException:
-        if not link:
-            os.unlink(path)
         os.close(fd)
         raise
+    finally:
+        if temporary is not None:
+            os.unlink(temporary)
     return fd
 
 
-def _nameless(path: str, mode: int) -> tuple[int, bool]:
-    """A descriptor, and whether its file has yet to get its name: some file systems can't make one without."""
+def _nameless(directory: str, mode: int) -> tuple[int, str | None]:
+    """A new file's descriptor; and its temporary path, on file systems that can't make one without any, such as NFS."""
     flags = os.O_RDWR | os.O_CLOEXEC
-    if os.path.lexists(path):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
     if probes.enabled("tmpfile"):
         try:
-            return os.open(os.path.dirname(path) or ".", flags | os.O_TMPFILE, mode), True
+            return os.open(directory, flags | os.O_TMPFILE, mode), None
         except OSError as error:
             if error.errno not in _NO_TMPFILE:
                 raise
-    return os.open(path, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode), False
+    temporary = os.path.join(directory, f".aipc-{os.urandom(8).hex()}")
+    return os.open(temporary, flags | os.O_CREAT | os.O_EXCL, mode), temporary
 
 
 def _link(fd: int, path: str) -> None:
