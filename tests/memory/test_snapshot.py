@@ -277,6 +277,23 @@ def test_a_writer_stopped_in_the_middle(name: str) -> None:
         assert reader.latest() == b"five"
 
 
+def test_a_slot_says_that_it_is_being_written(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its number is 0 before anything else of it changes, as the layout promises to readers in other languages."""
+    seen = []
+    original = wire._checksum
+
+    def checksum(number: int, value: bytes) -> int:
+        at = 64 + number % wire.SLOTS * 64
+        seen.append(struct.unpack_from("=Q", segment.buf, at)[0])
+        return original(number, value)
+
+    monkeypatch.setattr(wire, "_checksum", checksum)
+    with aipc.Snapshot.create(name, 16, unlink=True) as writer, aipc.SharedMemory.open(name, True) as segment:
+        for number in range(3 * wire.SLOTS):
+            writer.publish(b"%d" % number)
+    assert seen == [0] * (3 * wire.SLOTS)
+
+
 @pytest.mark.parametrize("offset", [0, 8, 16, 32])
 def test_damage_is_an_error(offset: int, name: str) -> None:
     """Of the slot that `latest` names, whichever of its fields is wrong."""
