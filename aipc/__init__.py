@@ -6,6 +6,7 @@ _address.py     URL -> Address
 _open.py        open_channel, listen, open_lock: the scheme table
 transports/     moves data, one mechanism a file
 locks/          excludes
+memory/         shares memory
 wire/           framing, without I/O
 _io/            the only room that waits, and the only one that knows the event loops
 _sys/           plain system calls
@@ -19,6 +20,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aipc._objects import IpcObject as IpcObject
+    from aipc._objects import list_objects as list_objects
+    from aipc._objects import remove_object as remove_object
     from aipc._open import Opening as Opening
     from aipc._open import listen as listen
     from aipc._open import open_channel as open_channel
@@ -40,26 +44,40 @@ if TYPE_CHECKING:
     from aipc.exceptions import LimitExceeded as LimitExceeded
     from aipc.exceptions import MessageTooLarge as MessageTooLarge
     from aipc.exceptions import NobodyListens as NobodyListens
+    from aipc.exceptions import NoSpace as NoSpace
     from aipc.exceptions import ObjectExists as ObjectExists
     from aipc.exceptions import ObjectMissing as ObjectMissing
     from aipc.exceptions import ObjectRemoved as ObjectRemoved
     from aipc.exceptions import ProtocolError as ProtocolError
+    from aipc.exceptions import SegmentInUse as SegmentInUse
     from aipc.exceptions import UnknownHost as UnknownHost
     from aipc.exceptions import UnsupportedOperation as UnsupportedOperation
     from aipc.exceptions import WrongObject as WrongObject
+    from aipc.memory.mapped_file import MappedFile as MappedFile
+    from aipc.memory.memfd import MemfdSegment as MemfdSegment
+    from aipc.memory.posix import SharedMemory as SharedMemory
+    from aipc.memory.snapshot import Snapshot as Snapshot
+    from aipc.memory.sysv import SysVSharedMemory as SysVSharedMemory
     from aipc.transports.pair import channel_pair as channel_pair
     from aipc.transports.pipe import pipe as pipe
 
 _HOMES = {
+    "aipc._objects": ("IpcObject", "list_objects", "remove_object"),
     "aipc._open": ("Opening", "listen", "open_channel", "open_lock"),
     "aipc.abc": (
-        "Channel", "ChannelAttribute", "ChannelStatistics", "Credentials", "Listener", "Lock", "Message", "Segment", "Semaphore",
+        "Channel", "ChannelAttribute", "ChannelStatistics", "Credentials", "Listener", "Lock", "Message", "Segment",
+        "Semaphore",
     ),
     "aipc.exceptions": (
-        "AccessDenied", "AddressError", "AipcError", "ForkedError", "InvalidMessage", "LimitExceeded", "MessageTooLarge",
-        "NobodyListens", "ObjectExists", "ObjectMissing", "ObjectRemoved", "ProtocolError", "UnknownHost", "UnsupportedOperation",
-        "WrongObject",
+        "AccessDenied", "AddressError", "AipcError", "ForkedError", "InvalidMessage", "LimitExceeded",
+        "MessageTooLarge", "NoSpace", "NobodyListens", "ObjectExists", "ObjectMissing", "ObjectRemoved",
+        "ProtocolError", "SegmentInUse", "UnknownHost", "UnsupportedOperation", "WrongObject",
     ),
+    "aipc.memory.mapped_file": ("MappedFile",),
+    "aipc.memory.memfd": ("MemfdSegment",),
+    "aipc.memory.posix": ("SharedMemory",),
+    "aipc.memory.snapshot": ("Snapshot",),
+    "aipc.memory.sysv": ("SysVSharedMemory",),
     "aipc.transports.pair": ("channel_pair",),
     "aipc.transports.pipe": ("pipe",),
 }  # fmt: skip

@@ -32,6 +32,14 @@ class LimitExceeded(AipcError, OverflowError, OSError):
     """A semaphore's value, or another count, would pass the kernel's limit (ERANGE, EMFILE, ENOSPC). Nothing changed."""
 
 
+class NoSpace(AipcError, OSError):
+    """There is no room for it: the file system, the memory, or the kernel's limit on it (ENOSPC, EDQUOT, EFBIG, ENOMEM)."""
+
+
+class SegmentInUse(AipcError, BufferError):
+    """Views of a segment's memory are still held here, so it can't be unmapped: release them first. Nothing changed."""
+
+
 class UnsupportedOperation(AipcError):
     """The mechanism has no such operation: the other way of a one-way channel, descriptors over a queue."""
 

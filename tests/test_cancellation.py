@@ -9,10 +9,11 @@ from pathlib import Path
 import anyio
 import pytest
 
+import aipc
 from aipc.abc import Channel, Lock
 from aipc.testing import CANCELLED, Moment, inject
 
-from .subjects import CHANNELS, LOCKS, fill
+from .subjects import CHANNELS, LOCKS, fill, new_name
 
 pytestmark = pytest.mark.anyio
 
@@ -162,3 +163,31 @@ def assert_free(lock: Lock) -> None:
     """This object does not hold it."""
     with pytest.raises(RuntimeError):
         lock.release()
+
+
+async def test_changed() -> None:
+    """A value published at any moment of a `changed` that is cancelled at any await is given out once, now or by the next."""
+    name = new_name()
+    async with patience():
+        with aipc.Snapshot.create(name, 16, unlink=True) as writer, aipc.Snapshot.open(name) as reader:
+            cancelled = attempts = 0
+            while cancelled < CANCELLATIONS:
+                value = b"%d" % attempts
+                at, ready_at, moment = attempts % DEEPEST, attempts // DEEPEST % DEEPEST, MOMENTS[attempts % 2]
+                attempts += 1
+                published = False
+
+                def suspended(number: int, parked: bool, ready_at: int = ready_at, value: bytes = value) -> None:
+                    nonlocal published
+                    if (parked or number >= ready_at) and not published:
+                        published = True
+                        writer.publish(value)
+
+                outcome = await inject(reader.changed(), at, moment, suspended)
+                if outcome is CANCELLED:
+                    cancelled += 1
+                    if not published:
+                        writer.publish(value)
+                    outcome = await reader.changed()
+                assert outcome == value
+            assert reader.number == attempts

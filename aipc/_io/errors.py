@@ -18,10 +18,15 @@ _OS_ERRORS: dict[int, type[OSError]] = {
     errno.EACCES: exceptions.AccessDenied,
     errno.EPERM: exceptions.AccessDenied,
     errno.ECONNREFUSED: exceptions.NobodyListens,
+    errno.ENOSPC: exceptions.NoSpace,
+    errno.EDQUOT: exceptions.NoSpace,
+    errno.EFBIG: exceptions.NoSpace,
+    errno.ENOMEM: exceptions.NoSpace,
     errno.ENOTSOCK: exceptions.WrongObject,
     errno.ELOOP: exceptions.WrongObject,
     errno.ENOTDIR: exceptions.WrongObject,
     errno.ENXIO: exceptions.WrongObject,
+    errno.EISDIR: exceptions.WrongObject,
 }
 
 
