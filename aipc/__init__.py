@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from aipc._open import listen as listen
     from aipc._open import open_channel as open_channel
     from aipc._open import open_lock as open_lock
+    from aipc._sys.sysv_queue import SysVQueueStatus as SysVQueueStatus
     from aipc.abc import Channel as Channel
     from aipc.abc import ChannelAttribute as ChannelAttribute
     from aipc.abc import ChannelStatistics as ChannelStatistics
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from aipc.exceptions import WrongObject as WrongObject
     from aipc.transports.pair import channel_pair as channel_pair
     from aipc.transports.pipe import pipe as pipe
+    from aipc.transports.sysv_mq import SysVQueueChannel as SysVQueueChannel
 
 _HOMES = {
     "aipc._open": ("Opening", "listen", "open_channel", "open_lock"),
@@ -58,8 +60,10 @@ _HOMES = {
         "AccessDenied", "AddressError", "AipcError", "ForkedError", "InvalidMessage", "LimitExceeded", "MessageTooLarge",
         "NobodyListens", "ObjectExists", "ObjectMissing", "ObjectRemoved", "ProtocolError", "UnsupportedOperation", "WrongObject",
     ),
+    "aipc._sys.sysv_queue": ("SysVQueueStatus",),
     "aipc.transports.pair": ("channel_pair",),
     "aipc.transports.pipe": ("pipe",),
+    "aipc.transports.sysv_mq": ("SysVQueueChannel",),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
