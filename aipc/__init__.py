@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from aipc.exceptions import ProtocolError as ProtocolError
     from aipc.exceptions import UnsupportedOperation as UnsupportedOperation
     from aipc.exceptions import WrongObject as WrongObject
+    from aipc.locks.byte_range import ByteRangeLock as ByteRangeLock
     from aipc.locks.sysv_semaphore_set import SysVSemaphoreSet as SysVSemaphoreSet
     from aipc.transports.pair import channel_pair as channel_pair
     from aipc.transports.pipe import pipe as pipe
@@ -61,6 +62,7 @@ _HOMES = {
         "AccessDenied", "AddressError", "AipcError", "ForkedError", "InvalidMessage", "LimitExceeded", "MessageTooLarge",
         "NobodyListens", "ObjectExists", "ObjectMissing", "ObjectRemoved", "ProtocolError", "UnsupportedOperation", "WrongObject",
     ),
+    "aipc.locks.byte_range": ("ByteRangeLock",),
     "aipc.locks.sysv_semaphore_set": ("SysVSemaphoreSet",),
     "aipc._sys.sysv_queue": ("SysVQueueStatus",),
     "aipc.transports.pair": ("channel_pair",),

@@ -108,6 +108,9 @@ OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
     "value": _COUNT,
     "index": _COUNT,
     "count": _SIZE,
+    "start": _COUNT,
+    "length": _INTEGER,
+    "owner": (_choice("file", "process"), str, "file or process"),
 }
 """How each option is read from a query: parser, Python type, and what would be right."""
 
