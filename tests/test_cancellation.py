@@ -150,7 +150,11 @@ async def test_acquire(mechanism: str, place: Path) -> None:
 
 async def test_operate(key: str) -> None:
     """Steps that become possible at any moment of an `operate` that is cancelled at any await were all done, or none was."""
-    async with patience(), SysVSemaphoreSet(key, exclusive=True, unlink=True, values=[1, 0, 0]) as row:
+    async with (
+        patience(),
+        SysVSemaphoreSet(key, exclusive=True, unlink=True, values=[1, 0, 0]) as other,
+        SysVSemaphoreSet(key) as row,
+    ):
         cancelled = attempts = 0
         while cancelled < CANCELLATIONS:
             at, ready_at, moment = attempts % DEEPEST, attempts // DEEPEST % DEEPEST, MOMENTS[attempts % 2]
@@ -158,7 +162,7 @@ async def test_operate(key: str) -> None:
 
             def suspended(number: int, parked: bool, ready_at: int = ready_at) -> None:
                 if (parked or number >= ready_at) and row.values[1] == 0 == row.values[2]:
-                    row.set_value(1, 2)
+                    other.set_value(1, 2)
 
             row.set_values([1, 0, 0])
             outcome = await inject(row.operate([(0, -1), (1, -2), (2, 0), (2, 1)]), at, moment, suspended)
