@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from aipc._open import listen as listen
     from aipc._open import open_channel as open_channel
     from aipc._open import open_lock as open_lock
+    from aipc._sys.sysv_queue import SysVQueueStatus as SysVQueueStatus
     from aipc.abc import Channel as Channel
     from aipc.abc import ChannelAttribute as ChannelAttribute
     from aipc.abc import ChannelStatistics as ChannelStatistics
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
     from aipc.exceptions import UnknownHost as UnknownHost
     from aipc.exceptions import UnsupportedOperation as UnsupportedOperation
     from aipc.exceptions import WrongObject as WrongObject
+    from aipc.locks.byte_range import ByteRangeLock as ByteRangeLock
+    from aipc.locks.sysv_semaphore_set import SysVSemaphoreSet as SysVSemaphoreSet
     from aipc.memory.mapped_file import MappedFile as MappedFile
     from aipc.memory.memfd import MemfdSegment as MemfdSegment
     from aipc.memory.posix import SharedMemory as SharedMemory
@@ -60,10 +63,12 @@ if TYPE_CHECKING:
     from aipc.memory.sysv import SysVSharedMemory as SysVSharedMemory
     from aipc.transports.pair import channel_pair as channel_pair
     from aipc.transports.pipe import pipe as pipe
+    from aipc.transports.sysv_mq import SysVQueueChannel as SysVQueueChannel
 
 _HOMES = {
     "aipc._objects": ("IpcObject", "list_objects", "remove_object"),
     "aipc._open": ("Opening", "listen", "open_channel", "open_lock"),
+    "aipc._sys.sysv_queue": ("SysVQueueStatus",),
     "aipc.abc": (
         "Channel", "ChannelAttribute", "ChannelStatistics", "Credentials", "Listener", "Lock", "Message", "Segment",
         "Semaphore",
@@ -73,6 +78,8 @@ _HOMES = {
         "MessageTooLarge", "NoSpace", "NobodyListens", "ObjectExists", "ObjectMissing", "ObjectRemoved",
         "ProtocolError", "SegmentInUse", "UnknownHost", "UnsupportedOperation", "WrongObject",
     ),
+    "aipc.locks.byte_range": ("ByteRangeLock",),
+    "aipc.locks.sysv_semaphore_set": ("SysVSemaphoreSet",),
     "aipc.memory.mapped_file": ("MappedFile",),
     "aipc.memory.memfd": ("MemfdSegment",),
     "aipc.memory.posix": ("SharedMemory",),
@@ -80,6 +87,7 @@ _HOMES = {
     "aipc.memory.sysv": ("SysVSharedMemory",),
     "aipc.transports.pair": ("channel_pair",),
     "aipc.transports.pipe": ("pipe",),
+    "aipc.transports.sysv_mq": ("SysVQueueChannel",),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

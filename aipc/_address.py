@@ -119,6 +119,9 @@ OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
     "reuse": _BOOLEAN,
     "send_buffer": _SIZE,
     "receive_buffer": _SIZE,
+    "start": _COUNT,
+    "length": _INTEGER,
+    "owner": (_choice("file", "process"), str, "file or process"),
 }
 """How each option is read from a query: parser, Python type, and what would be right."""
 

@@ -27,6 +27,7 @@ LISTENERS: Mapping[str, str] = {
 }
 LOCKS: Mapping[str, str] = {
     "flock": "aipc.locks.file_lock:open_flock",
+    "fcntl": "aipc.locks.byte_range:open_range",
     "sysv-sem": "aipc.locks.sysv_semaphore:open_semaphore",
     "posix-sem": "aipc.locks.posix_semaphore:open_semaphore",
 }

@@ -177,8 +177,7 @@ def posix_queue(directory: Path) -> ChannelSubject:
     return ChannelSubject(open_pair, limit=8192, ends=False, hangs_up=False)
 
 
-def flock(directory: Path) -> LockSubject:
-    url = f"flock:{directory}/lock"
+def file_lock(url: str) -> LockSubject:
 
     @asynccontextmanager
     async def open_two() -> AsyncIterator[tuple[Lock, Lock]]:
@@ -248,7 +247,9 @@ CHANNELS: dict[str, Callable[[Path], ChannelSubject]] = {
     "posix-mq": posix_queue,
 }
 LOCKS: dict[str, Callable[[Path], LockSubject]] = {
-    "flock": flock,
+    "flock": lambda directory: file_lock(f"flock:{directory}/lock"),
+    "fcntl": lambda directory: file_lock(f"fcntl:{directory}/lock"),
+    "fcntl-process": lambda directory: file_lock(f"fcntl:{directory}/lock?owner=process&start=5&length=10"),
     "sysv-sem": sysv_semaphore,
     "posix-sem": lambda directory: posix_semaphore(directory, robust=False),
     "posix-sem-robust": lambda directory: posix_semaphore(directory, robust=True),

@@ -10,7 +10,8 @@ import anyio
 import pytest
 
 import aipc
-from aipc.abc import Channel, Lock
+from aipc import ByteRangeLock, SysVSemaphoreSet, open_lock
+from aipc.abc import Channel, Lock, Semaphore
 from aipc.testing import CANCELLED, Moment, inject
 
 from .subjects import CHANNELS, LOCKS, fill, new_name
@@ -157,6 +158,87 @@ async def test_acquire(mechanism: str, place: Path) -> None:
                 other.release()
             if released:
                 one.acquire_nowait()
+
+
+async def test_operate(key: str) -> None:
+    """Steps that become possible at any moment of an `operate` that is cancelled at any await were all done, or none was."""
+    async with (
+        patience(),
+        SysVSemaphoreSet(key, exclusive=True, unlink=True, values=[1, 0, 0]) as other,
+        SysVSemaphoreSet(key) as row,
+    ):
+        cancelled = attempts = 0
+        while cancelled < CANCELLATIONS:
+            at, ready_at, moment = attempts % DEEPEST, attempts // DEEPEST % DEEPEST, MOMENTS[attempts % 2]
+            attempts += 1
+
+            def suspended(number: int, parked: bool, ready_at: int = ready_at) -> None:
+                if (parked or number >= ready_at) and row.values[1] == 0 == row.values[2]:
+                    other.set_value(1, 2)
+
+            row.set_values([1, 0, 0])
+            outcome = await inject(row.operate([(0, -1), (1, -2), (2, 0), (2, 1)]), at, moment, suspended)
+            if outcome is CANCELLED:
+                cancelled += 1
+                assert row.values in ([1, 0, 0], [1, 2, 0])
+            else:
+                assert row.values == [0, 0, 1]
+            assert row._opened().wanted == []
+
+
+async def test_wait_zero(key: str) -> None:
+    """Whether it is cancelled or not, it changes nothing."""
+    async with (
+        patience(),
+        SysVSemaphoreSet(key, exclusive=True, unlink=True, values=[1]) as row,
+        open_lock(f"sysv-sem:{key}") as semaphore,
+    ):
+        assert isinstance(semaphore, Semaphore)
+        cancelled = attempts = 0
+        while cancelled < CANCELLATIONS:
+            at, ready_at, moment = attempts % DEEPEST, attempts // DEEPEST % DEEPEST, MOMENTS[attempts % 2]
+            attempts += 1
+
+            def suspended(number: int, parked: bool, ready_at: int = ready_at) -> None:
+                if (parked or number >= ready_at) and row.values == [1]:
+                    row.set_value(0, 0)
+
+            row.set_value(0, 1)
+            outcome = await inject(semaphore.wait_zero(), at, moment, suspended)
+            cancelled += outcome is CANCELLED
+            assert outcome is CANCELLED or row.values == [0]
+
+
+@pytest.mark.parametrize("mechanism", ["fcntl", "fcntl-process"])
+async def test_upgrade(mechanism: str, place: Path) -> None:
+    """A lock that is upgraded and cancelled at any await is still held, and shared."""
+    url = LOCKS[mechanism](place).url
+    async with patience(), open_lock(url, shared=True) as one, open_lock(url, shared=True) as other, one:
+        assert isinstance(one, ByteRangeLock)
+        cancelled = attempts = 0
+        while cancelled < CANCELLATIONS:
+            at, ready_at, moment = attempts % DEEPEST, attempts // DEEPEST % DEEPEST, MOMENTS[attempts % 2]
+            attempts += 1
+            shares = True
+
+            def suspended(number: int, parked: bool, ready_at: int = ready_at) -> None:
+                nonlocal shares
+                if (parked or number >= ready_at) and shares:
+                    shares = False
+                    other.release()
+
+            other.acquire_nowait()
+            outcome = await inject(one.upgrade(), at, moment, suspended)
+            if outcome is CANCELLED:
+                cancelled += 1
+                if shares:
+                    other.release()
+                other.acquire_nowait()
+                other.release()
+                one.upgrade_nowait()  # it is held still
+            with pytest.raises(anyio.WouldBlock):
+                other.acquire_nowait()
+            one.downgrade()
 
 
 def assert_free(lock: Lock) -> None:

@@ -77,6 +77,7 @@ CHANNELS: dict[str, Callable[[Path, Peer], AbstractAsyncContextManager[Any]]] = 
 }
 LOCKS: dict[str, Callable[[Path], tuple[str, dict[str, Any]]]] = {
     "flock": lambda directory: (f"flock:{directory}/lock", {}),
+    "fcntl": lambda directory: (f"fcntl:{directory}/lock", {}),
     "sysv-sem": lambda directory: (f"sysv-sem:{directory}?project=3", {"exclusive": True, "unlink": True}),
     "posix-sem": lambda directory: (f"posix-sem:/{directory.name}?robust=1", {"exclusive": True, "unlink": True}),
 }

@@ -177,5 +177,5 @@ def _be_writer(segment: SharedMemory) -> None:
 
 
 def _writer(segment: SharedMemory) -> int | None:
-    pid = next(iter(holders(os.fstat(segment.fd), "FLOCK")), 0)
+    pid = next(iter(holders(segment.fd, "FLOCK")), 0)
     return pid if pid > 0 else None
