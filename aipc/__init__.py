@@ -7,6 +7,7 @@ _open.py        open_channel, listen, open_lock: the scheme table
 transports/     moves data, one mechanism a file
 locks/          excludes
 wire/           framing, without I/O
+processes/      children: popen, pipeline
 _io/            the only room that waits, and the only one that knows the event loops
 _sys/           plain system calls
 testing/        conformance suites, cancellation injector, leak checker: for your own transports, too
@@ -46,8 +47,12 @@ if TYPE_CHECKING:
     from aipc.exceptions import ProtocolError as ProtocolError
     from aipc.exceptions import UnsupportedOperation as UnsupportedOperation
     from aipc.exceptions import WrongObject as WrongObject
+    from aipc.processes.children import pipeline as pipeline
+    from aipc.processes.children import popen as popen
+    from aipc.processes.pipeline import Pipeline as Pipeline
     from aipc.transports.pair import channel_pair as channel_pair
     from aipc.transports.pipe import pipe as pipe
+    from aipc.transports.process import ProcessChannel as ProcessChannel
 
 _HOMES = {
     "aipc._open": ("Opening", "listen", "open_channel", "open_lock"),
@@ -58,8 +63,11 @@ _HOMES = {
         "AccessDenied", "AddressError", "AipcError", "ForkedError", "InvalidMessage", "LimitExceeded", "MessageTooLarge",
         "NobodyListens", "ObjectExists", "ObjectMissing", "ObjectRemoved", "ProtocolError", "UnsupportedOperation", "WrongObject",
     ),
+    "aipc.processes.children": ("pipeline", "popen"),
+    "aipc.processes.pipeline": ("Pipeline",),
     "aipc.transports.pair": ("channel_pair",),
     "aipc.transports.pipe": ("pipe",),
+    "aipc.transports.process": ("ProcessChannel",),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
