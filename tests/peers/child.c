@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 /* Ignores SIGTERM and the end of its input. */
-static int stubborn(void)
+static void stubborn(void)
 {
     signal(SIGTERM, SIG_IGN);
     puts("ready");
@@ -16,7 +16,7 @@ static int stubborn(void)
 }
 
 /* Closes its standard streams, and lives on. */
-static int hermit(void)
+static void hermit(void)
 {
     puts("ready");
     fflush(stdout);
@@ -50,9 +50,9 @@ int main(int argc, char **argv)
 {
     alarm(60);
     if (argc == 2 && strcmp(argv[1], "stubborn") == 0)
-        return stubborn();
+        stubborn();
     if (argc == 2 && strcmp(argv[1], "hermit") == 0)
-        return hermit();
+        hermit();
     if (argc == 2 && strcmp(argv[1], "holder") == 0)
         return holder();
     return 2;
