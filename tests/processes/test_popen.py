@@ -95,7 +95,7 @@ async def test_returncode(command: str | list[str], returncode: int) -> None:
 async def test_returncode_is_none_while_it_runs() -> None:
     async with aipc.popen("cat", "w", stdout=-3) as child:
         assert child.returncode is None
-        assert Path(f"/proc/{child.pid}/comm").read_text() == "cat\n"
+        assert Path(f"/proc/{child.pid}").exists()
         await child.send_eof()
         with anyio.fail_after(30):
             while child.returncode is None:  # looking is enough: nobody waits
