@@ -76,21 +76,21 @@ class Pipeline:
         """Send `data` and the end of input, receive all output meanwhile, and wait: what came out; `b""` if that was redirected.
 
         As much memory as the output takes. A child that stops reading early is no error. Cancelled: a part of `data` was sent,
-        and what had come out is lost; the children still run until the block is left.
+        stdin is closed, and what had come out is lost; the children still run until the block is left.
         """
         if not self._raw:
             raise UnsupportedOperation("communicate: moves plain bytes; leave the pipeline's framing at none for it")
         if len(data) and self.stdin is None:
             raise AddressError("communicate: stdin was redirected, so that there is nowhere to send data to")
-        chunks: list[bytes] = []
-        async with anyio.create_task_group() as tasks:
-            if self.stdin is not None:
-                tasks.start_soon(_feed, self.stdin, data)
-            if self.stdout is not None:
-                while chunk := await _next_chunk(self.stdout):
-                    chunks.append(chunk)
+        try:
+            async with anyio.create_task_group() as tasks:
+                if self.stdin is not None:
+                    tasks.start_soon(_feed, self.stdin, data)
+                output = b"" if self.stdout is None else await _drain(self.stdout)
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
         await self.wait()
-        return b"".join(chunks)
+        return output
 
     def send_signal(self, signum: int) -> None:
         """Send a signal to each child that runs."""
@@ -140,11 +140,8 @@ async def _feed(stdin: PipeChannel, data: Buffer) -> None:
         stdin.close()
 
 
-async def _next_chunk(stdout: PipeChannel) -> bytes:
-    try:
-        return await stdout.receive()
-    except anyio.EndOfStream:
-        return b""
+async def _drain(stdout: PipeChannel) -> bytes:
+    return b"".join([chunk async for chunk in stdout])
 
 
 async def start_pipeline(

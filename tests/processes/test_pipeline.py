@@ -130,6 +130,23 @@ async def test_communicate_cancelled() -> None:
             assert (await pipeline.wait())[1] == -signal.SIGTERM
 
 
+async def test_communicate_after_the_end_of_input() -> None:
+    for end in ("send_eof", "aclose"):
+        async with aipc.pipeline("cat") as pipeline:
+            assert pipeline.stdin is not None
+            await pipeline.stdin.send(b"sent before")
+            await getattr(pipeline.stdin, end)()
+            with anyio.fail_after(30):
+                with pytest.raises(anyio.ClosedResourceError):
+                    await pipeline.communicate(b"too late")
+    async with aipc.pipeline("cat") as pipeline:
+        assert pipeline.stdin is not None
+        await pipeline.stdin.send(b"sent before")
+        await pipeline.stdin.send_eof()
+        with anyio.fail_after(30):
+            assert await pipeline.communicate() == b"sent before"
+
+
 async def test_awaited_and_closed() -> None:
     pipeline = await aipc.pipeline("cat", "cat")
     pipeline.kill()
@@ -172,7 +189,7 @@ async def test_stderr(place: Path) -> None:
 
 async def test_no_stage_holds_anothers_pipe() -> None:
     """Each stage has three descriptors; with one more of a pipe's writing end its reader would wait for ever."""
-    show = ["sh", "-c", "cat; ls /proc/$$/fd | tr '\\n' ' '"]
+    show = ["sh", "-c", "cat; ls /proc/$$/fd; :"]
     async with aipc.pipeline(show, show, show) as pipeline:
         with anyio.fail_after(30):
-            assert await pipeline.communicate() == b"0 1 2 0 1 2 0 1 2 "
+            assert await pipeline.communicate() == b"0\n1\n2\n" * 3
