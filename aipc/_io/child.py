@@ -177,6 +177,12 @@ def called(command: Command) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def signal_all(children: Sequence[Child], signum: int) -> None:
+    """Send a signal to each: to the last of a pipeline first, so that none takes the death of the one before for the end of input."""
+    for child in reversed(children):
+        child.send_signal(signum)
+
+
 async def end(children: Sequence[Child], let_go: Callable[[], None], grace: float, *, gently: bool) -> None:
     """End children, and take their statuses, whatever it takes: none is left when this returns or raises.
 
@@ -189,8 +195,8 @@ async def end(children: Sequence[Child], let_go: Callable[[], None], grace: floa
     cancelled: BaseException | None = None
     while True:
         signum = steps[step]
-        for child in children if signum else ():
-            child.send_signal(signum or 0)
+        if signum is not None:
+            signal_all(children, signum)
         let_go()
         patience = grace if step < 2 else float("inf")
         try:

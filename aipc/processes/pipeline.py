@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import anyio
 
-from aipc._io.child import Child, Command, called, end, start
+from aipc._io.child import Child, Command, called, end, signal_all, start
 from aipc._io.plumbing import Plumbing
 from aipc.abc import Buffer
 from aipc.exceptions import AddressError, UnsupportedOperation
@@ -93,9 +93,8 @@ class Pipeline:
         return output
 
     def send_signal(self, signum: int) -> None:
-        """Send a signal to each child that runs."""
-        for child in self._children:
-            child.send_signal(signum)
+        """Send a signal to each child that runs: to the last one first, so that none takes another's death for the end of input."""
+        signal_all(self._children, signum)
 
     def terminate(self) -> None:
         """Send SIGTERM to each child that runs."""
