@@ -14,7 +14,7 @@ import aipc
 
 pytestmark = pytest.mark.anyio
 
-BLOCKING = [sys.executable, "-c", "import os; print(os.get_blocking(0), os.get_blocking(1), flush=True)"]
+BLOCKING = [sys.executable, "-c", "import os; os.write(1, b'%r %r\\n' % (os.get_blocking(0), os.get_blocking(1)))"]
 
 
 async def output(channel: aipc.Channel) -> bytes:
