@@ -1,4 +1,4 @@
-/* Children that do not behave: `child stubborn | hermit | holder`. Each prints a line when it is ready. */
+/* Children that do not behave: `child stubborn | slow | hermit | holder`. Each prints a line when it is ready. */
 
 #include <signal.h>
 #include <stdio.h>
@@ -13,6 +13,22 @@ static void stubborn(void)
     fflush(stdout);
     for (;;)
         pause();
+}
+
+/* Takes its time to end after SIGTERM, and then ends with status 3. */
+static int slow(void)
+{
+    sigset_t signals;
+    int signum;
+
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigprocmask(SIG_BLOCK, &signals, NULL);
+    puts("ready");
+    fflush(stdout);
+    sigwait(&signals, &signum);
+    usleep(100 * 1000);
+    return 3;
 }
 
 /* Closes its standard streams, and lives on. */
@@ -51,6 +67,8 @@ int main(int argc, char **argv)
     alarm(60);
     if (argc == 2 && strcmp(argv[1], "stubborn") == 0)
         stubborn();
+    if (argc == 2 && strcmp(argv[1], "slow") == 0)
+        return slow();
     if (argc == 2 && strcmp(argv[1], "hermit") == 0)
         hermit();
     if (argc == 2 && strcmp(argv[1], "holder") == 0)

@@ -26,5 +26,5 @@ def _reaps_its_children() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def misbehaving(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A program whose children do not behave: stubborn, hermit, holder."""
+    """A program whose children do not behave: stubborn, slow, hermit, holder."""
     return str(compile_peer("child", tmp_path_factory))

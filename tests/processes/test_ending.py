@@ -55,6 +55,15 @@ async def test_cancelling_terminates() -> None:
     assert child.returncode == -signal.SIGTERM
 
 
+async def test_cancelled_it_has_its_grace_all_the_same(misbehaving: str) -> None:
+    with anyio.CancelScope() as scope:
+        async with aipc.popen([misbehaving, "slow"], "r", grace=60) as child:
+            assert await child.receive() == b"ready\n"
+            scope.cancel()
+            await child.receive()
+    assert child.returncode == 3
+
+
 async def test_cancelled_while_it_ends_by_itself() -> None:
     child = await aipc.popen("sleep 60")
     with anyio.move_on_after(0.01) as scope:
