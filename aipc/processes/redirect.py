@@ -7,7 +7,7 @@ import subprocess
 from typing import Any, Protocol
 
 from aipc._io.plumbing import Plumbing, access
-from aipc.abc import ChannelAttribute
+from aipc.abc import Channel, ChannelAttribute
 from aipc.exceptions import AddressError, UnsupportedOperation
 from aipc.transports.base import TransportChannel
 
@@ -20,14 +20,14 @@ class HasDescriptor(Protocol):
         ...
 
 
-Redirection = int | HasDescriptor | TransportChannel | None
+Redirection = int | HasDescriptor | Channel | None
 """None: this process's own stream. A number is a descriptor, or subprocess's DEVNULL (stderr: STDOUT, too)."""
 
 
 def redirected(plumbing: Plumbing, what: str, to: Redirection) -> int | None:
     """The descriptor, or subprocess's number, that a child is to have as `what`: "stdin", "stdout" or "stderr"."""
-    if isinstance(to, TransportChannel):
-        return plumbing.lend(_descriptor(what, to), to.close)
+    if isinstance(to, Channel):
+        return _lent(plumbing, what, to)
     if to is None or not isinstance(to, int):
         return None if to is None else _fileno(what, to)
     if to < 0 and to != subprocess.DEVNULL and not (to == subprocess.STDOUT and what == "stderr"):
@@ -35,13 +35,13 @@ def redirected(plumbing: Plumbing, what: str, to: Redirection) -> int | None:
     return to
 
 
-def _descriptor(what: str, channel: TransportChannel) -> int:
+def _lent(plumbing: Plumbing, what: str, channel: Channel) -> int:
     fd: int = channel.extra(ChannelAttribute.descriptor, -1)
-    if fd < 0:
+    if fd < 0 or not isinstance(channel, TransportChannel):
         raise UnsupportedOperation(f"{what}={channel!r}: it is closed, or has no descriptor that a child could use")
     if access(fd) == (os.O_WRONLY if what == "stdin" else os.O_RDONLY):
         raise AddressError(f"{what}={channel!r}: its descriptor goes the other way")
-    return fd
+    return plumbing.lend(fd, channel.close)
 
 
 def _fileno(what: str, file: Any) -> int:

@@ -15,6 +15,7 @@ import anyio
 import pytest
 
 import aipc
+from aipc.testing import CANCELLED, Moment, inject
 from aipc.testing.expect import settle
 from tests.peers import process
 
@@ -163,6 +164,27 @@ async def test_cancelled_at_any_moment_no_child_is_left() -> None:
         cancelled += scope.cancelled_caught
         assert children() == []
     assert 100 < cancelled <= 1_000
+
+
+@pytest.mark.parametrize("moment", Moment)
+async def test_cancelled_at_each_await_no_child_is_left(moment: Moment) -> None:
+    async def live(kind: int) -> None:
+        if kind:
+            async with aipc.popen("cat", "r+") as child:
+                await child.send(b"x")
+                await child.receive()
+                child.close()
+                await child.wait()
+        else:
+            async with aipc.pipeline("cat", "cat") as pipeline:
+                assert await pipeline.communicate(b"x") == b"x"
+
+    cancelled = 0
+    for number in range(200):
+        outcome = await inject(live(number % 2), number // 2 % 20, moment)
+        cancelled += outcome is CANCELLED
+        assert children() == []
+    assert cancelled > 20
 
 
 @pytest.fixture
