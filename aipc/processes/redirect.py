@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from typing import Any, Protocol
 
+from aipc._io.errors import named
 from aipc._io.plumbing import Plumbing, access
 from aipc.abc import Channel, ChannelAttribute
 from aipc.exceptions import AddressError, UnsupportedOperation
@@ -32,7 +34,16 @@ def redirected(plumbing: Plumbing, what: str, to: Redirection) -> int | None:
         return None if to is None else _fileno(what, to)
     if to < 0 and to != subprocess.DEVNULL and not (to == subprocess.STDOUT and what == "stderr"):
         raise AddressError(f"{what}={to}: must be a descriptor, a file, a channel or subprocess.DEVNULL (stderr: STDOUT, too)")
+    if to >= 0:
+        _check(what, to)
     return to
+
+
+def _check(what: str, fd: int) -> None:
+    try:
+        os.fstat(fd)
+    except OSError:
+        raise named(errno.ENOENT, f"{what}={fd}", "that descriptor is not open in this process") from None
 
 
 def _lent(plumbing: Plumbing, what: str, channel: Channel) -> int:
