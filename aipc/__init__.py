@@ -8,6 +8,7 @@ transports/     moves data, one mechanism a file
 locks/          excludes
 memory/         shares memory
 wire/           framing, without I/O
+processes/      children: popen, pipeline
 _io/            the only room that waits, and the only one that knows the event loops
 _sys/           plain system calls
 testing/        conformance suites, cancellation injector, leak checker: for your own transports, too
@@ -61,8 +62,12 @@ if TYPE_CHECKING:
     from aipc.memory.posix import SharedMemory as SharedMemory
     from aipc.memory.snapshot import Snapshot as Snapshot
     from aipc.memory.sysv import SysVSharedMemory as SysVSharedMemory
+    from aipc.processes.children import pipeline as pipeline
+    from aipc.processes.children import popen as popen
+    from aipc.processes.pipeline import Pipeline as Pipeline
     from aipc.transports.pair import channel_pair as channel_pair
     from aipc.transports.pipe import pipe as pipe
+    from aipc.transports.process import ProcessChannel as ProcessChannel
     from aipc.transports.sysv_mq import SysVQueueChannel as SysVQueueChannel
 
 _HOMES = {
@@ -85,8 +90,11 @@ _HOMES = {
     "aipc.memory.posix": ("SharedMemory",),
     "aipc.memory.snapshot": ("Snapshot",),
     "aipc.memory.sysv": ("SysVSharedMemory",),
+    "aipc.processes.children": ("pipeline", "popen"),
+    "aipc.processes.pipeline": ("Pipeline",),
     "aipc.transports.pair": ("channel_pair",),
     "aipc.transports.pipe": ("pipe",),
+    "aipc.transports.process": ("ProcessChannel",),
     "aipc.transports.sysv_mq": ("SysVQueueChannel",),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -14,6 +14,7 @@ from aipc.exceptions import AddressError
 
 CHANNELS: Mapping[str, str] = {
     "fd": "aipc.transports.descriptor:adopt",
+    "exec": "aipc.transports.process:connect",
     "unix": "aipc.transports.unix:connect",
     "unix+dgram": "aipc.transports.unix_datagram:connect",
     "unix+seqpacket": "aipc.transports.unix_seqpacket:connect",
@@ -35,6 +36,9 @@ LOCKS: Mapping[str, str] = {
 
 class _Closable(Protocol):
     async def aclose(self) -> None: ...
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
 
 Opened = TypeVar("Opened", bound=_Closable)
@@ -59,8 +63,10 @@ class Opening(Generic[Opened]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._opened is not None:
+        if isinstance(self._opened, Lock):  # leaving its own block only releases it
             await self._opened.aclose()
+        elif self._opened is not None:
+            await self._opened.__aexit__(kind, error, trace)  # a child is to know why
 
 
 def open_channel(url: str, **given: Any) -> Opening[Channel]:

@@ -17,6 +17,8 @@ import aipc
 from aipc.abc import Channel, Lock
 from aipc.testing import ChannelSubject, LockSubject
 
+from . import children
+
 _keys = itertools.count(0x61690000 + os.getpid() % 0x8000 * 16)
 _FRAMED = 16 * 1024 * 1024
 
@@ -245,6 +247,9 @@ CHANNELS: dict[str, Callable[[Path], ChannelSubject]] = {
     "pipe": pipe,
     "sysv-mq": sysv_queue,
     "posix-mq": posix_queue,
+    "exec": lambda directory: ChannelSubject(lambda: children.exec_pair(directory), limit=_FRAMED),
+    "popen-w": lambda directory: ChannelSubject(lambda: children.popen_pair(directory, "w"), limit=_FRAMED, duplex=False),
+    "popen-r": lambda directory: ChannelSubject(lambda: children.popen_pair(directory, "r"), limit=_FRAMED, duplex=False),
 }
 LOCKS: dict[str, Callable[[Path], LockSubject]] = {
     "flock": lambda directory: file_lock(f"flock:{directory}/lock"),

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+from urllib.parse import quote
 
 import aipc
 from aipc.abc import Channel, ChannelAttribute
 
-Peer = Callable[..., subprocess.Popen[bytes]]
-"""Starts the second process with these arguments (`tour_peer`); `inherit` are descriptors that it is to have."""
+
+class Peer(Protocol):
+    """Starts the second process with these arguments (`tour_peer`); `inherit` are descriptors that it is to have."""
+
+    def __call__(self, *arguments: str, inherit: Sequence[int] = ()) -> subprocess.Popen[bytes]: ...
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command that would start it."""
+        ...
 
 
 @asynccontextmanager
@@ -46,6 +55,13 @@ async def _pipe(directory: Path, peer: Peer) -> AsyncIterator[tuple[Channel, Cha
 
 
 @asynccontextmanager
+async def _child(directory: Path, peer: Peer) -> AsyncIterator[Channel]:
+    command = quote(shlex.join(peer.command("channel", "fd:0,1")))
+    async with aipc.open_channel(f"exec:{command}") as channel:
+        yield channel
+
+
+@asynccontextmanager
 async def _sysv_queue(directory: Path, peer: Peer) -> AsyncIterator[tuple[Channel, Channel]]:
     there, back = (f"sysv-mq:{directory}?project={project}" for project in (1, 2))
     async with (
@@ -72,6 +88,7 @@ CHANNELS: dict[str, Callable[[Path, Peer], AbstractAsyncContextManager[Any]]] = 
     "unix (abstract)": lambda _, peer: _listening(f"unix:@aipc-tour-{os.getpid()}", peer),
     "socket pair": _pair,
     "pipe": _pipe,
+    "exec": _child,
     "sysv-mq": _sysv_queue,
     "posix-mq": _posix_queue,
 }

@@ -331,6 +331,9 @@ async def refuses_after_fork(subject: ChannelSubject) -> None:
                 sender.send_nowait(b"from the child")
             with raises(ForkedError):
                 receiver.receive_nowait()
+            if subject.duplex:
+                with raises(ForkedError):
+                    receiver.send_nowait(b"its first use")
 
         in_child(use)
         await sender.send(b"after")
