@@ -19,6 +19,7 @@ import anyio
 from aipc._io import loops
 from aipc._io.attempt import Waiting
 from aipc._io.handle import FileHandle
+from aipc._sys import sigpipe
 from aipc.abc import Buffer, Message
 from aipc.exceptions import AipcError
 from aipc.wire.framing import Body, Frame, Framing, cut_short
@@ -89,6 +90,8 @@ class ByteStreamChannel(TransportChannel):
 
     def _push(self, frame: Frame | Sequence[memoryview]) -> int:
         """One system call: how many bytes of the frame the kernel took, at least one."""
+        if sigpipe.deadly:
+            return sigpipe.guarded(os.writev, self._writer.fd, _pieces(frame))
         if isinstance(frame, bytes):
             return os.write(self._writer.fd, frame)
         return os.writev(self._writer.fd, frame)
@@ -99,6 +102,7 @@ class ByteStreamChannel(TransportChannel):
 
     def _open_outgoing(self) -> Waiting | None:
         writer: FileHandle | None = self._writer
+        sigpipe.look()
         return None if writer is None else writer.writable
 
     def receive(self, **selection: Any) -> Coroutine[Any, Any, bytes]:  # one coroutine fewer than `async def`
@@ -282,7 +286,7 @@ class ByteStreamChannel(TransportChannel):
         super().close()
 
 
-def _pieces(frame: Frame) -> Sequence[Buffer]:
+def _pieces(frame: Frame | Sequence[memoryview]) -> Sequence[Buffer]:
     return (frame,) if isinstance(frame, bytes) else frame
 
 

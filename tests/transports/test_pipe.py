@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import subprocess
 
 import anyio
@@ -12,6 +13,8 @@ import pytest
 import aipc
 from aipc.testing.expect import settle
 from aipc.transports.pipe import PipeChannel
+
+from .. import peers
 
 pytestmark = pytest.mark.anyio
 
@@ -117,6 +120,41 @@ async def test_sends_to_a_program() -> None:
             await sender.send_many([b"two", b"one"])
             await sender.aclose()
             assert sort.communicate(timeout=10)[0] == b"one\ntwo\n"
+
+
+MORTAL = """
+import asyncio, os, signal, sys, anyio, aipc
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+async def main():
+    if sys.argv[1] == "pipe":
+        receiver, sender = aipc.pipe()
+    elif sys.argv[1] == "fd":
+        reading, writing = os.pipe()
+        receiver, sender = await aipc.open_channel(f"fd:{reading}"), await aipc.open_channel(f"fd:{writing}")
+    else:
+        receiver, sender = aipc.channel_pair()
+    for message in (b"short", bytes(200_000)):
+        await receiver.aclose()
+        for send in (sender.send, lambda message: sender.send_many([message, message])):
+            try:
+                await send(message)
+            except anyio.BrokenResourceError:
+                print("alive", flush=True)
+    await sender.aclose()
+    print(signal.getsignal(signal.SIGPIPE) is signal.SIG_DFL and not signal.sigpending(), signal.pthread_sigmask(0, []), flush=True)
+    reading, writing = os.pipe()
+    os.close(reading)
+    os.write(writing, b"this is the end")
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("kind", ["pipe", "fd", "pair"])
+def test_lost_reader_kills_nobody(kind: str) -> None:
+    """Not even where SIGPIPE has its default back; and it is the process's own again afterwards."""
+    with peers.python(MORTAL, kind) as process:
+        assert [peers.said(process) for _ in range(6)] == ["alive"] * 4 + ["True set()", ""]
+        assert process.wait(10) == -signal.SIGPIPE
 
 
 async def test_never_closed() -> None:
