@@ -108,6 +108,10 @@ OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
     "value": _COUNT,
     "index": _COUNT,
     "count": _SIZE,
+    "direction": (_choice("receive", "send"), str, "receive or send"),
+    "keep_open": _BOOLEAN,
+    "wait": _BOOLEAN,
+    "capacity": _SIZE,
 }
 """How each option is read from a query: parser, Python type, and what would be right."""
 

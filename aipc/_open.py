@@ -14,6 +14,7 @@ from aipc.exceptions import AddressError
 
 CHANNELS: Mapping[str, str] = {
     "fd": "aipc.transports.descriptor:adopt",
+    "fifo": "aipc.transports.fifo:connect",
     "unix": "aipc.transports.unix:connect",
     "sysv-mq": "aipc.transports.sysv_mq:connect",
 }

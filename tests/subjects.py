@@ -65,6 +65,20 @@ def pipe(directory: Path) -> ChannelSubject:
     return ChannelSubject(open_pair, limit=_FRAMED, duplex=False)
 
 
+def fifo(directory: Path, framing: str = "u32") -> ChannelSubject:
+    url = f"fifo:{directory}/fifo?framing={framing}&create=1"
+
+    @asynccontextmanager
+    async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
+        async with (
+            aipc.open_channel(url, direction="receive", unlink=True) as receiver,
+            aipc.open_channel(url, direction="send") as sender,
+        ):
+            yield sender, receiver
+
+    return ChannelSubject(open_pair, limit=_FRAMED, duplex=False, reserved={"lines": b"\n"}.get(framing, b""))
+
+
 def sysv_queue(directory: Path) -> ChannelSubject:
     url = f"sysv-mq:{new_key()}"
 
@@ -124,6 +138,8 @@ CHANNELS: dict[str, Callable[[Path], ChannelSubject]] = {
     "unix-abstract": abstract,
     "stream-pair": stream_pair,
     "pipe": pipe,
+    "fifo": fifo,
+    "fifo-u64": lambda directory: fifo(directory, "u64"),
     "sysv-mq": sysv_queue,
 }
 LOCKS: dict[str, Callable[[Path], LockSubject]] = {"flock": flock, "sysv-sem": sysv_semaphore}
