@@ -37,7 +37,7 @@ def drain(channel: Channel) -> list[bytes]:
         return got
 
 
-@pytest.mark.parametrize("mechanism", ["unix", "stream-pair", "pipe", "sysv-mq"])
+@pytest.mark.parametrize("mechanism", ["unix", "stream-pair", "pipe", "fifo", "sysv-mq"])
 async def test_receive(mechanism: str, place: Path) -> None:
     """A message made ready at any moment of a receive that is cancelled at any await is received once, now or later."""
     async with patience(), CHANNELS[mechanism](place).open_pair() as (sender, receiver):
@@ -67,7 +67,7 @@ async def test_receive(mechanism: str, place: Path) -> None:
 
 @pytest.mark.parametrize("operation", ["send", "send_many"])
 @pytest.mark.parametrize(
-    ("mechanism", "size"), [("unix", 30_000), ("stream-pair", 30_000), ("pipe", 4_000), ("sysv-mq", 8_000)]
+    ("mechanism", "size"), [("unix", 30_000), ("stream-pair", 30_000), ("pipe", 4_000), ("fifo", 4_000), ("sysv-mq", 8_000)]
 )
 async def test_send(mechanism: str, size: int, operation: str, place: Path) -> None:
     """A send that waits for room and is cancelled at any await sent its message wholly if it ended, and else not at all."""
@@ -97,7 +97,7 @@ async def test_send(mechanism: str, size: int, operation: str, place: Path) -> N
 
 
 @pytest.mark.parametrize("operation", ["send", "send_many"])
-@pytest.mark.parametrize("mechanism", ["unix", "pipe"])
+@pytest.mark.parametrize("mechanism", ["unix", "pipe", "fifo"])
 async def test_send_longer_than_the_kernel_takes(mechanism: str, operation: str, place: Path) -> None:
     """A cancelled frame of which a part had left is finished, none is torn, and what came after it is sent."""
     async with patience(), CHANNELS[mechanism](place).open_pair() as (sender, receiver):

@@ -8,7 +8,9 @@ the open file description, and dies with its process.
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import os
 import select
 from collections.abc import Awaitable
 from time import monotonic
@@ -52,7 +54,7 @@ class Turn(Readiness):
             fcntl.flock(self._fd, (fcntl.LOCK_SH if size <= self.PIECE else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             if pipes.events(self._fd) & select.POLLERR:  # whoever has the lock waits for a reader, too
-                raise BrokenPipeError from None
+                raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
             self._wait_by_clock()
             raise
         self.holds = True
