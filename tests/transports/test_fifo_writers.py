@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 from collections import Counter
@@ -12,6 +13,7 @@ import pytest
 
 import aipc
 from aipc.abc import Channel, ChannelAttribute
+from aipc.testing import CANCELLED, Moment, inject
 from aipc.testing.expect import settle
 
 from ..peers import compile_peer, process, python, said
@@ -226,6 +228,34 @@ async def test_waiting_for_anothers_turn_ends_with_the_channel(url: str) -> None
                 tasks.start_soon(expect, anyio.ClosedResourceError)
                 await settle()
                 await other.aclose()
+
+
+async def test_cancelled_wait_for_a_turn(url: str) -> None:
+    """Wherever it is cancelled: sent wholly if it ended, else not at all, and the turn is not kept."""
+    async with aipc.open_channel(url) as receiver, sending(url) as sender:
+        other = os.open(url[5:], os.O_WRONLY | os.O_NONBLOCK)
+        cancelled = attempts = 0
+        with anyio.fail_after(60):
+            while cancelled < 10_000:
+                at, ready_at, moment = attempts % 5, attempts // 5 % 5, list(Moment)[attempts % 2]
+                message = b"%d" % attempts + bytes(attempts % 3 * 4_000)
+                attempts += 1
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+                def suspended(number: int, parked: bool, ready_at: int = ready_at) -> None:
+                    if parked or number >= ready_at:
+                        fcntl.flock(other, fcntl.LOCK_UN)
+
+                outcome = await inject(sender.send(message), at, moment, suspended)
+                cancelled += outcome is CANCELLED
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(other, fcntl.LOCK_UN)
+                if outcome is CANCELLED:
+                    with pytest.raises(anyio.WouldBlock):
+                        receiver.receive_nowait()
+                else:
+                    assert receiver.receive_nowait() == message
+        os.close(other)
 
 
 KILLED = """
