@@ -46,6 +46,16 @@ async def _pipe(directory: Path, peer: Peer) -> AsyncIterator[tuple[Channel, Cha
 
 
 @asynccontextmanager
+async def _fifo(directory: Path, peer: Peer) -> AsyncIterator[tuple[Channel, Channel]]:
+    there, back = (f"fifo:{directory}/{name}" for name in ("there", "back"))
+    async with aipc.open_channel(back, exclusive=True, unlink=True) as receives:
+        os.mkfifo(f"{directory}/there")
+        peer("channel", f"{back}?direction=send", there)
+        async with aipc.open_channel(there, direction="send", unlink=True) as sends:
+            yield sends, receives
+
+
+@asynccontextmanager
 async def _sysv_queue(directory: Path, peer: Peer) -> AsyncIterator[tuple[Channel, Channel]]:
     there, back = (f"sysv-mq:{directory}?project={project}" for project in (1, 2))
     async with (
@@ -61,6 +71,7 @@ CHANNELS: dict[str, Callable[[Path, Peer], AbstractAsyncContextManager[Any]]] = 
     "unix (abstract)": lambda _, peer: _listening(f"unix:@aipc-tour-{os.getpid()}", peer),
     "socket pair": _pair,
     "pipe": _pipe,
+    "fifo": _fifo,
     "sysv-mq": _sysv_queue,
 }
 LOCKS: dict[str, Callable[[Path], tuple[str, dict[str, Any]]]] = {

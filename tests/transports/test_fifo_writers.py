@@ -152,7 +152,9 @@ async def test_message_up_to_half_the_capacity_goes_in_one_piece(url: str) -> No
         with pytest.raises(anyio.WouldBlock):
             sender.send_nowait(bytes(half - 4))
         assert receiver.extra(ChannelAttribute.unread) == 4_096
-        await receiver.receive()
+        async with sending(url) as other:
+            other.send_nowait(b"")  # meanwhile it is anybody's turn
+        assert await receiver.receive_many() == [bytes(4_092), b""]
         sender.send_nowait(bytes(half - 4))
         assert len(await receiver.receive()) == half - 4
 
@@ -184,9 +186,11 @@ async def test_given_up_message_frees_the_others(how: str, url: str) -> None:
                 await settle()
                 tasks.cancel_scope.cancel()
             if how == "close":
+                copy = os.dup(one.extra(ChannelAttribute.descriptor))  # such as a forked child has
                 await one.aclose()
                 await os_drain(receiver)
                 await other.send(b"mine")
+                os.close(copy)
                 return
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(other.send, b"mine")
