@@ -38,7 +38,7 @@ class Unfinished:
     __slots__ = ("_done", "_frames", "views")
 
     def __init__(self, frame: Frame, frames: Sequence[Frame]) -> None:
-        self.views = [memoryview(piece) for piece in _pieces(frame) if len(piece)]
+        self.views: list[memoryview] = [memoryview(piece) for piece in _pieces(frame) if len(piece)]
         self._frames = frames
         self._done = 0
 

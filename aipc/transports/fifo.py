@@ -137,20 +137,18 @@ async def connect(
     chosen = framing_named(framing, max_message_size)
     path = os.path.abspath(address.path)  # noqa: ASYNC240 - asks for the working directory at most
     made = _make(path, mode, exclusive, address.url) if create or exclusive else None
+    channel: FifoReceiver | FifoSender | None = None
     try:
-        sends = direction == "send"
-        flags = os.O_RDWR if keep_open else os.O_WRONLY if sends else os.O_RDONLY
-        handle = await _open(path, flags, sends if wait is None else wait, address.url)
-        channel = FifoSender(handle, chosen) if sends else FifoReceiver(handle, chosen, sends=False)
-        try:
-            if capacity is not None:
-                set_capacity(handle.fd, capacity, address.url)
-            if wait and isinstance(channel, FifoReceiver):
-                await _meet(channel, address.url)
-        except BaseException:
-            channel.close()
-            raise
+        flags = os.O_RDWR if keep_open else os.O_WRONLY if direction == "send" else os.O_RDONLY
+        handle = await _open(path, flags, wait is not False, address.url)
+        channel = FifoSender(handle, chosen) if direction == "send" else FifoReceiver(handle, chosen, sends=False)
+        if capacity is not None:
+            set_capacity(handle.fd, capacity, address.url)
+        if wait and isinstance(channel, FifoReceiver):
+            await _meet(channel, address.url)
     except BaseException:
+        if channel is not None:
+            channel.close()
         if made is not None and same_file(path, made):
             os.unlink(path)
         raise
@@ -180,6 +178,7 @@ def _make(path: str, mode: int, exclusive: bool, name: str) -> os.stat_result | 
 
 
 async def _open(path: str, flags: int, wait: bool, name: str) -> _FifoHandle:
+    """Open it, when the kernel lets us: only a sender may have to `wait`."""
     polling = Polling(Place(name))
     try:
         if wait:
