@@ -9,18 +9,20 @@ the open file description, and dies with its process.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import select
 from collections.abc import Awaitable
+from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, flock
 from time import monotonic
-from typing import ClassVar
+from typing import ClassVar, NoReturn
 
 from aipc._sys import pipes
 
 from .handle import FileHandle
 from .polling import Polling
 from .readiness import Direction, Readiness
+
+_SHARED, _ALONE = LOCK_SH | LOCK_NB, LOCK_EX | LOCK_NB
 
 
 class Turn(Readiness):
@@ -49,32 +51,36 @@ class Turn(Readiness):
         """Begin to write `size` bytes. BlockingIOError while it is another's turn, BrokenPipeError if nobody reads."""
         if self._handle.closed:
             self._handle.check()
-        self._size = size
+        short = size <= self.PIECE
         try:
-            fcntl.flock(self._fd, (fcntl.LOCK_SH if size <= self.PIECE else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            flock(self._fd, _SHARED if short else _ALONE)
         except BlockingIOError:
             if pipes.events(self._fd) & select.POLLERR:  # whoever has the lock waits for a reader, too
                 raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
-            self._wait_by_clock()
-            raise
+            self._refuse(size)
         self.holds = True
-        if not self._fits():
+        if not short and not self._fits(size):
             self.give()
-            self._wait_by_clock()
-            raise BlockingIOError
+            self._refuse(size)
         self._by_clock = False
+
+    def _refuse(self, size: int) -> NoReturn:
+        self._size = size
+        if not self._by_clock:
+            self._by_clock = True
+            self._polling._begin()
+        raise BlockingIOError
 
     def give(self) -> None:
         """Let others write."""
         if self.holds:
             self.holds = False
-            fcntl.flock(self._fd, fcntl.LOCK_UN)
+            flock(self._fd, LOCK_UN)
 
-    def _fits(self) -> bool:
+    def _fits(self, size: int) -> bool:
         """Whether to begin: all of it will go at once, or that is not to be had."""
-        size = self._size
-        half = pipes.capacity(self._fd) // 2 if size > self.PIECE else 0  # pages in a pipe are at least half full
-        if size > half or pipes.unread(self._fd) + size <= half:
+        half = pipes.capacity(self._fd) // 2  # pages in a pipe are about half full, or fuller
+        if not self.PIECE < size <= half or pipes.unread(self._fd) + size <= half:
             self._crowded_since = 0.0
             return True
         if not self._crowded_since:
@@ -85,16 +91,11 @@ class Turn(Readiness):
         if self.holds:  # another task of this channel
             return True
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            flock(self._fd, _SHARED)
         except BlockingIOError:
             return bool(pipes.events(self._fd) & select.POLLERR)
-        fcntl.flock(self._fd, fcntl.LOCK_UN)
-        return self._fits()
-
-    def _wait_by_clock(self) -> None:
-        if not self._by_clock:
-            self._by_clock = True
-            self._polling._begin()
+        flock(self._fd, LOCK_UN)
+        return self._fits(self._size)
 
     def _begin(self) -> None:
         self._polling._begin()

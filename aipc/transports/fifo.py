@@ -92,21 +92,20 @@ class FifoSender(PipeEnd):
     def _write(self, frame: Frame, frames: Sequence[Frame] = ()) -> None:
         if self._unfinished is not None:
             self._flush(self._unfinished)
-        self._turn.take(size_of(frame))
+        turn = self._turn
+        turn.take(size_of(frame))
         try:
             super()._write(frame, frames)
         finally:
-            self._leave()
+            if self._unfinished is None:
+                turn.give()
 
     def _flush(self, unfinished: Unfinished) -> None:
         try:
             super()._flush(unfinished)
         finally:
-            self._leave()
-
-    def _leave(self) -> None:
-        if self._unfinished is None:
-            self._turn.give()
+            if self._unfinished is None:
+                self._turn.give()
 
 
 async def connect(
