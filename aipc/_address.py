@@ -123,6 +123,10 @@ OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
     "start": _COUNT,
     "length": _INTEGER,
     "owner": (_choice("file", "process"), str, "file or process"),
+    "direction": (_choice("receive", "send"), str, "receive or send"),
+    "keep_open": _BOOLEAN,
+    "wait": _BOOLEAN,
+    "capacity": _SIZE,
 }
 """How each option is read from a query: parser, Python type, and what would be right."""
 

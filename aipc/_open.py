@@ -15,6 +15,7 @@ from aipc.exceptions import AddressError
 CHANNELS: Mapping[str, str] = {
     "fd": "aipc.transports.descriptor:adopt",
     "exec": "aipc.transports.process:connect",
+    "fifo": "aipc.transports.fifo:connect",
     "unix": "aipc.transports.unix:connect",
     "unix+dgram": "aipc.transports.unix_datagram:connect",
     "unix+seqpacket": "aipc.transports.unix_seqpacket:connect",

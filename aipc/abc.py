@@ -67,6 +67,10 @@ class ChannelAttribute(TypedAttributeSet):
     identifier: int = typed_attribute()
     #: the key of a System V object; 0 for a private one
     key: int = typed_attribute()
+    #: bytes that a pipe or FIFO holds
+    capacity: int = typed_attribute()
+    #: bytes that wait in a pipe or FIFO for its receiver
+    unread: int = typed_attribute()
 
 
 class Closing(ABC):

@@ -149,6 +149,20 @@ def pipe(directory: Path) -> ChannelSubject:
     return ChannelSubject(open_pair, limit=_FRAMED, duplex=False)
 
 
+def fifo(directory: Path, framing: str = "u32") -> ChannelSubject:
+    url = f"fifo:{directory}/fifo?framing={framing}&create=1"
+
+    @asynccontextmanager
+    async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
+        async with (
+            aipc.open_channel(url, direction="receive", unlink=True) as receiver,
+            aipc.open_channel(url, direction="send") as sender,
+        ):
+            yield sender, receiver
+
+    return ChannelSubject(open_pair, limit=_FRAMED, duplex=False, reserved={"lines": b"\n"}.get(framing, b""))
+
+
 def sysv_queue(directory: Path) -> ChannelSubject:
     url = f"sysv-mq:{new_key()}"
 
@@ -245,6 +259,8 @@ CHANNELS: dict[str, Callable[[Path], ChannelSubject]] = {
     "udp": lambda _: udp("127.0.0.1", 65_507),
     "udp-ipv6": lambda _: udp("[::1]", 65_527),
     "pipe": pipe,
+    "fifo": fifo,
+    "fifo-u64": lambda directory: fifo(directory, "u64"),
     "sysv-mq": sysv_queue,
     "posix-mq": posix_queue,
     "exec": lambda directory: ChannelSubject(lambda: children.exec_pair(directory), limit=_FRAMED),

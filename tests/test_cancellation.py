@@ -30,6 +30,7 @@ SIZES = {
     "seqpacket-pair": 30_000,
     "dgram-pair": 30_000,
     "pipe": 4_000,
+    "fifo": 4_000,
     "exec": 4_000,
     "sysv-mq": 8_000,
     "posix-mq": 8_000,
@@ -111,7 +112,7 @@ async def test_send(mechanism: str, size: int, operation: str, place: Path) -> N
 
 
 @pytest.mark.parametrize("operation", ["send", "send_many"])
-@pytest.mark.parametrize("mechanism", ["unix", "pipe", "exec"])
+@pytest.mark.parametrize("mechanism", ["unix", "pipe", "exec", "fifo"])
 async def test_send_longer_than_the_kernel_takes(mechanism: str, operation: str, place: Path) -> None:
     """A cancelled frame of which a part had left is finished, none is torn, and what came after it is sent."""
     async with patience(), CHANNELS[mechanism](place).open_pair() as (sender, receiver):

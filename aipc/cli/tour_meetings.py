@@ -62,6 +62,16 @@ async def _child(directory: Path, peer: Peer) -> AsyncIterator[Channel]:
 
 
 @asynccontextmanager
+async def _fifo(directory: Path, peer: Peer) -> AsyncIterator[tuple[Channel, Channel]]:
+    there, back = (f"fifo:{directory}/{name}" for name in ("there", "back"))
+    async with aipc.open_channel(back, exclusive=True, unlink=True) as receives:
+        os.mkfifo(f"{directory}/there")
+        peer("channel", f"{back}?direction=send", there)
+        async with aipc.open_channel(there, direction="send", unlink=True) as sends:
+            yield sends, receives
+
+
+@asynccontextmanager
 async def _sysv_queue(directory: Path, peer: Peer) -> AsyncIterator[tuple[Channel, Channel]]:
     there, back = (f"sysv-mq:{directory}?project={project}" for project in (1, 2))
     async with (
@@ -89,6 +99,7 @@ CHANNELS: dict[str, Callable[[Path, Peer], AbstractAsyncContextManager[Any]]] = 
     "socket pair": _pair,
     "pipe": _pipe,
     "exec": _child,
+    "fifo": _fifo,
     "sysv-mq": _sysv_queue,
     "posix-mq": _posix_queue,
 }
