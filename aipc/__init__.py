@@ -6,6 +6,8 @@ _address.py     URL -> Address
 _open.py        open_channel, listen, open_lock: the scheme table
 transports/     moves data, one mechanism a file
 locks/          excludes
+signals.py      signals, received and sent
+systemd.py      what a service tells systemd, and gets from it
 wire/           framing, without I/O
 _io/            the only room that waits, and the only one that knows the event loops
 _sys/           plain system calls
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from aipc._open import listen as listen
     from aipc._open import open_channel as open_channel
     from aipc._open import open_lock as open_lock
+    from aipc._sys.signal_mask import blocked_signals as blocked_signals
+    from aipc._sys.signalfd import SignalInfo as SignalInfo
     from aipc.abc import Channel as Channel
     from aipc.abc import ChannelAttribute as ChannelAttribute
     from aipc.abc import ChannelStatistics as ChannelStatistics
@@ -43,9 +47,13 @@ if TYPE_CHECKING:
     from aipc.exceptions import ObjectExists as ObjectExists
     from aipc.exceptions import ObjectMissing as ObjectMissing
     from aipc.exceptions import ObjectRemoved as ObjectRemoved
+    from aipc.exceptions import ProcessMissing as ProcessMissing
     from aipc.exceptions import ProtocolError as ProtocolError
     from aipc.exceptions import UnsupportedOperation as UnsupportedOperation
     from aipc.exceptions import WrongObject as WrongObject
+    from aipc.signals import SignalReceiver as SignalReceiver
+    from aipc.signals import open_signal_receiver as open_signal_receiver
+    from aipc.signals import send_signal as send_signal
     from aipc.transports.pair import channel_pair as channel_pair
     from aipc.transports.pipe import pipe as pipe
 
@@ -57,7 +65,11 @@ _HOMES = {
     "aipc.exceptions": (
         "AccessDenied", "AddressError", "AipcError", "ForkedError", "InvalidMessage", "LimitExceeded", "MessageTooLarge",
         "NobodyListens", "ObjectExists", "ObjectMissing", "ObjectRemoved", "ProtocolError", "UnsupportedOperation", "WrongObject",
+        "ProcessMissing",
     ),
+    "aipc._sys.signal_mask": ("blocked_signals",),
+    "aipc._sys.signalfd": ("SignalInfo",),
+    "aipc.signals": ("SignalReceiver", "open_signal_receiver", "send_signal"),
     "aipc.transports.pair": ("channel_pair",),
     "aipc.transports.pipe": ("pipe",),
 }  # fmt: skip

@@ -108,6 +108,7 @@ OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
     "value": _COUNT,
     "index": _COUNT,
     "count": _SIZE,
+    "pid": _SIZE,
 }
 """How each option is read from a query: parser, Python type, and what would be right."""
 

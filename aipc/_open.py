@@ -16,6 +16,7 @@ CHANNELS: Mapping[str, str] = {
     "fd": "aipc.transports.descriptor:adopt",
     "unix": "aipc.transports.unix:connect",
     "sysv-mq": "aipc.transports.sysv_mq:connect",
+    "signal": "aipc.transports.realtime_signal:connect",
 }
 LISTENERS: Mapping[str, str] = {
     "unix": "aipc.transports.unix:listen",

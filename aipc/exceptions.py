@@ -27,7 +27,7 @@ class InvalidMessage(AipcError, ValueError):
 
 
 class LimitExceeded(AipcError, OverflowError):
-    """A semaphore's value, or another count, would pass the kernel's limit (ERANGE). Nothing changed."""
+    """A semaphore's value (ERANGE), the signals queued (EAGAIN), or another count, would pass the kernel's limit. Nothing changed."""
 
 
 class UnsupportedOperation(AipcError):
@@ -40,6 +40,10 @@ class ObjectExists(AipcError, FileExistsError):
 
 class ObjectMissing(AipcError, FileNotFoundError):
     """No object has that name, key or path (ENOENT)."""
+
+
+class ProcessMissing(ObjectMissing, ProcessLookupError):
+    """No process has that pid, or no group (ESRCH)."""
 
 
 class WrongObject(AipcError, OSError):
