@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import resource
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import anyio
@@ -80,6 +82,35 @@ def sysv_queue(directory: Path) -> ChannelSubject:
     return ChannelSubject(open_pair, limit=8192, ends=False, hangs_up=False)
 
 
+CHANNEL_SIGNAL = signal.SIGRTMIN + 3
+"""What the tests of `signal:` use. tests/conftest.py blocks it before any thread starts, as a program should."""
+
+
+@contextmanager
+def queued_signals(most: int) -> Iterator[None]:
+    """Let the kernel queue only so many signals for this process's user, as far as they are for this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_SIGPENDING)
+    resource.setrlimit(resource.RLIMIT_SIGPENDING, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_SIGPENDING, (soft, hard))
+
+
+def realtime_signal(directory: Path) -> ChannelSubject:
+    url = f"signal:{CHANNEL_SIGNAL}"
+
+    @asynccontextmanager
+    async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
+        with queued_signals(64):
+            async with aipc.open_channel(url, pid=os.getpid()) as sender, aipc.open_channel(url) as receiver:
+                yield sender, receiver
+        while signal.sigtimedwait([CHANNEL_SIGNAL], 0):  # blocked before, so that what is unread stays
+            pass
+
+    return ChannelSubject(open_pair, limit=4, duplex=False, ends=False, hangs_up=False, empties=False, size=4)
+
+
 def flock(directory: Path) -> LockSubject:
     url = f"flock:{directory}/lock"
 
@@ -125,5 +156,6 @@ CHANNELS: dict[str, Callable[[Path], ChannelSubject]] = {
     "stream-pair": stream_pair,
     "pipe": pipe,
     "sysv-mq": sysv_queue,
+    "signal": realtime_signal,
 }
 LOCKS: dict[str, Callable[[Path], LockSubject]] = {"flock": flock, "sysv-sem": sysv_semaphore}
