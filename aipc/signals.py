@@ -22,7 +22,7 @@ from aipc._io.errors import named
 from aipc._io.handle import FileHandle
 from aipc._io.loops import WaitQueue
 from aipc._sys import signal_mask, signalfd
-from aipc._sys.signal_numbers import REALTIME, name_of, receivable
+from aipc._sys.signal_numbers import REALTIME, VALID, name_of, receivable
 from aipc._sys.signalfd import SignalInfo
 from aipc.abc import Closing
 from aipc.exceptions import ForkedError, LimitExceeded, UnsupportedOperation
@@ -179,6 +179,8 @@ class _Signalfd(FileHandle):
         for receiver in self.receivers:
             if info.signum in receiver.signals:
                 receiver.came(info)
+        if len(self.receivers) > 1:
+            self.readable.rouse()
 
 
 _signalfds: dict[int, _Signalfd] = {}
@@ -209,7 +211,7 @@ class _DetailedReceiver(SignalReceiver):
         source.receivers.remove(self)
         if source.receivers:
             source.watch()
-            source.readable.wake()
+            source.readable.rouse()
         else:
             del _signalfds[self._thread]
             source.close()
@@ -238,7 +240,8 @@ def send_signal(pid: int, signum: int, value: int | None = None, *, group: bool 
     RLIMIT_SIGPENDING signals queued; ValueError for what is no signal, pid or C int. A value goes to one process only:
     UnsupportedOperation for a group. A plain call.
     """
-    signum, where = _checked(pid, signum, value)
+    _check(pid, signum, value)
+    where = f"{name_of(signum) if signum else 'signal 0'} to {'group' if group or pid < 0 else 'process'} {abs(pid)}"
     if pid < 0:
         pid, group = -pid, True
     if group and (value is not None or pidfd is not None):
@@ -258,14 +261,13 @@ def send_signal(pid: int, signum: int, value: int | None = None, *, group: bool 
         raise named(error.errno or 0, where) from None
 
 
-def _checked(pid: int, signum: int, value: int | None) -> tuple[int, str]:
+def _check(pid: int, signum: int, value: int | None) -> None:
     if pid in (0, -1) or pid not in _INT:
         raise ValueError(f"pid={pid}: must be a process, or minus a process group; for this process's own group os.getpgrp()")
-    if signum and signum not in signal.valid_signals():
+    if signum and signum not in VALID:
         raise ValueError(f"{signum}: no such signal; there are 1 to 31, {REALTIME[0]} to {REALTIME[-1]}, and 0 to ask only")
     if value is not None and value not in _INT:
         raise ValueError(f"value={value}: must be a C int, {_INT[0]:,} to {_INT[-1]:,}")
-    return int(signum), f"{name_of(signum) if signum else 'signal 0'} to {'process' if pid > 0 else 'group'} {abs(pid)}"
 
 
 def _send_value(pid: int, signum: int, value: int) -> None:

@@ -13,9 +13,9 @@ import uvloop
 
 from aipc.testing import nothing_left
 
-from .subjects import CHANNEL_SIGNAL, new_key
+from .subjects import BLOCKED_SIGNALS, new_key
 
-signal.pthread_sigmask(signal.SIG_BLOCK, [CHANNEL_SIGNAL])  # and so in every thread that starts after this
+signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED_SIGNALS)  # and so in every thread that starts after this
 
 LOOPS = {
     "asyncio": ("asyncio", {}),

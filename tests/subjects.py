@@ -83,7 +83,14 @@ def sysv_queue(directory: Path) -> ChannelSubject:
 
 
 CHANNEL_SIGNAL = signal.SIGRTMIN + 3
-"""What the tests of `signal:` use. tests/conftest.py blocks it before any thread starts, as a program should."""
+BLOCKED_SIGNALS = frozenset({CHANNEL_SIGNAL, signal.SIGRTMIN + 4, signal.SIGRTMIN + 5, signal.SIGUSR2})
+"""What is received from signalfds here. tests/conftest.py blocks them before any thread starts, as a program should."""
+
+
+def drop_signals() -> None:
+    """They are blocked all the time, so what a test left unread is still there."""
+    while signal.sigtimedwait(BLOCKED_SIGNALS, 0):
+        pass
 
 
 @contextmanager
@@ -105,8 +112,7 @@ def realtime_signal(directory: Path) -> ChannelSubject:
         with queued_signals(64):
             async with aipc.open_channel(url, pid=os.getpid()) as sender, aipc.open_channel(url) as receiver:
                 yield sender, receiver
-        while signal.sigtimedwait([CHANNEL_SIGNAL], 0):  # blocked before, so that what is unread stays
-            pass
+        drop_signals()
 
     return ChannelSubject(open_pair, limit=4, duplex=False, ends=False, hangs_up=False, empties=False, size=4)
 

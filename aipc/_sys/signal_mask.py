@@ -15,7 +15,7 @@ from pathlib import Path
 
 from aipc.exceptions import UnsupportedOperation
 
-from .signal_numbers import name_of
+from .signal_numbers import VALID, name_of
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.signal.restype = ctypes.c_void_p
@@ -64,11 +64,13 @@ def blocked_signals(*signals: int) -> Iterator[None]:
     """Keep signals from this thread for a block of code: what comes meanwhile is delivered at its end.
 
     Standard signals that come several times are delivered once. A plain `with`, for a few statements without an await: it holds
-    for everything that the thread runs, threads and processes that it starts inherit it, and other threads may still be
-    interrupted. Blocks nest. ValueError for no signal and for what is none.
+    for everything that the thread runs, and threads and processes that it starts inherit it. A signal to the process goes to
+    another thread that does not block it, and Python then runs its handler in the main thread all the same. Blocks nest.
+    ValueError for what is no signal.
     """
-    if wrong := [signum for signum in signals if signum not in signal.valid_signals()]:
-        raise ValueError(f"{wrong[0]}: no such signal")
+    for signum in signals:
+        if signum not in VALID:
+            raise ValueError(f"{signum}: no such signal")
     block(signals)
     try:
         yield
@@ -90,7 +92,7 @@ def blocks_here() -> bool:
 
 
 def clean_child() -> None:
-    """`preexec_fn` for subprocess, which resets dispositions but never the mask. Only one system call, safe in a forked child."""
+    """`preexec_fn` for subprocess, which resets dispositions but never the mask. It only makes system calls: harmless in a forked child."""
     signal.pthread_sigmask(signal.SIG_SETMASK, child_mask())
 
 
