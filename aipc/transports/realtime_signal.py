@@ -156,13 +156,17 @@ async def connect(address: Address, *, pid: int | None = None) -> SignalChannel:
     if pid is None:
         signal_mask.check_other_threads(frozenset((signum,)))
         return SignalChannel(signum, None, _Arrivals(signum, address.url))
+    name = address.url if "pid" in address.options else f"{address.url} (pid {pid})"
     try:
         pidfd = os.pidfd_open(pid)
-        try:
-            signal.pidfd_send_signal(pidfd, 0)
-        except BaseException:
-            os.close(pidfd)
-            raise
+    except OverflowError:
+        raise address.error(f"pid={pid}: no process has such a number") from None
     except OSError as error:
-        raise named(error.errno or 0, address.url) from None
-    return SignalChannel(signum, _Peer(pidfd, address.url), None)
+        raise named(error.errno or 0, name) from None
+    peer = _Peer(pidfd, name)
+    try:
+        signal.pidfd_send_signal(pidfd, 0)
+    except OSError as error:
+        peer.close()
+        raise named(error.errno or 0, name) from None
+    return SignalChannel(signum, peer, None)
