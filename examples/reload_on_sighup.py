@@ -1,6 +1,6 @@
 """A service that reads its configuration again on SIGHUP, stops on SIGTERM, and tells systemd about both.
 
-`python examples/reload_on_sighup.py` is a demonstration: the service signals itself.
+`python examples/reload_on_sighup.py` is a demonstration: a second process is the service.
 `python examples/reload_on_sighup.py /etc/motd` runs until SIGTERM: try `kill -HUP` and `kill` with the pid that it prints.
 
 SIGHUPs that come during a reload are one more reload afterwards, however many they were: standard signals are flags.
@@ -35,13 +35,15 @@ async def demonstrate() -> None:
     with tempfile.NamedTemporaryFile("w") as file:
         configuration = Path(file.name)
         configuration.write_text("colour = red")
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(serve(configuration))
-            await asyncio.sleep(0)  # it runs until it waits for signals
-            configuration.write_text("colour = green")
-            aipc.send_signal(os.getpid(), signal.SIGHUP)
-            await asyncio.sleep(0.1)  # for the demonstration only: a second process would not know, either
-            aipc.send_signal(os.getpid(), signal.SIGTERM)
+        pipe = asyncio.subprocess.PIPE
+        service = await asyncio.create_subprocess_exec(sys.executable, __file__, file.name, stdout=pipe)
+        assert service.stdout is not None
+        print((await service.stdout.readline()).decode(), end="")
+        configuration.write_text("colour = green")
+        for signum in (signal.SIGHUP, signal.SIGTERM):
+            aipc.send_signal(service.pid, signum)
+            print((await service.stdout.readline()).decode(), end="")
+        assert await service.wait() == 0
 
 
 if __name__ == "__main__":

@@ -370,6 +370,30 @@ async def test_mask_of_others_stays() -> None:
 
 
 @pytest.mark.parametrize("moment", [Moment.AWAIT, Moment.READINESS])
+async def test_cancelled_plain_iteration_takes_nothing(moment: Moment) -> None:
+    """Through the loop: a signal that comes while the iteration is cancelled is received once, now or later."""
+    with anyio.fail_after(60):
+        async with aipc.open_signal_receiver(signal.SIGUSR1) as received:
+            cancelled = 0
+            while cancelled < 1_000:
+                sent = False
+
+                def suspended(number: int, parked: bool) -> None:
+                    nonlocal sent
+                    if not sent:
+                        sent = True
+                        aipc.send_signal(ME, signal.SIGUSR1)
+
+                outcome = await inject(received.__anext__(), 0, moment, suspended)
+                if outcome is CANCELLED:
+                    cancelled += 1
+                    outcome = await anext(received)
+                assert outcome.signum == signal.SIGUSR1
+                await settle()
+            await expect_none(received)
+
+
+@pytest.mark.parametrize("moment", [Moment.AWAIT, Moment.READINESS])
 async def test_cancelled_iteration_takes_nothing(moment: Moment) -> None:
     """10,000 cancellations at every await: each signal is received once, now or later."""
     with anyio.fail_after(60):
@@ -525,6 +549,22 @@ async def function():
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert seen == [1]  # it was never dropped
     assert child.wait() == 0
+""")
+
+
+def test_signals_while_receivers_come_and_go(alone: Callable[[str], None]) -> None:
+    """Each goes to a receiver or to the earlier handler; at no moment is the default action in force."""
+    alone("""
+async def function():
+    seen = []
+    signal.signal(signal.SIGUSR1, lambda number, _: seen.append(number))
+    with subprocess.Popen(["sh", "-c", f"while kill -USR1 {ME}; do :; done"]) as flood:
+        while not seen:
+            await anyio.sleep(0)
+        for details in [False, True] * 500:
+            async with aipc.open_signal_receiver(signal.SIGUSR1, details=details) as received:
+                await anext(received)
+        flood.kill()
 """)
 
 

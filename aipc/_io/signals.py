@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from aipc._sys.signal_mask import Disposition
+from aipc._sys.signal_mask import Disposition, blocked_signals
 from aipc._sys.signal_numbers import name_of
 from aipc.exceptions import UnsupportedOperation
 
@@ -62,9 +62,10 @@ def _has_handler(loop: asyncio.AbstractEventLoop, signum: int, earlier: Disposit
 
 
 def _stop(loop: asyncio.AbstractEventLoop, signum: int, earlier: Disposition) -> None:
-    if not loop.is_closed():
-        loop.remove_signal_handler(signum)
-    earlier.restore()
+    with blocked_signals(signum):  # the loop leaves the default action behind, and for most signals that is the end
+        if not loop.is_closed():
+            loop.remove_signal_handler(signum)
+        earlier.restore()
 
 
 def _handle_in_trio(signum: int, fired: Fired) -> None:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import sleep
 
 from aipc.exceptions import UnsupportedOperation
 
@@ -21,6 +22,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.signal.restype = ctypes.c_void_p
 _libc.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
 _SIG_IGN = 1
+_PATIENCE = 10
+"""How often to look whether a thread has ended, a millisecond apart."""
 
 _owners: Counter[tuple[int, int]] = Counter()
 """How many owners each (thread, signal) has."""
@@ -98,18 +101,30 @@ def clean_child() -> None:
 
 def check_other_threads(signals: frozenset[int]) -> None:
     """UnsupportedOperation if another thread does not block them: the kernel may interrupt that one instead (signal(7))."""
+    for _ in range(_PATIENCE):
+        names = {thread.native_id: thread.name for thread in threading.enumerate()}
+        open_to = _threads_open_to(signals)
+        if open_to.keys() & names.keys() or not open_to:
+            break
+        sleep(1e-3)  # a thread that was joined just now may still be ending
+    for tid, some in open_to.items():
+        raise UnsupportedOperation(
+            f"thread {tid} ({names.get(tid, 'not of Python')}) does not block {', '.join(map(name_of, some))}, and would be "
+            "interrupted in this one's place: open the receiver, or block the signals (signal.pthread_sigmask), before any thread "
+            "starts"
+        )
+
+
+def _threads_open_to(signals: frozenset[int]) -> dict[int, list[int]]:
+    """The other threads of this process that do not block all of them, and which those are."""
     mine = threading.get_native_id()
-    wanted = sum(1 << (signum - 1) for signum in signals)
-    names = {thread.native_id: thread.name for thread in threading.enumerate()}
+    found = {}
     for task in Path("/proc/self/task").iterdir():
-        tid = int(task.name)
-        open_to = wanted & ~_blocked_in(task) if tid != mine else 0
-        if open_to:
-            which = ", ".join(name_of(signum) for signum in sorted(signals) if open_to >> (signum - 1) & 1)
-            raise UnsupportedOperation(
-                f"thread {tid} ({names.get(tid, 'not of Python')}) does not block {which}, and would be interrupted in this one's "
-                "place: open the receiver, or block the signals (signal.pthread_sigmask), before any thread starts"
-            )
+        blocked = _blocked_in(task)
+        some = [signum for signum in sorted(signals) if not blocked >> (signum - 1) & 1]
+        if some and int(task.name) != mine:
+            found[int(task.name)] = some
+    return found
 
 
 def _blocked_in(task: Path) -> int:
