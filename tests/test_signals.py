@@ -558,12 +558,13 @@ def test_signals_while_receivers_come_and_go(alone: Callable[[str], None]) -> No
 async def function():
     seen = []
     signal.signal(signal.SIGUSR1, lambda number, _: seen.append(number))
-    with subprocess.Popen(["sh", "-c", f"while kill -USR1 {ME}; do :; done"]) as flood:
+    with subprocess.Popen(["sh", "-c", f"while kill -USR1 {ME}; do :; done"], stdout=subprocess.DEVNULL) as flood:
         while not seen:
             await anyio.sleep(0)
-        for details in [False, True] * 500:
-            async with aipc.open_signal_receiver(signal.SIGUSR1, details=details) as received:
-                await anext(received)
+        for number in range(5_000):
+            async with aipc.open_signal_receiver(signal.SIGUSR1, details=number % 10 == 0) as received:
+                if number % 100 < 2:
+                    await anext(received)
         flood.kill()
 """)
 
@@ -620,13 +621,16 @@ def test_process_group(form: str) -> None:
 
 def test_pidfd_guards_against_reuse() -> None:
     """The pid says another process by now: the pidfd's owner gets the signal, or nobody."""
-    with subprocess.Popen(["sleep", "60"]) as child:
+    with subprocess.Popen(["sleep", "60"]) as child, subprocess.Popen(["sleep", "60"]) as reused:
         pidfd = os.pidfd_open(child.pid)
-        aipc.send_signal(ME, signal.SIGTERM, pidfd=pidfd)
-        assert child.wait() == -signal.SIGTERM
-        with pytest.raises(aipc.ObjectMissing):
-            aipc.send_signal(ME, signal.SIGTERM, value=3, pidfd=pidfd)
+        aipc.send_signal(reused.pid, signal.SIGTERM, pidfd=pidfd)
+        assert child.wait(10) == -signal.SIGTERM
+        for value in (None, 3):
+            with pytest.raises(aipc.ObjectMissing):
+                aipc.send_signal(reused.pid, signal.SIGTERM, value, pidfd=pidfd)
         os.close(pidfd)
+        assert reused.poll() is None
+        reused.kill()
 
 
 @pytest.mark.parametrize(
