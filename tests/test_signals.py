@@ -569,6 +569,27 @@ async def function():
 """)
 
 
+def test_no_descriptors_left(alone: Callable[[str], None]) -> None:
+    """Nothing is blocked, and it works again afterwards."""
+    alone("""
+import resource
+async def function():
+    openings = (aipc.open_signal_receiver(ONE, details=True), aipc.open_channel(f"signal:{ONE}"))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    for opening in openings:
+        try:
+            async with opening:
+                raise AssertionError
+        except OSError as error:
+            assert error.errno == 24, error
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert mask() == set()
+    async with aipc.open_signal_receiver(ONE, details=True):
+        pass
+""")
+
+
 # Sending
 
 
@@ -593,17 +614,16 @@ def test_not_allowed() -> None:
         with pytest.raises(aipc.AccessDenied):
             aipc.send_signal(1, 0)
         return
-    child = os.fork()
-    if not child:
-        os.setresuid(65534, 65534, 65534)
-        denied = 0
-        for options in ({}, {"value": 1}):
-            try:
-                aipc.send_signal(os.getppid(), FLAG, **options)
-            except aipc.AccessDenied:
-                denied += 1
-        os._exit(denied)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+    code = (
+        "import os, aipc\n"
+        f"aipc.send_signal({ME}, 0)\n"
+        "os.setresuid(65534, 65534, 65534)\n"
+        "for value in (None, 1):\n"
+        f"    try: aipc.send_signal({ME}, {int(FLAG)}, value)\n"
+        "    except aipc.AccessDenied as error: print(error, flush=True)\n"
+    )
+    with python(code) as child:
+        assert [said(child).rpartition(": ")[0] for _ in range(2)] == [f"[Errno 1] SIGUSR2 to process {ME}"] * 2
 
 
 @pytest.mark.parametrize("form", ["group", "negative"])
