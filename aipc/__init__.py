@@ -7,6 +7,8 @@ _open.py        open_channel, listen, open_lock: the scheme table
 transports/     moves data, one mechanism a file
 locks/          excludes
 memory/         shares memory
+signals.py      signals, received and sent
+systemd.py      what a service tells systemd, and gets from it
 wire/           framing, without I/O
 processes/      children: popen, pipeline
 _io/            the only room that waits, and the only one that knows the event loops
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from aipc._open import listen as listen
     from aipc._open import open_channel as open_channel
     from aipc._open import open_lock as open_lock
+    from aipc._sys.signal_mask import blocked_signals as blocked_signals
+    from aipc._sys.signalfd import SignalInfo as SignalInfo
     from aipc._sys.sysv_queue import SysVQueueStatus as SysVQueueStatus
     from aipc.abc import Channel as Channel
     from aipc.abc import ChannelAttribute as ChannelAttribute
@@ -50,6 +54,7 @@ if TYPE_CHECKING:
     from aipc.exceptions import ObjectExists as ObjectExists
     from aipc.exceptions import ObjectMissing as ObjectMissing
     from aipc.exceptions import ObjectRemoved as ObjectRemoved
+    from aipc.exceptions import ProcessMissing as ProcessMissing
     from aipc.exceptions import ProtocolError as ProtocolError
     from aipc.exceptions import SegmentInUse as SegmentInUse
     from aipc.exceptions import UnknownHost as UnknownHost
@@ -65,6 +70,9 @@ if TYPE_CHECKING:
     from aipc.processes.children import pipeline as pipeline
     from aipc.processes.children import popen as popen
     from aipc.processes.pipeline import Pipeline as Pipeline
+    from aipc.signals import SignalReceiver as SignalReceiver
+    from aipc.signals import open_signal_receiver as open_signal_receiver
+    from aipc.signals import send_signal as send_signal
     from aipc.transports.pair import channel_pair as channel_pair
     from aipc.transports.pipe import pipe as pipe
     from aipc.transports.process import ProcessChannel as ProcessChannel
@@ -73,6 +81,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "aipc._objects": ("IpcObject", "list_objects", "remove_object"),
     "aipc._open": ("Opening", "listen", "open_channel", "open_lock"),
+    "aipc._sys.signal_mask": ("blocked_signals",),
+    "aipc._sys.signalfd": ("SignalInfo",),
     "aipc._sys.sysv_queue": ("SysVQueueStatus",),
     "aipc.abc": (
         "Channel", "ChannelAttribute", "ChannelStatistics", "Credentials", "Listener", "Lock", "Message", "Segment",
@@ -81,7 +91,7 @@ _HOMES = {
     "aipc.exceptions": (
         "AccessDenied", "AddressError", "AipcError", "ForkedError", "InvalidMessage", "LimitExceeded",
         "MessageTooLarge", "NoSpace", "NobodyListens", "ObjectExists", "ObjectMissing", "ObjectRemoved",
-        "ProtocolError", "SegmentInUse", "UnknownHost", "UnsupportedOperation", "WrongObject",
+        "ProcessMissing", "ProtocolError", "SegmentInUse", "UnknownHost", "UnsupportedOperation", "WrongObject",
     ),
     "aipc.locks.byte_range": ("ByteRangeLock",),
     "aipc.locks.sysv_semaphore_set": ("SysVSemaphoreSet",),
@@ -92,6 +102,7 @@ _HOMES = {
     "aipc.memory.sysv": ("SysVSharedMemory",),
     "aipc.processes.children": ("pipeline", "popen"),
     "aipc.processes.pipeline": ("Pipeline",),
+    "aipc.signals": ("SignalReceiver", "open_signal_receiver", "send_signal"),
     "aipc.transports.pair": ("channel_pair",),
     "aipc.transports.pipe": ("pipe",),
     "aipc.transports.process": ("ProcessChannel",),

@@ -127,6 +127,7 @@ OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
     "keep_open": _BOOLEAN,
     "wait": _BOOLEAN,
     "capacity": _SIZE,
+    "pid": _SIZE,
 }
 """How each option is read from a query: parser, Python type, and what would be right."""
 

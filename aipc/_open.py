@@ -22,6 +22,7 @@ CHANNELS: Mapping[str, str] = {
     "udp": "aipc.transports.udp:connect",
     "sysv-mq": "aipc.transports.sysv_mq:connect",
     "posix-mq": "aipc.transports.posix_mq:connect",
+    "signal": "aipc.transports.realtime_signal:connect",
 }
 LISTENERS: Mapping[str, str] = {
     "unix": "aipc.transports.unix:listen",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import resource
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -193,8 +195,42 @@ def posix_queue(directory: Path) -> ChannelSubject:
     return ChannelSubject(open_pair, limit=8192, ends=False, hangs_up=False)
 
 
-def file_lock(url: str) -> LockSubject:
+CHANNEL_SIGNAL = signal.SIGRTMIN + 3
+BLOCKED_SIGNALS = frozenset({CHANNEL_SIGNAL, signal.SIGRTMIN + 4, signal.SIGRTMIN + 5, signal.SIGUSR2})
+"""What is received from signalfds here. tests/conftest.py blocks them before any thread starts, as a program should."""
 
+
+def drop_signals() -> None:
+    """They are blocked all the time, so what a test left unread is still there."""
+    while signal.sigtimedwait(BLOCKED_SIGNALS, 0):
+        pass
+
+
+@contextmanager
+def queued_signals(most: int) -> Iterator[None]:
+    """Let the kernel queue only so many signals for this process's user, as far as they are for this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_SIGPENDING)
+    resource.setrlimit(resource.RLIMIT_SIGPENDING, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_SIGPENDING, (soft, hard))
+
+
+def realtime_signal(directory: Path) -> ChannelSubject:
+    url = f"signal:{CHANNEL_SIGNAL}"
+
+    @asynccontextmanager
+    async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
+        with queued_signals(64):
+            async with aipc.open_channel(url, pid=os.getpid()) as sender, aipc.open_channel(url) as receiver:
+                yield sender, receiver
+        drop_signals()
+
+    return ChannelSubject(open_pair, limit=4, duplex=False, ends=False, hangs_up=False, empties=False, size=4)
+
+
+def file_lock(url: str) -> LockSubject:
     @asynccontextmanager
     async def open_two() -> AsyncIterator[tuple[Lock, Lock]]:
         async with aipc.open_lock(url) as one, aipc.open_lock(url) as other:
@@ -263,6 +299,7 @@ CHANNELS: dict[str, Callable[[Path], ChannelSubject]] = {
     "fifo-u64": lambda directory: fifo(directory, "u64"),
     "sysv-mq": sysv_queue,
     "posix-mq": posix_queue,
+    "signal": realtime_signal,
     "exec": lambda directory: ChannelSubject(lambda: children.exec_pair(directory), limit=_FRAMED),
     "popen-w": lambda directory: ChannelSubject(lambda: children.popen_pair(directory, "w"), limit=_FRAMED, duplex=False),
     "popen-r": lambda directory: ChannelSubject(lambda: children.popen_pair(directory, "r"), limit=_FRAMED, duplex=False),

@@ -31,6 +31,7 @@ SIZES = {
     "dgram-pair": 30_000,
     "pipe": 4_000,
     "fifo": 4_000,
+    "signal": 4,
     "exec": 4_000,
     "sysv-mq": 8_000,
     "posix-mq": 8_000,
@@ -57,10 +58,11 @@ def drain(channel: Channel) -> list[bytes]:
 @pytest.mark.parametrize("mechanism", [*SIZES, "udp"])
 async def test_receive(mechanism: str, place: Path) -> None:
     """A message made ready at any moment of a receive that is cancelled at any await is received once, now or later."""
-    async with patience(), CHANNELS[mechanism](place).open_pair() as (sender, receiver):
+    subject = CHANNELS[mechanism](place)
+    async with patience(), subject.open_pair() as (sender, receiver):
         cancelled = attempts = 0
         while cancelled < CANCELLATIONS:
-            message = b"%d" % attempts
+            message = subject.message(b"%x" % attempts)
             at, ready_at, moment = attempts % DEEPEST, attempts // DEEPEST % DEEPEST, MOMENTS[attempts % 2]
             attempts += 1
             sent = False
@@ -87,10 +89,11 @@ async def test_receive(mechanism: str, place: Path) -> None:
 async def test_send(mechanism: str, size: int, operation: str, place: Path) -> None:
     """A send that waits for room and is cancelled at any await sent its message wholly if it ended, and else not at all."""
     filler = bytes(size)
-    async with patience(), CHANNELS[mechanism](place).open_pair() as (sender, receiver):
+    subject = CHANNELS[mechanism](place)
+    async with patience(), subject.open_pair() as (sender, receiver):
         cancelled = attempts = 0
         while cancelled < CANCELLATIONS:
-            message = b"%d" % attempts + filler
+            message = subject.message(b"%x" % attempts + filler)
             at, ready_at, moment = attempts % DEEPEST, attempts // DEEPEST % DEEPEST, MOMENTS[attempts % 2]
             attempts += 1
             expected = [filler] * fill(sender, filler)

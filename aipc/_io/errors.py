@@ -15,6 +15,7 @@ _OS_ERRORS: dict[int, type[OSError]] = {
     errno.EEXIST: exceptions.ObjectExists,
     errno.EADDRINUSE: exceptions.ObjectExists,
     errno.ENOENT: exceptions.ObjectMissing,
+    errno.ESRCH: exceptions.ProcessMissing,
     errno.EACCES: exceptions.AccessDenied,
     errno.EPERM: exceptions.AccessDenied,
     errno.ECONNREFUSED: exceptions.NobodyListens,

@@ -88,6 +88,10 @@ class Readiness(Waiting):
         """Leave the loop, before the descriptor's number can be used again; every waiter retries and finds it closed."""
         self._ready = None  # it would ask about the number, which may be another object's soon
         self._unwatch()
+        self.rouse()
+
+    def rouse(self) -> None:
+        """Let every waiting task retry, also the one that waits in the kernel for all others on trio."""
         if self._trio_waits:
             import trio
 
