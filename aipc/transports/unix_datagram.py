@@ -10,9 +10,10 @@ from typing import Any
 
 from aipc._address import Address
 from aipc._io.attempt import Waiting
-from aipc._io.files import LONGEST_SOCKET_PATH, short_path
+from aipc._io.files import short_path
 from aipc._io.polling import Polling
-from aipc.abc import Buffer
+from aipc._sys import rights
+from aipc.abc import Buffer, Message
 from aipc.exceptions import UnsupportedOperation
 
 from . import unix_address
@@ -73,14 +74,14 @@ class DatagramChannel(UnixPacketChannel):
     def _send_to(self, data: Buffer, fds: Sequence[int], to: str) -> None:
         name = unix_address.kernel_name(to, f"{self._name}: to={to!r}")
         try:
-            if len(name) * 3 <= LONGEST_SOCKET_PATH or name.startswith("\0"):
-                self._send_rights(data, fds, name)
-            else:
-                with short_path(name) as short:
-                    self._send_rights(data, fds, short)
+            with short_path(name) as short:
+                self._send_rights(data, fds, short)
         except OSError as error:
             error.filename = to
             raise
+
+    def _message(self, received: rights.Received) -> Message:
+        return super()._message(received)._replace(sender=unix_address.shown_name(received.sender))
 
 
 async def connect(

@@ -17,7 +17,6 @@ from aipc._sys import rights
 from aipc.abc import Buffer, Credentials, Message
 from aipc.exceptions import InvalidMessage
 
-from . import unix_address
 from .packet import LARGEST_BLOCK, PacketChannel, PacketHandle
 
 _OVERHEAD = 32
@@ -82,7 +81,6 @@ class UnixPacketChannel(PacketChannel):
         sender = rights.credentials(received.ancillary)
         return Message(
             self._count(received.data),
-            sender=unix_address.shown_name(received.sender),
             fds=received.fds,
             credentials=None if sender is None else Credentials(*sender),
             truncated=bool(received.flags & socket.MSG_CTRUNC),
