@@ -10,6 +10,7 @@ from typing import Any
 
 from aipc._address import Address
 from aipc._io.attempt import Waiting
+from aipc._io.errors import named
 from aipc._io.files import short_path
 from aipc._io.polling import Polling
 from aipc._sys import rights
@@ -77,6 +78,8 @@ class DatagramChannel(UnixPacketChannel):
             with short_path(name) as short:
                 self._send_rights(data, fds, short)
         except OSError as error:
+            if error.errno == errno.EPERM:
+                raise named(errno.EPERM, f"{self._name}: to={to!r}", unix_address.TAKEN) from None
             error.filename = to
             raise
 

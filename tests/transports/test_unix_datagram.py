@@ -221,6 +221,20 @@ async def test_socket_of_another_kind(path: Path) -> None:
         assert path.read_text() == "a file"
 
 
+async def test_receiver_connected_to_another_one(path: Path) -> None:
+    """The kernel lets only that one send to it."""
+    with anyio.fail_after(10):
+        async with (
+            aipc.open_channel(f"unix+dgram:?bind={path.parent}/other"),
+            aipc.open_channel(f"unix+dgram:{path.parent}/other?bind={path}"),
+            aipc.open_channel("unix+dgram:") as stranger,
+        ):
+            with pytest.raises(aipc.AccessDenied, match="receives from that one only"):
+                await stranger.send(b"x", to=str(path))
+            with pytest.raises(aipc.AccessDenied, match="receives from that one only"):
+                await aipc.open_channel(f"unix+dgram:{path}")
+
+
 async def test_own_file(path: Path) -> None:
     """Stale: taken over, but not by `exclusive`. Live: left alone, also when its owner talks to somebody else. Ours: removed."""
     other = path.with_name("other")
