@@ -20,7 +20,7 @@ from aipc.exceptions import UnsupportedOperation
 from . import unix_address
 from .inet import set_options
 from .packet import PacketHandle
-from .unix_packet import UnixPacketChannel
+from .unix_packet import UnixPacketChannel, ask_credentials
 
 
 class _DatagramHandle(PacketHandle):
@@ -45,7 +45,7 @@ class DatagramChannel(UnixPacketChannel):
     """A Unix datagram socket.
 
     Connected, it waits for room in its peer's queue by readiness: the kernel wakes it when the peer receives. About the
-    queue of another receiver (`to`) POLLOUT says nothing, and the wait polls.
+    queue of another receiver (`to`) POLLOUT says nothing, and each vain try sets it anew: that wait polls.
     """
 
     SEND_OPTIONS = frozenset({"fds", "to"})
@@ -111,6 +111,7 @@ async def connect(
         set_options(sock, address.url, send_buffer=send_buffer, receive_buffer=receive_buffer)
         if peer is not None:
             await unix_address.connect(address, sock)
+        ask_credentials(sock)  # before anybody can send
         forget = await unix_address.bind(own, address.url, sock, mode=mode, exclusive=exclusive)
         return DatagramChannel(_DatagramHandle(sock, address.url, forget if unlink else lambda: None), peer)
     finally:

@@ -25,6 +25,11 @@ _SIZE_ONLY = socket.MSG_PEEK | socket.MSG_TRUNC
 _BYTE = bytearray(1)
 
 
+def ask_credentials(sock: socket.socket) -> None:
+    """Have the sender's credentials with each message: with those sent from now on, at least (SO_PASSCRED)."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+
+
 class UnixPacketChannel(PacketChannel):
     """Messages over a Unix socket that keeps them apart, with descriptors and credentials beside them."""
 
@@ -34,7 +39,7 @@ class UnixPacketChannel(PacketChannel):
 
     def __init__(self, handle: PacketHandle) -> None:
         super().__init__(handle)
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        ask_credentials(self._sock)
 
     @property
     def _limit(self) -> int:

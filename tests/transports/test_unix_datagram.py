@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -137,6 +139,27 @@ async def test_full_queue(path: Path) -> None:
     for name in range(6):
         mine = [data for data in received if data.startswith(b"%d " % name)]
         assert mine == [b"%d %d" % (name, number) for number in range(200)]
+
+
+@pytest.mark.parametrize("options", [{}, {"to": "{path}"}], ids=["connected", "unconnected"])
+async def test_queue_that_others_filled(options: dict[str, str], path: Path) -> None:
+    """The sender waits without a spin, and wakes. (A vain sendto(2) makes an unconnected socket ready to write once more.)"""
+    options = {name: value.format(path=path) for name, value in options.items()}
+    with anyio.fail_after(10):
+        async with (
+            aipc.open_channel(f"unix+dgram:?bind={path}") as server,
+            aipc.open_channel(f"unix+dgram:{path}") as other,
+            aipc.open_channel("unix+dgram:" if options else f"unix+dgram:{path}") as client,
+            anyio.create_task_group() as tasks,
+        ):
+            count = fill(other, b"other")
+            tasks.start_soon(partial(client.send, b"mine", **options))
+            await settle()
+            used = time.process_time()
+            await anyio.sleep(0.5)
+            assert time.process_time() - used < 0.1
+            got = [await server.receive() for _ in range(count + 1)]
+            assert got == [b"other"] * count + [b"mine"]
 
 
 async def test_closed_while_it_waits_for_another_ones_queue(path: Path) -> None:

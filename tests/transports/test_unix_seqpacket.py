@@ -235,8 +235,7 @@ async def test_records_from_c(c_peer: str, place: Path) -> None:
                     assert [await channel.receive() for _ in range(3)] == [b"one", b"", b"x" * 100_000]
                     message = await channel.receive_message()
                     assert message.data == b"pipe"
-                    assert message.credentials is not None
-                    assert message.credentials.pid == peer.pid
+                    assert channel.extra(ChannelAttribute.peer_credentials).pid == peer.pid
                     (fd,) = message.fds
                     assert os.read(fd, 99) == b"hello"
                     os.close(fd)
