@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import struct
@@ -53,7 +52,7 @@ def send(sock: socket.socket, pieces: Iterable[bytes | bytearray | memoryview], 
     too many of them under way.
     """
     if len(fds) > MOST_DESCRIPTORS:
-        raise LimitExceeded(errno.EINVAL, f"{len(fds)} descriptors: a message carries at most {MOST_DESCRIPTORS}")
+        raise LimitExceeded(f"{len(fds)} descriptors: a message carries at most {MOST_DESCRIPTORS}")
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))] if fds else []
     return sock.sendmsg(pieces, ancillary, socket.MSG_NOSIGNAL, *to)
 

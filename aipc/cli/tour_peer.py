@@ -24,7 +24,10 @@ class Acknowledged:
     def __init__(self, channel: Channel, **meta: Any) -> None:
         self._channel = channel
         self._meta = meta
-        self.extra = channel.extra
+
+    def extra(self, attribute: Any) -> Any:
+        """As the channel's."""
+        return self._channel.extra(attribute)
 
     async def send(self, data: bytes) -> None:
         """Send, and wait until it has arrived."""

@@ -95,7 +95,7 @@ def _connect(sock: socket.socket, path: str, name: str) -> None:
     except OSError as error:
         if error.errno == errno.EPROTOTYPE:
             raise WrongObject(errno.EPROTOTYPE, f"{name}: a socket of another kind, not a {_kind(sock)}") from None
-        if error.errno == errno.EPERM:
+        if error.errno == errno.EPERM and sock.type == socket.SOCK_DGRAM:
             raise named(errno.EPERM, name, TAKEN) from None
         raise
 

@@ -89,9 +89,8 @@ async def connect(address: Address, *, send_buffer: int | None = None, receive_b
 
     Waits while the listener's backlog is full. Cancelled: not connected.
     """
-    sock = _socket()
+    sock = _socket(address, send_buffer, receive_buffer)
     try:
-        set_options(sock, address.url, send_buffer=send_buffer, receive_buffer=receive_buffer)
         await unix_address.connect(address, sock)
         return _channel(sock, address.url)
     finally:
@@ -118,13 +117,18 @@ async def listen(
         set_options(connection, address.url, send_buffer=send_buffer, receive_buffer=receive_buffer)
         return _channel(connection, address.url)
 
-    sock = _socket()
+    sock = _socket(address, send_buffer, receive_buffer)
     return await unix_address.listen(address, sock, wrap, backlog=backlog, mode=mode, exclusive=exclusive, unlink=unlink)
 
 
-def _socket() -> socket.socket:
+def _socket(address: Address, send_buffer: int | None, receive_buffer: int | None) -> socket.socket:
     sock = unix_address.new_socket(socket.SOCK_SEQPACKET)
-    ask_credentials(sock)  # before the peer can send; accepted sockets inherit it from Linux 6.16 on
+    try:
+        set_options(sock, address.url, send_buffer=send_buffer, receive_buffer=receive_buffer)
+        ask_credentials(sock)  # before the peer can send; accepted sockets inherit it from Linux 6.16 on
+    except BaseException:
+        sock.close()
+        raise
     return sock
 
 

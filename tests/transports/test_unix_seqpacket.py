@@ -130,6 +130,14 @@ async def test_buffer_over_the_kernels_limit(place: Path) -> None:
                 await aipc.open_channel(url, send_buffer=1 << 30)
             with pytest.raises(aipc.LimitExceeded, match="rmem_max"):
                 await aipc.open_channel(url, receive_buffer=1 << 30)
+        with pytest.raises(aipc.LimitExceeded):
+            await aipc.listen(url, send_buffer=1 << 30)
+        async with (
+            aipc.listen(url, send_buffer=5_000) as listener,
+            aipc.open_channel(url),
+            await listener.accept() as theirs,
+        ):
+            assert theirs.extra(ChannelAttribute.max_message_size) == 10_000 - 32
 
 
 async def test_peer_that_closed_with_records_unread(place: Path) -> None:
