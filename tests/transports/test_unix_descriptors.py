@@ -13,6 +13,7 @@ import pytest
 
 import aipc
 from aipc.abc import Channel
+from aipc.testing import CANCELLED, Moment, inject
 from aipc.testing.expect import in_child
 
 pytestmark = pytest.mark.anyio
@@ -115,6 +116,33 @@ async def test_a_hundred_thousand(pair: tuple[Channel, Channel]) -> None:
             for fd in fds:
                 os.close(fd)
     assert count() == before
+
+
+async def test_cancelled_receive_message(pair: tuple[Channel, Channel]) -> None:
+    """10,000 cancellations: the descriptors come with the next call, each once, and none is left behind."""
+    ours, theirs = pair
+    cancelled = attempts = 0
+    while cancelled < 10_000:
+        at, ready_at, moment = attempts % 5, attempts // 5 % 5, (Moment.AWAIT, Moment.READINESS)[attempts % 2]
+        attempts += 1
+        sent = False
+
+        def suspended(number: int, parked: bool, ready_at: int = ready_at) -> None:
+            nonlocal sent
+            if (parked or number >= ready_at) and not sent:
+                sent = True
+                ours.send_nowait(b"x", fds=[0, 0])
+
+        outcome = await inject(theirs.receive_message(), at, moment, suspended)
+        if outcome is CANCELLED:
+            cancelled += 1
+            if not sent:
+                ours.send_nowait(b"x", fds=[0, 0])
+            outcome = await theirs.receive_message()
+        assert isinstance(outcome, aipc.Message)
+        one, other = outcome.fds
+        os.close(one)
+        os.close(other)
 
 
 async def test_too_many_for_a_message(pair: tuple[Channel, Channel]) -> None:
