@@ -9,6 +9,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.to_thread
 from anyio.abc import SocketAttribute
 
 import aipc
@@ -52,10 +54,11 @@ async def _pipe(directory: Path, peer: Peer) -> AsyncIterator[tuple[Channel, Cha
 @asynccontextmanager
 async def _unix_datagrams(directory: Path, peer: Peer) -> AsyncIterator[tuple[Channel, Channel]]:
     async with aipc.open_channel("unix+dgram:", bind=f"{directory}/here") as receives:
-        peer("greet", f"unix+dgram:{directory}/here", f"unix+dgram:?bind={directory}/there")
+        process = peer("greet", f"unix+dgram:{directory}/here", f"unix+dgram:?bind={directory}/there")
         await receives.receive()
         async with aipc.open_channel(f"unix+dgram:{directory}/there") as sends:
             yield sends, receives
+        await anyio.to_thread.run_sync(process.wait, 5)  # its file goes with it
 
 
 @asynccontextmanager
