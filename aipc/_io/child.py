@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import anyio
 
+from aipc._sys import signal_mask
 from aipc.exceptions import AddressError
 
 from .errors import named
@@ -134,6 +135,7 @@ def start(
             cwd=cwd,
             env=env,
             bufsize=0,
+            preexec_fn=signal_mask.clean_child if signal_mask.blocks_here() else None,  # noqa: PLW1509 - it only makes system calls
         )
     except OSError as error:
         raise _explained(error, name, chosen) from None

@@ -39,8 +39,11 @@ def directory_locked(path: str) -> Iterator[None]:
 
 @contextmanager
 def short_path(path: str) -> Iterator[str]:
-    """A name for `path` that fits sockaddr_un, through the descriptor of its directory where it is too long itself."""
-    if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
+    """A name for `path` that fits sockaddr_un, through the descriptor of its directory where it is too long itself.
+
+    An abstract name, behind a zero byte, stays as it is.
+    """
+    if path.startswith("\0") or len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
         yield path
         return
     fd = os.open(os.path.dirname(path) or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

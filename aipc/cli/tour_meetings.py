@@ -11,8 +11,14 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
+import anyio
+import anyio.to_thread
+from anyio.abc import SocketAttribute
+
 import aipc
 from aipc.abc import Channel, ChannelAttribute
+
+from .tour_peer import Acknowledged
 
 
 class Peer(Protocol):
@@ -72,6 +78,24 @@ async def _fifo(directory: Path, peer: Peer) -> AsyncIterator[tuple[Channel, Cha
 
 
 @asynccontextmanager
+async def _unix_datagrams(directory: Path, peer: Peer) -> AsyncIterator[tuple[Channel, Channel]]:
+    async with aipc.open_channel("unix+dgram:", bind=f"{directory}/here") as receives:
+        process = peer("greet", f"unix+dgram:{directory}/here", f"unix+dgram:?bind={directory}/there")
+        await receives.receive()
+        async with aipc.open_channel(f"unix+dgram:{directory}/there") as sends:
+            yield sends, receives
+        await anyio.to_thread.run_sync(process.wait, 5)  # its file goes with it
+
+
+@asynccontextmanager
+async def _udp(_: Path, peer: Peer) -> AsyncIterator[Acknowledged]:
+    async with aipc.open_channel("udp:", bind="127.0.0.1:0") as datagrams:
+        peer("acknowledge", f"udp://127.0.0.1:{datagrams.extra(SocketAttribute.local_port)}")
+        greeting = await datagrams.receive_message()
+        yield Acknowledged(datagrams, to=greeting.sender)
+
+
+@asynccontextmanager
 async def _sysv_queue(directory: Path, peer: Peer) -> AsyncIterator[tuple[Channel, Channel]]:
     there, back = (f"sysv-mq:{directory}?project={project}" for project in (1, 2))
     async with (
@@ -96,6 +120,9 @@ async def _posix_queue(directory: Path, peer: Peer) -> AsyncIterator[tuple[Chann
 CHANNELS: dict[str, Callable[[Path, Peer], AbstractAsyncContextManager[Any]]] = {
     "unix": lambda directory, peer: _listening(f"unix:{directory}/tour", peer),
     "unix (abstract)": lambda _, peer: _listening(f"unix:@aipc-tour-{os.getpid()}", peer),
+    "unix+seqpacket": lambda directory, peer: _listening(f"unix+seqpacket:{directory}/tour", peer),
+    "unix+dgram": _unix_datagrams,
+    "udp (acknowledged)": _udp,
     "socket pair": _pair,
     "pipe": _pipe,
     "exec": _child,

@@ -23,6 +23,7 @@ from aipc.exceptions import AddressError, WrongObject
 from .base import TransportChannel
 from .listener import SocketListener
 
+TAKEN = "the socket there is connected to another one, and receives from that one only"
 _KINDS = {socket.SOCK_STREAM: "stream", socket.SOCK_SEQPACKET: "sequenced-packet", socket.SOCK_DGRAM: "datagram"}
 
 
@@ -94,6 +95,8 @@ def _connect(sock: socket.socket, path: str, name: str) -> None:
     except OSError as error:
         if error.errno == errno.EPROTOTYPE:
             raise WrongObject(errno.EPROTOTYPE, f"{name}: a socket of another kind, not a {_kind(sock)}") from None
+        if error.errno == errno.EPERM and sock.type == socket.SOCK_DGRAM:
+            raise named(errno.EPERM, name, TAKEN) from None
         raise
 
 

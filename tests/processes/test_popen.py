@@ -15,7 +15,7 @@ import pytest
 
 import aipc
 from aipc.testing.expect import in_child, settle
-from tests.peers import process
+from tests.peers import process, python, said
 
 pytestmark = pytest.mark.anyio
 
@@ -313,3 +313,23 @@ anyio.run(main)
     with process(sys.executable, "-c", code) as running:
         assert running.stdout is not None
         assert running.stdout.read() == f"{{{errno.EMFILE}}} True 0 []\n"
+
+
+RECEIVER = """
+import asyncio, signal, sys, aipc
+show = [sys.executable, "-c", "import signal; print(signal.SIGUSR1 in signal.pthread_sigmask(0, []))"]
+async def main():
+    async with aipc.open_signal_receiver(signal.SIGUSR1, details=True):
+        print(signal.SIGUSR1 in signal.pthread_sigmask(0, []))
+        async with aipc.popen(show, "r") as child:
+            print(await child.receive())
+        async with aipc.pipeline(show) as line:
+            print(await line.communicate(), flush=True)
+asyncio.run(main())
+"""
+
+
+def test_children_of_a_signal_receiver_start_with_a_clean_mask() -> None:
+    """What a process blocks to read it from a signalfd, its children do not."""
+    with python(RECEIVER) as running:
+        assert [said(running) for _ in range(3)] == ["True", r"b'False\n'", r"b'False\n'"]
