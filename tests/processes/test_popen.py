@@ -322,7 +322,7 @@ async def main():
     async with aipc.open_signal_receiver(signal.SIGUSR1, details=True):
         print(signal.SIGUSR1 in signal.pthread_sigmask(0, []))
         async with aipc.popen(show, "r") as child:
-            print(await child.receive())
+            print(b"".join([chunk async for chunk in child]))
         async with aipc.pipeline(show) as line:
             print(await line.communicate(), flush=True)
 asyncio.run(main())
