@@ -1,0 +1,59 @@
+"""Anonymous memory with a descriptor, sealed so that it keeps its size (memfd_create(2), F_ADD_SEALS of fcntl(2)).
+
+Touching a page beyond the end of a file is SIGBUS, so memory from a peer is mapped only once `check` has passed: from then on
+nobody can shrink it. What is in it the peer can change at any time: copy, then validate.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+
+from aipc.exceptions import ObjectMissing, WrongObject
+
+SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
+
+
+def create(name: str, size: int) -> int:
+    """The descriptor, close-on-exec, of `size` zero bytes, 1 or more, that nobody can resize. OSError as the kernel gives it.
+
+    `name` shows in /proc/PID/maps, and is no address. Pages are taken when they are first touched.
+    """
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, size)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def check(fd: int) -> int:
+    """The size of the sealed memory behind `fd`, bytes, which stays as it is; `fd` stays open, whatever happens.
+
+    WrongObject if it is no memfd, can be resized, is empty, or is made of huge pages, which a page fault may fail to get;
+    ObjectMissing if nothing is open there.
+    """
+    where = f"descriptor {fd}"
+    try:
+        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+        page = os.fstatvfs(fd).f_bsize
+    except OSError as error:
+        if error.errno == errno.EBADF:
+            raise ObjectMissing(errno.EBADF, f"{where}: not open for data") from None
+        raise WrongObject(errno.EINVAL, f"{where}: not a memfd (memfd_create(2))") from None
+    if seals & SEALS != SEALS:
+        raise WrongObject(
+            errno.EINVAL,
+            f"{where}: a memfd that can be resized, which would be SIGBUS here; its maker must add F_SEAL_SHRINK, F_SEAL_GROW "
+            "and F_SEAL_SEAL",
+        )
+    if page != mmap.PAGESIZE:
+        raise WrongObject(errno.EINVAL, f"{where}: a memfd of huge pages; use plain ones")
+    size = os.fstat(fd).st_size
+    if size == 0:
+        raise WrongObject(errno.EINVAL, f"{where}: an empty memfd; its maker must give it a size before it seals it")
+    return size
