@@ -45,10 +45,10 @@ def abstract(directory: Path) -> ChannelSubject:
     return ChannelSubject(open_pair, limit=_FRAMED)
 
 
-def stream_pair(directory: Path) -> ChannelSubject:
+def channel_pair(kind: str) -> ChannelSubject:
     @asynccontextmanager
     async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
-        ours, theirs = aipc.channel_pair("stream")
+        ours, theirs = aipc.channel_pair(kind)
         async with ours, theirs:
             yield ours, theirs
 
@@ -123,7 +123,8 @@ CHANNELS: dict[str, Callable[[Path], ChannelSubject]] = {
     "unix-u64": lambda directory: unix(directory, "u64"),
     "unix-fds": lambda directory: unix(directory, fds=1),
     "unix-abstract": abstract,
-    "stream-pair": stream_pair,
+    "stream-pair": lambda _: channel_pair("stream"),
+    "shm-pair": lambda _: channel_pair("shm"),
     "pipe": pipe,
     "sysv-mq": sysv_queue,
 }

@@ -71,6 +71,10 @@ class Waiting(WaitQueue, ABC):
     def _park(self) -> Awaitable[None]:
         """Wait until a retry may succeed. No side effect; a cancellation point."""
 
+    @abstractmethod
+    def close(self) -> None:
+        """Give back what waiting took; every waiter retries and finds the object closed."""
+
     def _begin(self) -> None:
         """A wait begins that did not end while spinning."""
 

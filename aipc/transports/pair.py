@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from aipc.exceptions import AddressError
 
-from . import unix
+from . import shm_channel, unix
 from .byte_stream import ByteStreamChannel
 
-_KINDS = {"stream": unix.pair}
+_KINDS: dict[str, Callable[[], tuple[ByteStreamChannel, ByteStreamChannel]]] = {"stream": unix.pair, "shm": shm_channel.pair}
 
 
 def channel_pair(kind: str = "stream") -> tuple[ByteStreamChannel, ByteStreamChannel]:

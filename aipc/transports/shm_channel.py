@@ -1,0 +1,261 @@
+"""Messages through a pair of rings in shared memory; a Unix socket is the doorbell, and tells the peer's end.
+
+A send is a copy and two stores, a receive the same; the doorbell is rung only for a peer that sleeps. `wire.ring` has the layout.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+import anyio
+
+from aipc._io.handle import SocketHandle
+from aipc._io.ring_waiting import Records, Room
+from aipc._sys import membarrier, memfd
+from aipc.abc import Buffer, ChannelAttribute, ChannelStatistics, Message
+from aipc.exceptions import MessageTooLarge
+from aipc.wire.framing import MAX_MESSAGE_SIZE, Frame, Raw
+from aipc.wire.ring import DEFAULT, Consumer, Producer, memory_size
+
+from .byte_stream import ByteStreamChannel
+from .unix_channel import peer_credentials
+
+_DRAIN = 4096
+
+
+class RingHandle(SocketHandle):
+    """Owns the doorbell's socket and the mapping."""
+
+    __slots__ = ("_words", "consumer", "gone", "memory", "producer")
+
+    def __init__(self, sock: socket.socket, memory: mmap.mmap, name: str, sends: int, limit: int) -> None:
+        super().__init__(sock, name)
+        self.memory: mmap.mmap = memory
+        self.gone: bool = False
+        self._words = words = memoryview(memory).cast("Q")
+        barrier = None if membarrier.in_order() else membarrier.here
+        self.producer: Producer = Producer(memory, words, sends, self, barrier)
+        self.consumer: Consumer = Consumer(memory, words, 1 - sends, self, barrier, limit)
+        if membarrier.registered():
+            self.producer.register()
+        records = Records(self, self.fd, self.consumer)
+        self.readable = records
+        self._writable = Room(self, self.producer, records)
+
+    def ring(self) -> None:
+        """Wake the peer: one byte to its socket, unless it has many there already."""
+        try:
+            self.socket().send(b"\0", socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.gone = True
+
+    def hung_up(self) -> bool:
+        """Drain the doorbell, on behalf of all who wait for it: whether the peer has closed its end."""
+        drained = False
+        while not self.gone:
+            try:
+                self.gone = not self.socket().recv(_DRAIN)
+                drained = True
+            except BlockingIOError:
+                break
+            except ConnectionError:
+                self.gone = True
+        if drained:
+            self.readable.rouse()
+        return self.gone
+
+    def end_writing(self) -> None:
+        """A mark in the ring: the doorbell must go on working."""
+        self.producer.end()
+
+    def _close(self) -> None:
+        self.producer.close()
+        self.consumer.close()
+        super()._close()
+        self._words.release()
+        with suppress(BufferError):  # a view is still out: the mapping goes with it
+            self.memory.close()
+
+
+class RingChannel(ByteStreamChannel):
+    """Messages through shared memory, to one other process."""
+
+    __slots__ = ("_consumer", "_handle", "_loaned", "_producer", "_short")
+
+    def __init__(self, handle: RingHandle, max_message_size: int) -> None:
+        super().__init__(handle, handle, Raw(max_message_size))
+        self._handle = handle
+        self._producer = handle.producer
+        self._consumer = handle.consumer
+        self._outgoing = handle.writable
+        self._loaned = -1  # where the room that is lent begins
+        self._short = min(handle.producer.largest, max_message_size)
+
+    async def send(self, item: Buffer, **meta: Any) -> None:
+        waiting = self._outgoing
+        if type(item) is bytes and len(item) <= self._short and not meta and self._unfinished is None and waiting is not None:
+            try:
+                waiting.spend()
+                if self._loaned < 0 and not self._output_ended:
+                    self._producer.put(item)
+                    return
+            except OSError:
+                pass  # the long way waits, or words the error
+        await super().send(item, **meta)
+
+    def _push(self, frame: Frame | Any) -> int:
+        if self._loaned >= 0:
+            raise BlockingIOError
+        item = frame if isinstance(frame, bytes) else frame[0]
+        return self._producer.put_part(item if len(item) <= self._producer.largest else memoryview(item))
+
+    async def send_many(self, items: Iterable[Buffer], **meta: Any) -> None:
+        waiting, put, short = self._writing(meta), self._producer.put, self._short
+        for item in items:
+            if (
+                type(item) is not bytes
+                or len(item) > short
+                or self._unfinished is not None
+                or self._loaned >= 0
+                or self._output_ended
+            ):
+                await self.send(item)
+                continue
+            try:
+                waiting.spend()
+                put(item)
+            except OSError:
+                await waiting.attempt(self._write, item)
+
+    def receive(self, **selection: Any) -> Coroutine[Any, Any, bytes]:
+        return self._reading(selection).attempt(self._consumer.take)
+
+    def _take(self) -> bytes:
+        return self._consumer.take()
+
+    def _take_message(self) -> Message:
+        return Message(self._consumer.take())
+
+    def _take_many(self, most: int | None) -> list[bytes]:
+        return self._consumer.take_many(most)
+
+    def statistics(self) -> ChannelStatistics:
+        ours, theirs = self._producer, self._consumer
+        return ChannelStatistics(ours.messages, theirs.messages, ours.bytes, theirs.bytes)
+
+    def loan(self, size: int) -> AbstractAsyncContextManager[memoryview]:
+        """Room in the ring for a message of exactly `size` bytes, to write it there: `async with channel.loan(size) as view`.
+
+        Leaving the block sends it; leaving by an exception does not. Other sends wait meanwhile. MessageTooLarge for more than
+        half of the ring, less 8 bytes. Cancelled while it waits for room: nothing was taken.
+        """
+        largest = min(self._framing.limit, self._producer.largest)
+        if not 0 <= size <= largest:
+            raise MessageTooLarge(
+                f"{self._name}: a loan of {size:,} bytes; at most {largest:,} stand in this ring in one piece"
+            )
+        return _Block(self._handle, partial(self._writing({}).attempt, self._lend, size), self._take_back)
+
+    def receive_view(self) -> AbstractAsyncContextManager[memoryview]:
+        """The next message where it stands in the ring: `async with channel.receive_view() as view`.
+
+        Entering the block takes the message, leaving it frees the room; other receives wait meanwhile. The peer can still change
+        what is in it: copy, then check. A message that came in parts is copied. Cancelled while it waits: nothing was consumed.
+        """
+        return _Block(self._handle, partial(self._reading({}).attempt, self._show), self._free)
+
+    def _lend(self, size: int) -> memoryview:
+        if self._loaned >= 0:
+            raise BlockingIOError
+        if self._output_ended:
+            raise anyio.ClosedResourceError
+        if self._unfinished is not None:
+            self._flush(self._unfinished)
+        start, end = self._producer.reserve(size)
+        self._loaned = start
+        return memoryview(self._handle.memory)[start:end]
+
+    def _take_back(self, view: memoryview, good: bool) -> None:
+        start, self._loaned = self._loaned, -1
+        size = len(view)
+        view.release()
+        if good:
+            self._producer.publish(start, size)
+
+    def _show(self) -> memoryview:
+        shown = self._consumer.show()
+        return memoryview(self._handle.memory)[slice(*shown)] if shown else memoryview(self._consumer.take())
+
+    def _free(self, view: memoryview, good: bool) -> None:
+        view.release()
+        self._consumer.free()
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        return {
+            ChannelAttribute.descriptor: lambda: self._handle.fd,
+            ChannelAttribute.peer_credentials: lambda: self._asked(peer_credentials),
+            ChannelAttribute.max_message_size: lambda: self._framing.limit,
+        }
+
+    def _asked(self, question: Callable[[socket.socket], Any]) -> Any:
+        try:
+            return question(self._handle.socket())
+        except OSError as error:
+            raise self._handle.explain(error) from error
+
+
+class _Block:
+    """A view of the ring for a block: `take` gives it, `give_back` ends it; others who wait for that place then try again."""
+
+    __slots__ = ("_give_back", "_handle", "_take", "_view")
+
+    def __init__(
+        self, handle: RingHandle, take: Callable[[], Awaitable[memoryview]], give_back: Callable[[memoryview, bool], None]
+    ) -> None:
+        self._handle = handle
+        self._take = take
+        self._give_back = give_back
+
+    async def __aenter__(self) -> memoryview:
+        self._view = await self._take()
+        return self._view
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._give_back(self._view, kind is None)
+        except OSError as failed:
+            raise self._handle.explain(failed) from failed
+        finally:
+            self._handle.readable.rouse()
+
+
+def map_memory(fd: int, size: int) -> mmap.mmap:
+    """Map sealed memory, and close its descriptor here."""
+    try:
+        return mmap.mmap(fd, size)
+    finally:
+        os.close(fd)
+
+
+def pair(capacity: int = DEFAULT, max_message_size: int = MAX_MESSAGE_SIZE) -> tuple[RingChannel, RingChannel]:
+    """Two connected channels in this process."""
+    fd = memfd.create("aipc ring", memory_size(capacity))
+    ours, theirs = socket.socketpair()
+    mapped = map_memory(os.dup(fd), memory_size(capacity)), map_memory(fd, memory_size(capacity))
+    one, other = (
+        RingChannel(RingHandle(sock, memory, "shm pair", sends, max_message_size), max_message_size)
+        for sends, (sock, memory) in enumerate(zip((ours, theirs), mapped, strict=True))
+    )
+    return one, other
