@@ -137,7 +137,8 @@ class RingChannel(ByteStreamChannel):
                 await waiting.attempt(self._write, item)
 
     def receive(self, **selection: Any) -> Coroutine[Any, Any, bytes]:
-        return self._reading(selection).attempt(self._consumer.take)
+        waiting = self._reading(selection) if selection else self._handle.readable
+        return waiting.attempt(self._consumer.take)
 
     def _take(self) -> bytes:
         return self._consumer.take()
@@ -150,7 +151,7 @@ class RingChannel(ByteStreamChannel):
 
     def statistics(self) -> ChannelStatistics:
         ours, theirs = self._producer, self._consumer
-        return ChannelStatistics(ours.messages, theirs.messages, ours.bytes, theirs.bytes)
+        return ChannelStatistics(ours.messages, theirs.messages, ours.position, theirs.position)
 
     def loan(self, size: int) -> AbstractAsyncContextManager[memoryview]:
         """Room in the ring for a message of exactly `size` bytes, to write it there: `async with channel.loan(size) as view`.

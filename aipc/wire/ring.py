@@ -70,7 +70,7 @@ class End:
 
     __slots__ = (
         "_asleep", "_barrier", "_base", "_bell", "_capacity", "_consumed", "_ended", "_mask", "_memory", "_peer_registered",
-        "_published", "_reader_sleeps", "_registered", "_words", "_writer_sleeps", "bytes", "messages", "position",
+        "_published", "_reader_sleeps", "_registered", "_words", "_writer_sleeps", "messages", "position",
     )  # fmt: skip
 
     def __init__(self, memory: Any, words: memoryview, direction: int, bell: Bell, barrier: Callable[[], None] | None) -> None:
@@ -86,8 +86,8 @@ class End:
         self._bell = bell
         self._barrier = barrier
         self.position: int = 0
+        """Bytes written or read since the beginning, headers and all."""
         self.messages: int = 0
-        self.bytes: int = 0
 
     def sleep(self, everywhere: Callable[[], None] | None) -> bool:
         """Ask to be rung, before waiting: True if there is something to do after all.
@@ -154,7 +154,6 @@ class Producer(End):
         if words[self._reader_sleeps]:
             self._wake(self._reader_sleeps)
         self.messages += 1
-        self.bytes += size
 
     def put_part(self, item: Buffer) -> int:
         """Publish as much as fits of a long message, a quarter of the ring at least: how many bytes. BlockingIOError if less fits."""
@@ -188,7 +187,6 @@ class Producer(End):
         if words[self._reader_sleeps]:
             self._wake(self._reader_sleeps)
         self.messages += not flags
-        self.bytes += size
 
     def _find(self, room: int) -> int:
         """Where a record of `room` bytes may begin, behind a skip if need be. BlockingIOError, or EPIPE if the peer is gone."""
@@ -260,7 +258,6 @@ class Consumer(End):
         if words[self._writer_sleeps]:
             self._wake(self._writer_sleeps)
         self.messages += 1
-        self.bytes += size
         return data
 
     def take_many(self, most: int | None) -> list[bytes]:
@@ -287,7 +284,7 @@ class Consumer(End):
         if self._shown < 0:
             return
         size, self._shown, self._plain = self._shown, -1, self._limit
-        self._consume(self.position + ((size + 15) & -8), size)
+        self._consume(self.position + ((size + 15) & -8))
         self.messages += 1
 
     def _next(self) -> tuple[int, bool, int]:
@@ -306,7 +303,7 @@ class Consumer(End):
             header = self._words[self._base + offset >> 3]
             behind = self._capacity - offset
             if header == _SKIP and there % 8 == 0 and behind < there <= self._capacity:
-                self._consume(self.position + behind, 0)
+                self._consume(self.position + behind)
                 continue
             size = header & ~_MORE
             room = (size + 15) & -8
@@ -321,7 +318,7 @@ class Consumer(End):
         while True:
             start, more, size = self._next()
             data: bytes = self._memory[start : start + size]
-            self._consume(self.position + ((size + 15) & -8), size)
+            self._consume(self.position + ((size + 15) & -8))
             if not (more or self._parts):
                 break
             self._parts.append(data)
@@ -332,13 +329,12 @@ class Consumer(End):
         self.messages += 1
         return data
 
-    def _consume(self, position: int, size: int) -> None:
+    def _consume(self, position: int) -> None:
         if self._barrier is not None:
             self._barrier()
         self.position = self._words[self._consumed] = position
         if self._words[self._writer_sleeps]:
             self._wake(self._writer_sleeps)
-        self.bytes += size
 
     def _fail(self, error: Exception) -> NoReturn:
         self._failed, self._plain, self._parts = error, -1, []
