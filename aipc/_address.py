@@ -103,12 +103,19 @@ OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
     "framing": (str, str, "a framing's name"),
     "max_message_size": _SIZE,
     "backlog": _SIZE,
+    "capacity": _SIZE,
     "max_bytes": _SIZE,
     "type": _INTEGER,
     "project": _INTEGER,
     "value": _COUNT,
     "index": _COUNT,
     "count": _SIZE,
+    "bind": (str, str, "an address of one's own"),
+    "nodelay": _BOOLEAN,
+    "keepalive": _BOOLEAN,
+    "reuse": _BOOLEAN,
+    "send_buffer": _SIZE,
+    "receive_buffer": _SIZE,
 }
 """How each option is read from a query: parser, Python type, and what would be right."""
 

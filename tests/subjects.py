@@ -6,9 +6,12 @@ import itertools
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import anyio
+import anyio.abc
 
 import aipc
 from aipc.abc import Channel, Lock
@@ -53,6 +56,95 @@ def channel_pair(kind: str) -> ChannelSubject:
             yield ours, theirs
 
     return ChannelSubject(open_pair, limit=_FRAMED)
+
+
+def unix_seqpacket(directory: Path) -> ChannelSubject:
+    url = f"unix+seqpacket:{directory}/socket"
+
+    @asynccontextmanager
+    async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
+        async with aipc.listen(url) as listener, aipc.open_channel(url) as ours, await listener.accept() as theirs:
+            yield ours, theirs
+
+    return ChannelSubject(open_pair, limit=_packet_limit())
+
+
+def unix_datagram(directory: Path) -> ChannelSubject:
+    @asynccontextmanager
+    async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
+        async with (
+            aipc.open_channel("unix+dgram:", bind=f"{directory}/theirs") as theirs,
+            aipc.open_channel(f"unix+dgram:{directory}/theirs") as ours,
+        ):
+            yield ours, theirs
+
+    return ChannelSubject(open_pair, limit=_packet_limit(), ends=False)
+
+
+class Addressed:
+    """A channel that sends everything to one address."""
+
+    def __init__(self, channel: Channel, to: object) -> None:
+        self._channel = channel
+        for name in ("send", "send_nowait", "send_many"):
+            setattr(self, name, partial(getattr(channel, name), to=to))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)
+
+    def __repr__(self) -> str:
+        return f"<Addressed {self._channel!r}>"
+
+
+def unix_datagram_unconnected(directory: Path) -> ChannelSubject:
+    @asynccontextmanager
+    async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
+        path = f"{directory}/theirs"
+        async with aipc.open_channel("unix+dgram:", bind=path) as theirs, aipc.open_channel("unix+dgram:") as ours:
+            yield cast(Channel, Addressed(ours, path)), theirs
+
+    return ChannelSubject(open_pair, limit=_packet_limit(), ends=False)
+
+
+def packet_pair(kind: str) -> ChannelSubject:
+    @asynccontextmanager
+    async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
+        ours, theirs = aipc.channel_pair(kind)
+        async with ours, theirs:
+            yield ours, theirs
+
+    return ChannelSubject(open_pair, limit=_packet_limit(), ends=kind == "seqpacket")
+
+
+def _packet_limit() -> int:
+    """What a new socket's buffer takes, less the kernel's 32 bytes."""
+    return int(Path("/proc/sys/net/core/wmem_default").read_text()) - 32
+
+
+def udp(host: str, limit: int) -> ChannelSubject:
+    @asynccontextmanager
+    async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
+        async with aipc.open_channel("udp:", bind=f"{host}:0") as theirs:
+            port = theirs.extra(anyio.abc.SocketAttribute.local_port)
+            async with aipc.open_channel(f"udp://{host}:{port}") as ours:
+                yield ours, theirs
+
+    return ChannelSubject(open_pair, limit=limit, ends=False, pushes_back=False)
+
+
+def shm(directory: Path, capacity: int, limit: int = _FRAMED) -> ChannelSubject:
+    url = f"shm:{directory}/ring"
+
+    @asynccontextmanager
+    async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
+        async with (
+            aipc.listen(url, capacity=capacity, max_message_size=limit) as listener,
+            aipc.open_channel(url, max_message_size=limit) as ours,
+            await listener.accept() as theirs,
+        ):
+            yield ours, theirs
+
+    return ChannelSubject(open_pair, limit=limit)
 
 
 def pipe(directory: Path) -> ChannelSubject:
@@ -123,8 +215,18 @@ CHANNELS: dict[str, Callable[[Path], ChannelSubject]] = {
     "unix-u64": lambda directory: unix(directory, "u64"),
     "unix-fds": lambda directory: unix(directory, fds=1),
     "unix-abstract": abstract,
+    "unix+seqpacket": unix_seqpacket,
+    "unix+dgram": unix_datagram,
+    "unix+dgram-to": unix_datagram_unconnected,
     "stream-pair": lambda _: channel_pair("stream"),
+    "shm": lambda directory: shm(directory, 1 << 22),
+    "shm-4-KiB": lambda directory: shm(directory, 1 << 12, 1 << 14),
+    "shm-64-MiB": lambda directory: shm(directory, 1 << 26, 1 << 28),
     "shm-pair": lambda _: channel_pair("shm"),
+    "seqpacket-pair": lambda _: packet_pair("seqpacket"),
+    "dgram-pair": lambda _: packet_pair("dgram"),
+    "udp": lambda _: udp("127.0.0.1", 65_507),
+    "udp-ipv6": lambda _: udp("[::1]", 65_527),
     "pipe": pipe,
     "sysv-mq": sysv_queue,
 }

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.anyio
 
 CANCELLATIONS = 10_000
 MOMENTS = (Moment.AWAIT, Moment.READINESS)
+PACKETS = ("unix+seqpacket", "unix+dgram", "unix+dgram-to", "seqpacket-pair", "dgram-pair")
 DEEPEST = 5  # awaits: spins, then the first parks
 
 
@@ -37,7 +38,7 @@ def drain(channel: Channel) -> list[bytes]:
         return got
 
 
-@pytest.mark.parametrize("mechanism", ["unix", "unix-fds", "stream-pair", "pipe", "sysv-mq"])
+@pytest.mark.parametrize("mechanism", ["unix", "unix-fds", "stream-pair", "pipe", "sysv-mq", *PACKETS, "udp"])
 async def test_receive(mechanism: str, place: Path) -> None:
     """A message made ready at any moment of a receive that is cancelled at any await is received once, now or later."""
     async with patience(), CHANNELS[mechanism](place).open_pair() as (sender, receiver):
@@ -67,7 +68,8 @@ async def test_receive(mechanism: str, place: Path) -> None:
 
 @pytest.mark.parametrize("operation", ["send", "send_many"])
 @pytest.mark.parametrize(
-    ("mechanism", "size"), [("unix", 30_000), ("stream-pair", 30_000), ("pipe", 4_000), ("sysv-mq", 8_000)]
+    ("mechanism", "size"),
+    [("unix", 30_000), ("stream-pair", 30_000), ("pipe", 4_000), ("sysv-mq", 8_000), *((name, 30_000) for name in PACKETS)],
 )
 async def test_send(mechanism: str, size: int, operation: str, place: Path) -> None:
     """A send that waits for room and is cancelled at any await sent its message wholly if it ended, and else not at all."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
 from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -14,7 +15,10 @@ from aipc.exceptions import InvalidMessage, LimitExceeded
 MOST_DESCRIPTORS = 253
 """Descriptors that one message may carry (SCM_MAX_FD)."""
 
-_SPACE = socket.CMSG_LEN(MOST_DESCRIPTORS * array("i").itemsize)
+UCRED = struct.Struct("iII")
+"""A process: pid, uid, gid (unix(7))."""
+
+_SPACE = socket.CMSG_SPACE(UCRED.size) + socket.CMSG_LEN(MOST_DESCRIPTORS * array("i").itemsize)
 
 
 class Received(NamedTuple):
@@ -49,12 +53,22 @@ def send(sock: socket.socket, pieces: Iterable[bytes | bytearray | memoryview], 
     """
     if len(fds) > MOST_DESCRIPTORS:
         raise LimitExceeded(f"{len(fds):,} descriptors; one message carries at most {MOST_DESCRIPTORS}")
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))] if fds else []
     try:
-        return sock.sendmsg(pieces, [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))], socket.MSG_NOSIGNAL, *to)
+        return sock.sendmsg(pieces, ancillary, socket.MSG_NOSIGNAL, *to)
     except OSError as error:
         if error.errno == errno.EBADF and sock.fileno() >= 0:
             raise InvalidMessage(f"fds={list(fds)}: not all of them are open") from None
         raise
+
+
+def credentials(ancillary: Sequence[tuple[int, int, bytes]]) -> tuple[int, int, int] | None:
+    """The sender's pid, uid and gid, if SO_PASSCRED brought them and the kernel knew them when it was sent."""
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+            pid, uid, gid = UCRED.unpack(data)
+            return (pid, uid, gid) if pid else None
+    return None
 
 
 def _taken(ancillary: Sequence[tuple[int, int, bytes]], flags: int) -> tuple[int, ...]:

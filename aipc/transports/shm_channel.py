@@ -24,8 +24,8 @@ from aipc.exceptions import MessageTooLarge
 from aipc.wire.framing import MAX_MESSAGE_SIZE, Frame, Raw
 from aipc.wire.ring import DEFAULT, Consumer, Producer, memory_size
 
+from . import unix_address
 from .byte_stream import ByteStreamChannel
-from .unix_channel import peer_credentials
 
 _DRAIN = 4096
 
@@ -204,7 +204,7 @@ class RingChannel(ByteStreamChannel):
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
         return {
             ChannelAttribute.descriptor: lambda: self._handle.fd,
-            ChannelAttribute.peer_credentials: lambda: self._asked(peer_credentials),
+            ChannelAttribute.peer_credentials: lambda: self._asked(unix_address.credentials),
             ChannelAttribute.max_message_size: lambda: self._framing.limit,
         }
 

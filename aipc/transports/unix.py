@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import socket
-import stat
-from collections.abc import Callable
 
 from aipc._address import Address
-from aipc._io.errors import named
-from aipc._io.files import LONGEST_SOCKET_PATH, directory_locked, same_file, short_path
-from aipc._io.handle import ListenerHandle, Place, SocketHandle
-from aipc._io.polling import Polling
-from aipc.exceptions import WrongObject
+from aipc._io.handle import SocketHandle
 from aipc.wire.framing import MAX_MESSAGE_SIZE
 from aipc.wire.framing import framing as framing_named
 
+from . import unix_address
 from .listener import SocketListener
 from .unix_channel import UnixChannel
-
-
-def socket_address(address: Address) -> str:
-    """The path, or an abstract name behind a zero byte. AddressError if there is neither."""
-    if address.authority or address.path in ("", "@"):
-        raise address.error("needs a path, as in unix:/run/app.sock, or an abstract name, as in unix:@name")
-    if not address.path.startswith("@"):
-        return address.path
-    if len(os.fsencode(address.path)) > LONGEST_SOCKET_PATH + 1:  # its zero byte stands for the @
-        raise address.error(f"an abstract name has at most {LONGEST_SOCKET_PATH} bytes")
-    return "\0" + address.path[1:]
 
 
 async def connect(
@@ -40,34 +22,13 @@ async def connect(
     Waits while the listener's backlog is full. `fds`: collect descriptors from the first message on, even if that one is taken
     by `receive`. Cancelled: not connected.
     """
-    path = socket_address(address)
     chosen = framing_named(framing, max_message_size)
-    # A full backlog is EAGAIN with nothing to wait for (connect(2)), so this one is polled.
-    polling = Polling(Place(address.url))
-    sock = _socket()
+    sock = unix_address.new_socket(socket.SOCK_STREAM)
     try:
-        await polling.attempt(_connect, sock, path, address.url)
+        await unix_address.connect(address, sock)
         return UnixChannel(SocketHandle(sock, address.url), chosen, collects=fds)
     finally:
-        polling.close()
         sock.close()  # unless the channel owns it by now
-
-
-def _connect(sock: socket.socket, path: str, name: str) -> None:
-    if path.startswith("\0"):
-        sock.connect(path)
-        return
-    try:
-        with short_path(path) as short:
-            sock.connect(short)
-    except ConnectionRefusedError:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise WrongObject(errno.ENOTSOCK, f"{name}: {path} is not a socket") from None
-        raise named(errno.ECONNREFUSED, name, "the socket file is there, but nobody listens on it") from None
-    except OSError as error:
-        if error.errno == errno.EPROTOTYPE:
-            raise WrongObject(errno.EPROTOTYPE, f"{name}: a socket of another kind, not a stream") from None
-        raise
 
 
 async def listen(
@@ -86,67 +47,13 @@ async def listen(
     ObjectExists if a live process owns the path; WrongObject if it is not a socket: neither is ever removed. `mode` is the
     file's, whatever the umask; `unlink` removes it on close if it is still ours. Cancelled: nothing was made.
     """
-    path = socket_address(address)
     chosen = framing_named(framing, max_message_size)
-    polling = Polling(Place(address.url))
-    sock = _socket()
-    try:
-        forget = await polling.attempt(_bind, sock, path, address.url, mode, exclusive)
-        sock.listen(backlog)
-    except BaseException:
-        sock.close()
-        raise
-    finally:
-        polling.close()
 
     def wrap(connection: socket.socket) -> UnixChannel:
         return UnixChannel(SocketHandle(connection, address.url), chosen, collects=fds)
 
-    return SocketListener(ListenerHandle(sock, address.url), wrap, forget if unlink else lambda: None)
-
-
-def _bind(sock: socket.socket, path: str, name: str, mode: int, exclusive: bool) -> Callable[[], None]:
-    """Bind, and say how to remove the file again. BlockingIOError while another process is at it in that directory."""
-    if path.startswith("\0"):
-        sock.bind(path)
-        return lambda: None
-    with directory_locked(path), short_path(path) as short:
-        if os.path.lexists(path):
-            _remove_stale(path, short, name, exclusive)
-        os.fchmod(sock.fileno(), mode)  # bind(2) takes it over, less the umask: never more open than asked, even briefly
-        sock.bind(short)
-        os.chmod(path, mode)
-        ours = os.lstat(path)
-    place = os.path.abspath(path)  # wherever this process may be by then
-
-    def forget() -> None:
-        if same_file(place, ours):
-            os.unlink(place)
-
-    return forget
-
-
-def _remove_stale(path: str, short: str, name: str, exclusive: bool) -> None:
-    if not stat.S_ISSOCK(os.lstat(path).st_mode):
-        raise WrongObject(errno.ENOTSOCK, f"{name}: {path} is there and not a socket; it was left alone")
-    if exclusive:
-        raise named(errno.EEXIST, name, "the file exists, and exclusive was asked for")
-    if _owned(short):
-        raise named(errno.EADDRINUSE, name, "another process has this socket open; it was left alone")
-    os.unlink(path)
-
-
-def _owned(path: str) -> bool:
-    """Whether a live process has the socket file bound.
-
-    Asked with a datagram socket: a live stream socket answers EPROTOTYPE and does not even see a connection; one that
-    nobody has open is ECONNREFUSED.
-    """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
-        code = probe.connect_ex(path)
-    if code not in (0, errno.EPROTOTYPE, errno.ECONNREFUSED):
-        raise OSError(code, os.strerror(code))
-    return code != errno.ECONNREFUSED
+    sock = unix_address.new_socket(socket.SOCK_STREAM)
+    return await unix_address.listen(address, sock, wrap, backlog=backlog, mode=mode, exclusive=exclusive, unlink=unlink)
 
 
 def pair() -> tuple[UnixChannel, UnixChannel]:
@@ -156,9 +63,3 @@ def pair() -> tuple[UnixChannel, UnixChannel]:
         for sock in socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     )
     return ours, theirs
-
-
-def _socket() -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.setblocking(False)
-    return sock

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import os
 import socket
-import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -18,13 +17,12 @@ import anyio.abc
 
 from aipc._io.handle import SocketHandle
 from aipc._sys import rights
-from aipc.abc import ChannelAttribute, Credentials, Message
+from aipc.abc import ChannelAttribute, Message
 from aipc.exceptions import InvalidMessage, UnsupportedOperation
 from aipc.wire.framing import Frame, Framing
 
+from . import unix_address
 from .byte_stream import READ_SIZE, ByteStreamChannel
-
-_UCRED = struct.Struct("iII")
 
 
 class UnixChannel(ByteStreamChannel):
@@ -89,7 +87,7 @@ class UnixChannel(ByteStreamChannel):
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
         return {
             ChannelAttribute.descriptor: lambda: self._handle.fd,
-            ChannelAttribute.peer_credentials: lambda: self._asked(peer_credentials),
+            ChannelAttribute.peer_credentials: lambda: self._asked(unix_address.credentials),
             ChannelAttribute.max_message_size: lambda: self._framing.limit,
             anyio.abc.SocketAttribute.raw_socket: lambda: self._asked(lambda sock: sock),
             anyio.abc.SocketAttribute.family: lambda: socket.AF_UNIX,
@@ -139,8 +137,3 @@ class _Parcels:
         if upto == math.inf:
             rights.close(self._came)
             self._came = ()
-
-
-def peer_credentials(sock: socket.socket) -> Credentials:
-    """The process that connected, or listened, as it was then (SO_PEERCRED)."""
-    return Credentials(*_UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))

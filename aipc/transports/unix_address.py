@@ -1,0 +1,178 @@
+"""Where a Unix socket is, and getting there: what the stream, sequenced-packet and datagram kinds share (unix(7)).
+
+A name is a path or, behind an @, an abstract name.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from collections.abc import Callable
+
+from aipc._address import Address
+from aipc._io.errors import named
+from aipc._io.files import LONGEST_SOCKET_PATH, directory_locked, same_file, short_path
+from aipc._io.handle import ListenerHandle, Place
+from aipc._io.polling import Polling
+from aipc._sys import rights
+from aipc.abc import Credentials
+from aipc.exceptions import AddressError, WrongObject
+
+from .base import TransportChannel
+from .listener import SocketListener
+
+_KINDS = {socket.SOCK_STREAM: "stream", socket.SOCK_SEQPACKET: "sequenced-packet", socket.SOCK_DGRAM: "datagram"}
+
+
+def socket_address(address: Address) -> str:
+    """The URL's path, or its abstract name behind a zero byte. AddressError if there is neither."""
+    if address.authority or address.path in ("", "@"):
+        scheme = address.scheme
+        raise address.error(f"needs a path, as in {scheme}:/run/app.sock, or an abstract name, as in {scheme}:@name")
+    return kernel_name(address.path, address.url)
+
+
+def kernel_name(name: str, where: str) -> str:
+    """A path as it is; @name as the kernel writes it: behind a zero byte. AddressError if it can't be one."""
+    if not name.startswith("@"):
+        if not name or "\0" in name:
+            raise AddressError(f"{where}: {name!r} must be a path, or an abstract name such as @name")
+        return name
+    if not 1 < len(os.fsencode(name)) <= LONGEST_SOCKET_PATH + 1:  # its zero byte stands for the @
+        raise AddressError(f"{where}: an abstract name has at most {LONGEST_SOCKET_PATH} bytes, and at least 1")
+    return "\0" + name[1:]
+
+
+def shown_name(name: str | bytes | None) -> str | None:
+    """What the kernel calls a socket, as `kernel_name` takes it; None if it has no name that another process could use."""
+    if isinstance(name, bytes):
+        return "@" + os.fsdecode(name[1:]) if name else None
+    if not name or name.startswith("/proc/self/fd/"):  # bound by `short_path`
+        return None
+    return name
+
+
+def credentials(sock: socket.socket) -> Credentials:
+    """The process that connected, or listened, as it was then (SO_PEERCRED)."""
+    data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, rights.UCRED.size)
+    return Credentials(*rights.UCRED.unpack(data))
+
+
+def new_socket(kind: socket.SocketKind) -> socket.socket:
+    """A Unix socket, non-blocking."""
+    sock = socket.socket(socket.AF_UNIX, kind)
+    sock.setblocking(False)
+    return sock
+
+
+async def connect(address: Address, sock: socket.socket) -> None:
+    """Connect `sock`. ObjectMissing, NobodyListens, WrongObject or AccessDenied say why it can't.
+
+    Waits while the listener's backlog is full. Cancelled: not connected.
+    """
+    # A full backlog is EAGAIN with nothing to wait for (connect(2)), so this one is polled.
+    polling = Polling(Place(address.url))
+    try:
+        await polling.attempt(_connect, sock, socket_address(address), address.url)
+    finally:
+        polling.close()
+
+
+def _connect(sock: socket.socket, path: str, name: str) -> None:
+    if path.startswith("\0"):
+        sock.connect(path)
+        return
+    try:
+        with short_path(path) as short:
+            sock.connect(short)
+    except ConnectionRefusedError:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise WrongObject(errno.ENOTSOCK, f"{name}: {path} is not a socket") from None
+        raise named(errno.ECONNREFUSED, name, "the socket file is there, but nobody listens on it") from None
+    except OSError as error:
+        if error.errno == errno.EPROTOTYPE:
+            raise WrongObject(errno.EPROTOTYPE, f"{name}: a socket of another kind, not a {_kind(sock)}") from None
+        raise
+
+
+def _kind(sock: socket.socket) -> str:
+    return _KINDS[socket.SocketKind(sock.type)]
+
+
+async def listen(
+    address: Address,
+    sock: socket.socket,
+    wrap: Callable[[socket.socket], TransportChannel],
+    *,
+    backlog: int,
+    mode: int,
+    exclusive: bool,
+    unlink: bool,
+) -> SocketListener:
+    """Bind and listen with `sock`, which is closed if that fails or is cancelled; `wrap` makes a channel of each connection."""
+    try:
+        forget = await bind(socket_address(address), address.url, sock, mode=mode, exclusive=exclusive)
+        sock.listen(backlog)
+    except BaseException:
+        sock.close()
+        raise
+    return SocketListener(ListenerHandle(sock, address.url), wrap, forget if unlink else lambda: None)
+
+
+async def bind(path: str, name: str, sock: socket.socket, *, mode: int, exclusive: bool) -> Callable[[], None]:
+    """Bind `sock`, and say how to remove the file again. Cancelled: nothing was made.
+
+    A stale socket file is taken over; with `exclusive` not even that. ObjectExists if a live process owns the path;
+    WrongObject if it is not a socket: neither is ever removed. `mode` is the file's, whatever the umask.
+    """
+    polling = Polling(Place(name))
+    try:
+        return await polling.attempt(_bind, sock, path, name, mode, exclusive)
+    finally:
+        polling.close()
+
+
+def _bind(sock: socket.socket, path: str, name: str, mode: int, exclusive: bool) -> Callable[[], None]:
+    """Bind, and say how to remove the file again. BlockingIOError while another process is at it in that directory."""
+    if not path or path.startswith("\0"):
+        sock.bind(path)  # an empty one: the kernel picks an abstract name (autobind, unix(7))
+        return lambda: None
+    with directory_locked(path), short_path(path) as short:
+        if os.path.lexists(path):
+            _remove_stale(path, short, name, exclusive)
+        os.fchmod(sock.fileno(), mode)  # bind(2) takes it over, less the umask: never more open than asked, even briefly
+        sock.bind(short)
+        os.chmod(path, mode)
+        ours = os.lstat(path)
+    place = os.path.abspath(path)  # wherever this process may be by then
+
+    def forget() -> None:
+        if same_file(place, ours):
+            os.unlink(place)
+
+    return forget
+
+
+def _remove_stale(path: str, short: str, name: str, exclusive: bool) -> None:
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):
+        raise WrongObject(errno.ENOTSOCK, f"{name}: {path} is there and not a socket; it was left alone")
+    if exclusive:
+        raise named(errno.EEXIST, name, "the file exists, and exclusive was asked for")
+    if _owned(short):
+        raise named(errno.EADDRINUSE, name, "another process has this socket open; it was left alone")
+    os.unlink(path)
+
+
+def _owned(path: str) -> bool:
+    """Whether a live process has the socket file bound.
+
+    Asked with a datagram socket: a live stream socket answers EPROTOTYPE and does not even see a connection, a datagram
+    socket that is connected to another one EPERM; one that nobody has open is ECONNREFUSED.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        code = probe.connect_ex(path)
+    if code not in (0, errno.EPROTOTYPE, errno.EPERM, errno.ECONNREFUSED):
+        raise OSError(code, os.strerror(code))
+    return code != errno.ECONNREFUSED

@@ -1,0 +1,125 @@
+"""Unix datagram sockets (unix(7)): connectionless, and yet nothing is lost: a sender waits for a full receiver."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from aipc._address import Address
+from aipc._io.attempt import Waiting
+from aipc._io.files import LONGEST_SOCKET_PATH, short_path
+from aipc._io.polling import Polling
+from aipc.abc import Buffer
+from aipc.exceptions import UnsupportedOperation
+
+from . import unix_address
+from .inet import set_options
+from .packet import PacketHandle
+from .unix_packet import UnixPacketChannel
+
+
+class _DatagramHandle(PacketHandle):
+    """Owns a datagram socket, and its file. `polling` waits for the queue of a receiver to which it is not connected."""
+
+    __slots__ = ("_forget", "polling")
+
+    def __init__(self, sock: socket.socket, name: str, forget: Callable[[], None] = lambda: None) -> None:
+        super().__init__(sock, name)
+        self._forget = forget
+        self.polling: Polling = Polling(self)
+
+    def _close(self) -> None:
+        self.polling.close()
+        try:
+            self._forget()
+        finally:
+            super()._close()
+
+
+class DatagramChannel(UnixPacketChannel):
+    """A Unix datagram socket.
+
+    Connected, it waits for room in its peer's queue by readiness: the kernel wakes it when the peer receives. About the
+    queue of another receiver (`to`) POLLOUT says nothing, and the wait polls.
+    """
+
+    SEND_OPTIONS = frozenset({"fds", "to"})
+
+    __slots__ = ("_peer", "_polling")
+
+    def __init__(self, handle: _DatagramHandle, peer: str | None) -> None:
+        super().__init__(handle)
+        self._peer = peer
+        self._polling = handle.polling
+
+    def _writing(self, meta: Mapping[str, Any]) -> Waiting:
+        waiting = super()._writing(meta)
+        return self._polling if meta.get("to") is not None else waiting
+
+    def _transmit(self, data: Buffer, fds: Sequence[int] = (), to: str | os.PathLike[str] | None = None) -> None:
+        if to is not None:
+            self._send_to(data, fds, os.fspath(to))
+            return
+        try:
+            super()._transmit(data, fds)
+        except OSError as error:
+            if self._peer is None and error.errno == errno.ENOTCONN:
+                raise UnsupportedOperation(f"{self._name}: not connected; say to=address") from None
+            raise
+
+    def _send_to(self, data: Buffer, fds: Sequence[int], to: str) -> None:
+        name = unix_address.kernel_name(to, f"{self._name}: to={to!r}")
+        try:
+            if len(name) * 3 <= LONGEST_SOCKET_PATH or name.startswith("\0"):
+                self._send_rights(data, fds, name)
+            else:
+                with short_path(name) as short:
+                    self._send_rights(data, fds, short)
+        except OSError as error:
+            error.filename = to
+            raise
+
+
+async def connect(
+    address: Address,
+    *,
+    bind: str | None = None,
+    exclusive: bool = False,
+    mode: int = 0o600,
+    unlink: bool = True,
+    send_buffer: int | None = None,
+    receive_buffer: int | None = None,
+) -> DatagramChannel:
+    """Open a datagram socket, connected to the URL's path or name; without one, `send` takes `to`.
+
+    `bind` is the path or @name under which it receives; without it the kernel picks an abstract name, so that peers can
+    reply. ObjectMissing, NobodyListens, WrongObject or AccessDenied say why the peer can't be reached; ObjectExists: a live
+    process owns `bind`. A stale socket file is taken over; with `exclusive` not even that. `mode` is the file's, whatever the
+    umask; `unlink` removes it on close if it is still ours. Cancelled: nothing was made.
+    """
+    peer = unix_address.socket_address(address) if address.path or address.authority else None
+    own = "" if bind is None else _own_name(bind, address.url)
+    sock = unix_address.new_socket(socket.SOCK_DGRAM)
+    try:
+        set_options(sock, address.url, send_buffer=send_buffer, receive_buffer=receive_buffer)
+        if peer is not None:
+            await unix_address.connect(address, sock)
+        forget = await unix_address.bind(own, address.url, sock, mode=mode, exclusive=exclusive)
+        return DatagramChannel(_DatagramHandle(sock, address.url, forget if unlink else lambda: None), peer)
+    finally:
+        sock.close()  # unless the channel owns it by now
+
+
+def _own_name(bind: str, url: str) -> str:
+    name = unix_address.kernel_name(bind, f"{url}: bind")
+    return name if name.startswith("\0") else os.path.abspath(name)  # peers reply to it from other directories
+
+
+def pair() -> tuple[DatagramChannel, DatagramChannel]:
+    """Two connected channels (socketpair(2))."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    name = "unix datagram pair"
+    return DatagramChannel(_DatagramHandle(ours, name), name), DatagramChannel(_DatagramHandle(theirs, name), name)
