@@ -139,7 +139,7 @@ def shm(directory: Path, capacity: int, limit: int = _FRAMED) -> ChannelSubject:
     async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
         async with (
             aipc.listen(url, capacity=capacity, max_message_size=limit) as listener,
-            aipc.open_channel(url, max_message_size=limit) as ours,
+            aipc.open_channel(url, capacity=capacity, max_message_size=limit) as ours,
             await listener.accept() as theirs,
         ):
             yield ours, theirs

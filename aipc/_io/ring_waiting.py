@@ -74,4 +74,7 @@ class Room(Waiting):
 
 def _asks(end: End) -> bool:
     """Ask for the doorbell. True if there is no need to wait for it after all."""
-    return end.sleep(membarrier.everywhere if membarrier.registered() else None)
+    try:
+        return end.sleep(membarrier.everywhere if membarrier.registered() else None)
+    except BlockingIOError:
+        return False  # the peer has not offered its memory yet, and will ring when it does

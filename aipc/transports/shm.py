@@ -1,97 +1,68 @@
 """Shared memory between two processes (`shm:`): a Unix socket is where they meet, and their doorbell afterwards.
 
-The listener sends 8 bytes, `aipcshm1`, and with them the descriptor of sealed memory for both rings (`wire.ring`); it produces in
-direction 0, who connects in direction 1. Every later byte on the socket is a ring of the doorbell, and its end the peer's end.
+Who connects makes the memory for both rings (`wire.ring`), sealed, and sends 8 bytes, `aipcshm1`, with its descriptor; it produces
+in direction 1, the listener's side in direction 0. Each later byte on the socket, either way, is a ring of the doorbell; the
+socket's end is the peer's end.
 """
 
 from __future__ import annotations
 
-import mmap
-import os
 import socket
-from functools import partial
 
 from aipc._address import Address
-from aipc._io.handle import FileHandle
-from aipc._sys import memfd, rights
-from aipc.exceptions import ProtocolError
 from aipc.wire.framing import MAX_MESSAGE_SIZE
-from aipc.wire.ring import DEFAULT, LARGEST, SMALLEST, capacity_of, memory_size
+from aipc.wire.ring import DEFAULT, LARGEST, SMALLEST, is_capacity
 
 from . import unix_address
 from .listener import SocketListener
-from .shm_channel import RingChannel, RingHandle, map_memory
+from .shm_channel import RingChannel, RingHandle
 
-HELLO = b"aipcshm1"
 _LISTENER, _CLIENT = 0, 1
 
 
-async def connect(address: Address, *, max_message_size: int = MAX_MESSAGE_SIZE) -> RingChannel:
-    """Meet a listener. ObjectMissing, NobodyListens, WrongObject or AccessDenied say why it can't.
+async def connect(address: Address, *, capacity: int = DEFAULT, max_message_size: int = MAX_MESSAGE_SIZE) -> RingChannel:
+    """Connect to a listener. ObjectMissing, NobodyListens, WrongObject or AccessDenied say why it can't.
 
-    ProtocolError, WrongObject: what listens there is no `shm:` listener, or gives memory that could be shrunk. Cancelled: not
-    connected.
+    `capacity`: bytes of each of the two rings, a power of two from 4,096 to 1 GiB. Cancelled: not connected.
     """
+    _check(address, capacity)
     sock = unix_address.new_socket(socket.SOCK_STREAM)
     try:
         await unix_address.connect(address, sock)
-        waiting = FileHandle(os.dup(sock.fileno()), address.url)
-        try:
-            fd = await waiting.readable.attempt(partial(_greeted, sock, address.url))
-        finally:
-            waiting.close()
-        return RingChannel(RingHandle(sock, _mapped(fd), address.url, _CLIENT, max_message_size), max_message_size)
+        handle = RingHandle(sock, address.url, _CLIENT, max_message_size)
     finally:
-        sock.close()  # unless the channel owns it by now
-
-
-def _greeted(sock: socket.socket, name: str) -> int:
-    """The descriptor of the memory that the listener offers."""
-    received = rights.receive(sock, len(HELLO))
-    if received.data == HELLO and len(received.fds) == 1:
-        return received.fds[0]
-    rights.close(received.fds)
-    said = f"said {received.data!r} with {len(received.fds)} descriptors" if received.data else "hung up"
-    raise ProtocolError(f"{name}: no shm: listener; it {said}, where {HELLO!r} with one belongs")
-
-
-def _mapped(fd: int) -> mmap.mmap:
+        sock.close()  # unless the handle owns it by now
     try:
-        size = memfd.check(fd)
-        capacity_of(size)
+        handle.offer(capacity)
     except BaseException:
-        os.close(fd)
+        handle.close()
         raise
-    return map_memory(fd, size)
+    return RingChannel(handle, max_message_size)
 
 
 async def listen(
     address: Address,
     *,
-    capacity: int = DEFAULT,
+    capacity: int = LARGEST,
     max_message_size: int = MAX_MESSAGE_SIZE,
     backlog: int = 1024,
     mode: int = 0o600,
     exclusive: bool = False,
     unlink: bool = True,
 ) -> SocketListener:
-    """Listen; each connection gets two rings of `capacity` bytes, a power of two of 4,096 or more. The rest is as for `unix:`.
+    """Listen. The rings are the client's; `capacity`: how many bytes may wait unread in ours at most. The rest is as for `unix:`.
 
     Cancelled: nothing was made.
     """
-    if not SMALLEST <= capacity <= LARGEST or capacity & (capacity - 1):
-        raise address.error(f"capacity={capacity}: must be a power of two from {SMALLEST:,} to {LARGEST:,}")
+    _check(address, capacity)
 
     def wrap(connection: socket.socket) -> RingChannel:
-        connection.setblocking(False)
-        fd = memfd.create("aipc ring", memory_size(capacity))
-        try:
-            rights.send(connection, [HELLO], [fd])
-        except BaseException:
-            os.close(fd)
-            raise
-        memory = map_memory(fd, memory_size(capacity))
-        return RingChannel(RingHandle(connection, memory, address.url, _LISTENER, max_message_size), max_message_size)
+        return RingChannel(RingHandle(connection, address.url, _LISTENER, max_message_size, capacity), max_message_size)
 
     sock = unix_address.new_socket(socket.SOCK_STREAM)
     return await unix_address.listen(address, sock, wrap, backlog=backlog, mode=mode, exclusive=exclusive, unlink=unlink)
+
+
+def _check(address: Address, capacity: int) -> None:
+    if not is_capacity(capacity):
+        raise address.error(f"capacity={capacity}: must be a power of two from {SMALLEST:,} to {LARGEST:,}")

@@ -12,21 +12,22 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import anyio
 
 from aipc._io.handle import SocketHandle
 from aipc._io.ring_waiting import Records, Room
-from aipc._sys import membarrier, memfd
+from aipc._sys import membarrier, memfd, rights
 from aipc.abc import Buffer, ChannelAttribute, ChannelStatistics, Message
-from aipc.exceptions import MessageTooLarge
+from aipc.exceptions import MessageTooLarge, ProtocolError
 from aipc.wire.framing import MAX_MESSAGE_SIZE, Frame, Raw
-from aipc.wire.ring import DEFAULT, Consumer, Producer, memory_size
+from aipc.wire.ring import DEFAULT, LARGEST, Consumer, Producer, capacity_of, memory_size
 
 from . import unix_address
 from .byte_stream import ByteStreamChannel
 
+HELLO = b"aipcshm1"
 _DRAIN = 4096
 
 
@@ -35,19 +36,54 @@ class RingHandle(SocketHandle):
 
     __slots__ = ("_words", "consumer", "gone", "memory", "producer")
 
-    def __init__(self, sock: socket.socket, memory: mmap.mmap, name: str, sends: int, limit: int) -> None:
+    def __init__(self, sock: socket.socket, name: str, sends: int, limit: int, window: int = LARGEST) -> None:
         super().__init__(sock, name)
-        self.memory: mmap.mmap = memory
+        self.memory: mmap.mmap | None = None
         self.gone: bool = False
-        self._words = words = memoryview(memory).cast("Q")
         barrier = None if membarrier.in_order() else membarrier.here
-        self.producer: Producer = Producer(memory, words, sends, self, barrier)
-        self.consumer: Consumer = Consumer(memory, words, 1 - sends, self, barrier, limit)
-        if membarrier.registered():
-            self.producer.register()
+        self.producer: Producer = Producer(sends, self, barrier, window)
+        self.consumer: Consumer = Consumer(1 - sends, self, barrier, limit)
         records = Records(self, self.fd, self.consumer)
         self.readable = records
         self._writable = Room(self, self.producer, records)
+
+    def attach(self, fd: int) -> None:
+        """Map the memory behind `fd`, which is closed, and work in it. WrongObject, ProtocolError: it can't be trusted."""
+        try:
+            size = memfd.check(fd)
+            capacity_of(size)
+            self.memory = mmap.mmap(fd, size)
+        finally:
+            os.close(fd)
+        self._words = memoryview(self.memory).cast("Q")
+        self.producer.attach(self.memory, self._words)
+        self.consumer.attach(self.memory, self._words)
+        if membarrier.registered():
+            self.producer.register()
+
+    def offer(self, capacity: int) -> None:
+        """Make the memory, and show it to the peer."""
+        fd = memfd.create("aipc ring", memory_size(capacity))
+        try:
+            rights.send(self.socket(), [HELLO], [fd])
+        except BaseException:
+            os.close(fd)
+            raise
+        self.attach(fd)
+
+    def meet(self) -> None:
+        """Take the memory that the peer offers. BlockingIOError: it has not done so yet. ProtocolError: it will not."""
+        received = rights.receive(self.socket(), len(HELLO))
+        if received.data == HELLO and len(received.fds) == 1:
+            self.attach(received.fds[0])
+            return
+        rights.close(received.fds)
+        said = f"said {received.data!r} with {len(received.fds)} descriptors" if received.data else "hung up"
+        raise ProtocolError(f"{self.name}: the peer {said}, where {HELLO!r} with one belongs")
+
+    def view(self, start: int, end: int) -> memoryview:
+        """A part of the memory."""
+        return memoryview(cast("mmap.mmap", self.memory))[start:end]
 
     def ring(self) -> None:
         """Wake the peer: one byte to its socket, unless it has many there already."""
@@ -61,7 +97,7 @@ class RingHandle(SocketHandle):
     def hung_up(self) -> bool:
         """Drain the doorbell, on behalf of all who wait for it: whether the peer has closed its end."""
         drained = False
-        while not self.gone:
+        while not self.gone and self.memory is not None:
             try:
                 self.gone = not self.socket().recv(_DRAIN)
                 drained = True
@@ -81,9 +117,10 @@ class RingHandle(SocketHandle):
         self.producer.close()
         self.consumer.close()
         super()._close()
-        self._words.release()
-        with suppress(BufferError):  # a view is still out: the mapping goes with it
-            self.memory.close()
+        if self.memory is not None:
+            self._words.release()
+            with suppress(BufferError):  # a view is still out: the mapping goes with it
+                self.memory.close()
 
 
 class RingChannel(ByteStreamChannel):
@@ -98,7 +135,7 @@ class RingChannel(ByteStreamChannel):
         self._consumer = handle.consumer
         self._outgoing = handle.writable
         self._loaned = -1  # where the room that is lent begins
-        self._short = min(handle.producer.largest, max_message_size)
+        self._short = -1  # the longest message that goes the quick way
 
     async def send(self, item: Buffer, **meta: Any) -> None:
         waiting = self._outgoing
@@ -111,6 +148,7 @@ class RingChannel(ByteStreamChannel):
             except OSError:
                 pass  # the long way waits, or words the error
         await super().send(item, **meta)
+        self._short = min(self._producer.largest, self._framing.limit)
 
     def _push(self, frame: Frame | Any) -> int:
         if self._loaned >= 0:
@@ -183,7 +221,7 @@ class RingChannel(ByteStreamChannel):
             self._flush(self._unfinished)
         start, end = self._producer.reserve(size)
         self._loaned = start
-        return memoryview(self._handle.memory)[start:end]
+        return self._handle.view(start, end)
 
     def _take_back(self, view: memoryview, good: bool) -> None:
         start, self._loaned = self._loaned, -1
@@ -194,7 +232,7 @@ class RingChannel(ByteStreamChannel):
 
     def _show(self) -> memoryview:
         shown = self._consumer.show()
-        return memoryview(self._handle.memory)[slice(*shown)] if shown else memoryview(self._consumer.take())
+        return self._handle.view(*shown) if shown else memoryview(self._consumer.take())
 
     def _free(self, view: memoryview, good: bool) -> None:
         view.release()
@@ -242,21 +280,9 @@ class _Block:
             self._handle.readable.rouse()
 
 
-def map_memory(fd: int, size: int) -> mmap.mmap:
-    """Map sealed memory, and close its descriptor here."""
-    try:
-        return mmap.mmap(fd, size)
-    finally:
-        os.close(fd)
-
-
 def pair(capacity: int = DEFAULT, max_message_size: int = MAX_MESSAGE_SIZE) -> tuple[RingChannel, RingChannel]:
     """Two connected channels in this process."""
-    fd = memfd.create("aipc ring", memory_size(capacity))
-    ours, theirs = socket.socketpair()
-    mapped = map_memory(os.dup(fd), memory_size(capacity)), map_memory(fd, memory_size(capacity))
-    one, other = (
-        RingChannel(RingHandle(sock, memory, "shm pair", sends, max_message_size), max_message_size)
-        for sends, (sock, memory) in enumerate(zip((ours, theirs), mapped, strict=True))
-    )
-    return one, other
+    ours, theirs = (RingHandle(sock, "shm pair", sends, max_message_size) for sends, sock in enumerate(socket.socketpair()))
+    ours.offer(capacity)
+    theirs.meet()
+    return RingChannel(ours, max_message_size), RingChannel(theirs, max_message_size)

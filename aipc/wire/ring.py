@@ -31,7 +31,7 @@ import anyio
 from aipc.abc import Buffer
 from aipc.exceptions import MessageTooLarge, ProtocolError
 
-SMALLEST, LARGEST, DEFAULT = 4 * 1024, 1 << 40, 4 * 1024 * 1024
+SMALLEST, LARGEST, DEFAULT = 4 * 1024, 1 << 30, 4 * 1024 * 1024
 """Capacities, bytes: a power of two."""
 
 _PAGE = 4096
@@ -50,9 +50,14 @@ def memory_size(capacity: int) -> int:
 def capacity_of(size: int) -> int:
     """The capacity that memory of this size is for. ProtocolError if there is none."""
     capacity = (size - _PAGE) // 2
-    if not SMALLEST <= capacity <= LARGEST or capacity & (capacity - 1) or memory_size(capacity) != size:
-        raise ProtocolError(f"the peer's memory of {size:,} bytes holds no two rings of a power of two from {SMALLEST:,} on")
+    if not is_capacity(capacity) or memory_size(capacity) != size:
+        raise ProtocolError(f"memory of {size:,} bytes does not hold two rings of a power of two, {SMALLEST:,} to {LARGEST:,}")
     return capacity
+
+
+def is_capacity(capacity: int) -> bool:
+    """Whether a ring may have so many bytes."""
+    return SMALLEST <= capacity <= LARGEST and not capacity & (capacity - 1)
 
 
 class Bell(Protocol):
@@ -64,30 +69,40 @@ class Bell(Protocol):
     def hung_up(self) -> bool:
         """Whether the peer is gone; asked only when there is nothing to do but wait."""
 
+    def meet(self) -> None:
+        """Attach both ends to the memory that the peer offers. BlockingIOError: it has not offered any yet."""
+
 
 class End:
     """What both ends of one direction share. `barrier` is a full one, or None where plain stores are seen in order."""
 
     __slots__ = (
-        "_asleep", "_barrier", "_base", "_bell", "_capacity", "_consumed", "_ended", "_mask", "_memory", "_peer_registered",
+        "_asleep", "_barrier", "_base", "_bell", "_capacity", "_consumed", "_direction", "_ended", "_mask", "_memory", "_peer_registered",
         "_published", "_reader_sleeps", "_registered", "_words", "_writer_sleeps", "messages", "position",
     )  # fmt: skip
 
-    def __init__(self, memory: Any, words: memoryview, direction: int, bell: Bell, barrier: Callable[[], None] | None) -> None:
-        self._memory = memory
-        self._words = words
-        self._capacity = (words.nbytes - _PAGE) // 2
-        self._mask = self._capacity - 1
-        self._base = _PAGE + direction * self._capacity
+    def __init__(self, direction: int, bell: Bell, barrier: Callable[[], None] | None) -> None:
         numbers = range(direction * _CONTROLS, (direction + 1) * _CONTROLS, _APART)
         self._published, self._consumed, self._reader_sleeps, self._writer_sleeps, self._ended, self._registered = numbers[:6]
+        self._direction = direction
         self._peer_registered = self._registered
         self._asleep = self._reader_sleeps
         self._bell = bell
         self._barrier = barrier
+        self._memory: Any = None
+        self._words: Any = _Unmet(bell)
+        self._capacity = self._mask = self._base = 0
         self.position: int = 0
         """Bytes written or read since the beginning, headers and all."""
         self.messages: int = 0
+
+    def attach(self, memory: Any, words: memoryview) -> None:
+        """Work in this memory from now on."""
+        self._memory = memory
+        self._words = words
+        self._capacity = (words.nbytes - _PAGE) // 2
+        self._mask = self._capacity - 1
+        self._base = _PAGE + self._direction * self._capacity
 
     def sleep(self, everywhere: Callable[[], None] | None) -> bool:
         """Ask to be rung, before waiting: True if there is something to do after all.
@@ -115,24 +130,31 @@ class End:
 
 
 class Producer(End):
-    """The end that writes."""
+    """The end that writes. `window`: the most bytes that are to wait unread, if that is less than the capacity."""
 
-    __slots__ = ("_room_until", "largest")
+    __slots__ = ("_room_until", "_window", "largest")
 
-    def __init__(self, memory: Any, words: memoryview, direction: int, bell: Bell, barrier: Callable[[], None] | None) -> None:
-        super().__init__(memory, words, direction, bell, barrier)
+    def __init__(self, direction: int, bell: Bell, barrier: Callable[[], None] | None, window: int) -> None:
+        super().__init__(direction, bell, barrier)
         self._asleep = self._writer_sleeps
         self._peer_registered = (1 - direction) * _CONTROLS + self._registered % _CONTROLS
-        self._room_until = self._capacity
-        self.largest: int = self._capacity // 2 - _HEADER
+        self._window = window
+        self._room_until = -1
+        self.largest: int = -1
         """Bytes of payload that find room in an empty ring, wherever its position stands."""
+
+    def attach(self, memory: Any, words: memoryview) -> None:
+        super().attach(memory, words)
+        self._window = min(self._window, self._capacity)
+        self._room_until = self._window
+        self.largest = self._window // 2 - _HEADER
 
     def register(self) -> None:
         """This process is within reach of its peer's barriers."""
         self._words[self._registered] = 1
 
     def moved(self) -> bool:
-        return bool(self._words[self._consumed] + self._capacity != self._room_until)
+        return bool(self._words[self._consumed] + self._window != self._room_until)
 
     def put(self, item: Buffer) -> None:
         """Publish a message of at most `largest` bytes. BlockingIOError: no room, and nothing happened."""
@@ -161,7 +183,7 @@ class Producer(End):
         if size <= self.largest:
             self.put(item)
             return size
-        position = self._find(self._capacity // 4)
+        position = self._find(self._window // 4)
         offset = position & self._mask
         count = min(size, self._room_until - position - _HEADER, self._capacity - offset - _HEADER)
         start = self._base + offset + _HEADER
@@ -190,11 +212,11 @@ class Producer(End):
 
     def _find(self, room: int) -> int:
         """Where a record of `room` bytes may begin, behind a skip if need be. BlockingIOError, or EPIPE if the peer is gone."""
-        position, capacity = self.position, self._capacity
         consumed = self._words[self._consumed]
+        position, capacity = self.position, self._capacity
         if not position - capacity <= consumed <= position or consumed % 8:
             raise ProtocolError(f"the peer says that it has read {consumed:,} bytes; {position:,} were written")
-        self._room_until = consumed + capacity
+        self._room_until = consumed + self._window
         behind = capacity - (position & self._mask)
         skipped = 0 if room <= behind else behind
         if position + skipped + room > self._room_until:
@@ -216,16 +238,8 @@ class Consumer(End):
 
     __slots__ = ("_failed", "_limit", "_parts", "_plain", "_shown")
 
-    def __init__(
-        self,
-        memory: Any,
-        words: memoryview,
-        direction: int,
-        bell: Bell,
-        barrier: Callable[[], None] | None,
-        limit: int,
-    ) -> None:
-        super().__init__(memory, words, direction, bell, barrier)
+    def __init__(self, direction: int, bell: Bell, barrier: Callable[[], None] | None, limit: int) -> None:
+        super().__init__(direction, bell, barrier)
         self._limit = limit
         self._plain = limit  # the longest record that is a whole message; -1 while a message in parts is under way
         self._parts: list[bytes] = []
@@ -347,6 +361,21 @@ class Consumer(End):
                 self._fail(ProtocolError("the peer closed in the middle of a message"))
             raise anyio.EndOfStream
         raise BlockingIOError
+
+
+class _Unmet:
+    """In place of memory that the peer has yet to offer: the first use meets it."""
+
+    def __init__(self, bell: Bell) -> None:
+        self._bell = bell
+
+    def __getitem__(self, index: int) -> int:
+        self._bell.meet()
+        return 0  # as in all new memory
+
+    def __setitem__(self, index: int, value: int) -> None:
+        self._bell.meet()
+        raise BlockingIOError  # nothing was stored: once more
 
 
 class _Closed:
