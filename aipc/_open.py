@@ -20,6 +20,7 @@ CHANNELS: Mapping[str, str] = {
     "shm": "aipc.transports.shm:connect",
     "udp": "aipc.transports.udp:connect",
     "sysv-mq": "aipc.transports.sysv_mq:connect",
+    "posix-mq": "aipc.transports.posix_mq:connect",
 }
 LISTENERS: Mapping[str, str] = {
     "unix": "aipc.transports.unix:listen",
@@ -29,6 +30,7 @@ LISTENERS: Mapping[str, str] = {
 LOCKS: Mapping[str, str] = {
     "flock": "aipc.locks.file_lock:open_flock",
     "sysv-sem": "aipc.locks.sysv_semaphore:open_semaphore",
+    "posix-sem": "aipc.locks.posix_semaphore:open_semaphore",
 }
 
 

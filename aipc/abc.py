@@ -58,6 +58,10 @@ class ChannelAttribute(TypedAttributeSet):
     peer_credentials: Credentials = typed_attribute()
     #: the largest message that the mechanism takes
     max_message_size: int = typed_attribute()
+    #: how many messages a POSIX queue has room for
+    max_messages: int = typed_attribute()
+    #: how many messages are in the queue now
+    messages: int = typed_attribute()
     #: the kernel's number of a System V object (`ipcs`)
     identifier: int = typed_attribute()
     #: the key of a System V object; 0 for a private one

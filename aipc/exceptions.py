@@ -28,8 +28,8 @@ class InvalidMessage(AipcError, ValueError):
     """A message that this framing or mechanism can't carry, such as one with a line feed over `framing=lines`."""
 
 
-class LimitExceeded(AipcError, OverflowError):
-    """A semaphore's value, or another count, would pass the kernel's limit (ERANGE). Nothing changed."""
+class LimitExceeded(AipcError, OverflowError, OSError):
+    """A semaphore's value, or another count, would pass the kernel's limit (ERANGE, EMFILE, ENOSPC). Nothing changed."""
 
 
 class UnsupportedOperation(AipcError):

@@ -26,6 +26,11 @@ def new_key() -> str:
     return hex(next(_keys))
 
 
+def new_name() -> str:
+    """A name for a POSIX object that no other test uses."""
+    return f"/aipc-test-{os.getpid()}-{next(_keys)}"
+
+
 def unix(directory: Path, framing: str = "u32", fds: int = 0) -> ChannelSubject:
     url = f"unix:{directory}/socket?framing={framing}&fds={fds}"
 
@@ -172,6 +177,21 @@ def sysv_queue(directory: Path) -> ChannelSubject:
     return ChannelSubject(open_pair, limit=8192, ends=False, hangs_up=False)
 
 
+def posix_queue(directory: Path) -> ChannelSubject:
+    url = f"posix-mq:{new_name()}"
+
+    @asynccontextmanager
+    async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
+        async with (
+            aipc.open_channel(url, exclusive=True, unlink=True),
+            aipc.open_channel(url) as ours,
+            aipc.open_channel(url) as theirs,
+        ):
+            yield ours, theirs
+
+    return ChannelSubject(open_pair, limit=8192, ends=False, hangs_up=False)
+
+
 def flock(directory: Path) -> LockSubject:
     url = f"flock:{directory}/lock"
 
@@ -196,6 +216,21 @@ def sysv_semaphore(directory: Path) -> LockSubject:
             yield one, other
 
     return LockSubject(open_two, url)
+
+
+def posix_semaphore(directory: Path, *, robust: bool) -> LockSubject:
+    url = f"posix-sem:{new_name()}?robust={robust:d}"
+
+    @asynccontextmanager
+    async def open_two() -> AsyncIterator[tuple[Lock, Lock]]:
+        async with (
+            aipc.open_lock(url, exclusive=True, unlink=True),
+            aipc.open_lock(url) as one,
+            aipc.open_lock(url) as other,
+        ):
+            yield one, other
+
+    return LockSubject(open_two, url, dies_free=robust, tells=robust)
 
 
 def fill(channel: Channel, message: bytes) -> int:
@@ -229,5 +264,11 @@ CHANNELS: dict[str, Callable[[Path], ChannelSubject]] = {
     "udp-ipv6": lambda _: udp("[::1]", 65_527),
     "pipe": pipe,
     "sysv-mq": sysv_queue,
+    "posix-mq": posix_queue,
 }
-LOCKS: dict[str, Callable[[Path], LockSubject]] = {"flock": flock, "sysv-sem": sysv_semaphore}
+LOCKS: dict[str, Callable[[Path], LockSubject]] = {
+    "flock": flock,
+    "sysv-sem": sysv_semaphore,
+    "posix-sem": lambda directory: posix_semaphore(directory, robust=False),
+    "posix-sem-robust": lambda directory: posix_semaphore(directory, robust=True),
+}

@@ -56,14 +56,27 @@ async def _sysv_queue(directory: Path, peer: Peer) -> AsyncIterator[tuple[Channe
         yield sends, receives
 
 
+@asynccontextmanager
+async def _posix_queue(directory: Path, peer: Peer) -> AsyncIterator[tuple[Channel, Channel]]:
+    there, back = (f"posix-mq:/{directory.name}-{way}" for way in ("there", "back"))
+    async with (
+        aipc.open_channel(there, exclusive=True, unlink=True) as sends,
+        aipc.open_channel(back, exclusive=True, unlink=True) as receives,
+    ):
+        peer("channel", back, there)
+        yield sends, receives
+
+
 CHANNELS: dict[str, Callable[[Path, Peer], AbstractAsyncContextManager[Any]]] = {
     "unix": lambda directory, peer: _listening(f"unix:{directory}/tour", peer),
     "unix (abstract)": lambda _, peer: _listening(f"unix:@aipc-tour-{os.getpid()}", peer),
     "socket pair": _pair,
     "pipe": _pipe,
     "sysv-mq": _sysv_queue,
+    "posix-mq": _posix_queue,
 }
 LOCKS: dict[str, Callable[[Path], tuple[str, dict[str, Any]]]] = {
     "flock": lambda directory: (f"flock:{directory}/lock", {}),
     "sysv-sem": lambda directory: (f"sysv-sem:{directory}?project=3", {"exclusive": True, "unlink": True}),
+    "posix-sem": lambda directory: (f"posix-sem:/{directory.name}?robust=1", {"exclusive": True, "unlink": True}),
 }

@@ -8,24 +8,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from aipc._sys.mqueue_names import queue_names
+
 
 class Leaked(AssertionError):
     """Something is there that was not there before."""
 
 
 _SYSTEM_V = {"msg": "message queue", "sem": "semaphore set", "shm": "shared memory"}
-_POSIX = {"/dev/shm": "POSIX shared memory or semaphore", "/dev/mqueue": "POSIX message queue"}  # noqa: S108 - the place where the kernel shows them
+_SHM = "/dev/shm"  # noqa: S108 - the place where the C library keeps them
 
 
 def kernel_objects() -> frozenset[str]:
-    """Every System V and POSIX object of this namespace, by kind and identifier (proc(5), shm_overview(7))."""
+    """Every System V and POSIX object of this namespace, by kind and identifier (proc(5), shm_overview(7)).
+
+    POSIX queues only where /dev/mqueue is mounted, or to root.
+    """
     found = set()
     for kind, name in _SYSTEM_V.items():
         lines = Path(f"/proc/sysvipc/{kind}").read_text().splitlines()[1:]
         found |= {f"{name} {line.split()[1]} (key {int(line.split()[0]) & 0xFFFFFFFF:#x})" for line in lines}
-    for directory, name in _POSIX.items():
-        if os.path.isdir(directory):
-            found |= {f"{name} {entry}" for entry in os.listdir(directory)}
+    if os.path.isdir(_SHM):
+        found |= {f"POSIX shared memory or semaphore {entry}" for entry in os.listdir(_SHM)}
+    found |= {f"POSIX message queue {entry}" for entry in queue_names() or ()}
     return frozenset(found)
 
 

@@ -1,0 +1,53 @@
+"""Who holds a POSIX semaphore, written into its own file behind the C library's bytes.
+
+The file is the semaphore's: so are its permissions, its name and its end. `sem_open(3)` looks at the first 32 bytes only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .processes import Process
+
+_OFFSET = 64
+_FIELDS = struct.Struct("=QQQ")
+
+
+class HolderRecord:
+    """The record in the semaphore's file at `path`. Errors are those of open(2)."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, path: str) -> None:
+        self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Keep others from changing it: flock(2), which a killed process gives back. BlockingIOError while another one does."""
+        fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def read(self) -> Process | None:
+        """Who held it last; None if nobody has ever."""
+        data = os.pread(self._fd, _FIELDS.size, _OFFSET)
+        process = Process(*_FIELDS.unpack(data)) if len(data) == _FIELDS.size else None
+        return process if process and process.pid else None
+
+    def write(self, process: Process) -> None:
+        """From now on it is `process`: one pwrite(2), which a kill can't tear."""
+        os.pwrite(self._fd, _FIELDS.pack(*process), _OFFSET)
+
+    def shape(self) -> os.stat_result:
+        """fstat(2) of the file."""
+        return os.fstat(self._fd)
+
+    def close(self) -> None:
+        """Close the file; the record stays."""
+        os.close(self._fd)
