@@ -256,6 +256,7 @@ CHANNELS: dict[str, Callable[[Path], ChannelSubject]] = {
     "stream-pair": lambda _: channel_pair("stream"),
     "shm": lambda directory: shm(directory, 1 << 22),
     "shm-4-KiB": lambda directory: shm(directory, 1 << 12, 1 << 14),
+    "shm-64-KiB": lambda directory: shm(directory, 1 << 16, 1 << 20),
     "shm-64-MiB": lambda directory: shm(directory, 1 << 26, 1 << 28),
     "shm-pair": lambda _: channel_pair("shm"),
     "seqpacket-pair": lambda _: packet_pair("seqpacket"),

@@ -140,7 +140,7 @@ class Waiting(WaitQueue, ABC):
         _spinning.add(self)
         try:
             deadline = perf_counter() + self.SPIN_SECONDS
-            while perf_counter() < deadline:
+            while True:
                 for _ in range(self.PROBES_A_TURN):
                     if ready():
                         break
@@ -149,7 +149,9 @@ class Waiting(WaitQueue, ABC):
                 try:
                     result = operation(*arguments)
                 except BlockingIOError:
-                    continue
+                    if perf_counter() < deadline:
+                        continue
+                    break  # and not before a try: who parks must have tried just now
                 if self._penalty > 1:
                     self._penalty //= 2
                 return result

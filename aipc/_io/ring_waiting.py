@@ -6,30 +6,32 @@ The doorbell is a socket: one direction's readiness serves both, and whoever dra
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from aipc._sys import membarrier
-
-from . import loops
-from .attempt import Waiting
+from . import fork, loops
+from .attempt import Waiting, _spinning
 from .readiness import Direction, Readiness
 
 if TYPE_CHECKING:
     from .handle import Handle
 
+_LOOKS = 64
+"""How often to look at the memory between two turns of the loop: a look costs a tenth of a poll(2)."""
+
 
 class End(Protocol):
     """One end of a ring (`wire.ring`)."""
 
-    def sleep(self, everywhere: Callable[[], None] | None) -> bool: ...
+    def sleep(self) -> bool: ...
 
-    def moved(self) -> bool: ...
+    def watch(self, looks: int) -> bool: ...
 
 
 class Records(Readiness):
     """Waits for the producer's records, on the doorbell."""
 
-    PROBES_A_TURN: ClassVar[int] = 64  # a look at memory costs a tenth of a poll(2)
+    PROBES_A_TURN: ClassVar[int] = 1
 
     __slots__ = ("_end",)
 
@@ -37,22 +39,35 @@ class Records(Readiness):
         super().__init__(owner, fd, Direction.READ)
         self._end = end
 
+    def promising(self) -> bool:
+        """Whether to try before `attempt` is called; looks a while if spinning pays."""
+        if self.budget <= 0 or self._generation != fork.generation:
+            return False
+        self.budget -= 1
+        return self._end.watch(1 if self._ready is None or _spinning else _LOOKS)
+
     def _park(self) -> Awaitable[None]:
-        return loops.turning()() if _asks(self._end) else super()._park()
+        return loops.turning()() if self._end.sleep() else super()._park()
 
     def park(self) -> Awaitable[None]:
         """Wait for the doorbell, whatever for."""
         return super()._park()
 
+    def again(self) -> None:
+        """The doorbell was not drained to its end: the next wait is to find it ready, though no edge comes."""
+        if self._reactor is not None:
+            self._unwatch()
+        self.rouse()
+
     def _probe(self) -> Callable[[], object]:
-        return self._end.moved
+        return partial(self._end.watch, _LOOKS)
 
 
 class Room(Waiting):
     """Waits for the consumer to make room, on the same doorbell."""
 
     SPIN_SECONDS: ClassVar[float] = Records.SPIN_SECONDS
-    PROBES_A_TURN: ClassVar[int] = Records.PROBES_A_TURN
+    PROBES_A_TURN: ClassVar[int] = 1
 
     __slots__ = ("_bell", "_end")
 
@@ -62,19 +77,11 @@ class Room(Waiting):
         self._bell = bell
 
     def _park(self) -> Awaitable[None]:
-        return loops.turning()() if _asks(self._end) else self._bell.park()
+        return loops.turning()() if self._end.sleep() else self._bell.park()
 
     def _probe(self) -> Callable[[], object]:
-        return self._end.moved
+        return partial(self._end.watch, _LOOKS)
 
     def close(self) -> None:
         self._ready = None
         self._bell.rouse()
-
-
-def _asks(end: End) -> bool:
-    """Ask for the doorbell. True if there is no need to wait for it after all."""
-    try:
-        return end.sleep(membarrier.everywhere if membarrier.registered() else None)
-    except BlockingIOError:
-        return False  # the peer has not offered its memory yet, and will ring when it does
