@@ -68,7 +68,7 @@ class Consumer(End):
         most = _BATCH if most is None else min(most, _BATCH)
         words, memory, base, mask, plain = self._words, self._memory, self._base, self._mask, self._plain
         position = self.position
-        until = words[self._published]
+        until = min(words[self._published], position + self._capacity)
         if self._fence is not None:
             self._fence()
         while len(messages) < most:
@@ -81,8 +81,6 @@ class Consumer(End):
             start += 8
             messages.append(memory[start : start + size])
             position += room
-            if position - self.position > self._capacity:
-                break  # more than there can be
         self._consume(position)
         self.messages += len(messages) - 1
         return messages
