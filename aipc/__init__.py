@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from aipc.exceptions import WrongObject as WrongObject
     from aipc.transports.pair import channel_pair as channel_pair
     from aipc.transports.pipe import pipe as pipe
+    from aipc.transports.shm_channel import RingChannel as RingChannel
 
 _HOMES = {
     "aipc._open": ("Opening", "listen", "open_channel", "open_lock"),
@@ -61,6 +62,7 @@ _HOMES = {
         "WrongObject",
     ),
     "aipc.transports.pair": ("channel_pair",),
+    "aipc.transports.shm_channel": ("RingChannel",),
     "aipc.transports.pipe": ("pipe",),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

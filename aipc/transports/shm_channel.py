@@ -226,8 +226,7 @@ class RingChannel(ByteStreamChannel):
         """Room in the ring for a message of exactly `size` bytes, to write it there: `async with channel.loan(size) as view`.
 
         Leaving the block sends it; leaving by an exception does not. Other sends wait meanwhile. MessageTooLarge for more than
-        half of the ring, less 8 bytes. BufferError, and nothing is sent, if something made of the view is still in use: an array
-        of numpy, say. Cancelled while it waits for room: nothing was taken.
+        half of the ring, less 8 bytes. BufferError, and nothing is sent, if an array of numpy, or the like, still uses the view. Cancelled while it waits for room: nothing was taken.
         """
         return _Block(self._handle, partial(self._writing({}).attempt, self._lend, size), self._take_back)
 
@@ -235,8 +234,7 @@ class RingChannel(ByteStreamChannel):
         """The next message where it stands in the ring: `async with channel.receive_view() as view`.
 
         Entering the block takes the message, leaving it frees the room; other receives wait meanwhile. The peer can still change
-        what is in it: copy, then check. A message that came in parts is copied. BufferError at the end of the block if something
-        made of the view is still in use. Cancelled while it waits: nothing was consumed.
+        what is in it: copy, then check. A message that came in parts is copied. BufferError at the end of the block if an array of numpy, or the like, still uses the view. Cancelled while it waits: nothing was consumed.
         """
         return _Block(self._handle, partial(self._reading({}).attempt, self._show), self._free)
 
