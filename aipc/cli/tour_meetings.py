@@ -70,6 +70,7 @@ async def _posix_queue(directory: Path, peer: Peer) -> AsyncIterator[tuple[Chann
 CHANNELS: dict[str, Callable[[Path, Peer], AbstractAsyncContextManager[Any]]] = {
     "unix": lambda directory, peer: _listening(f"unix:{directory}/tour", peer),
     "unix (abstract)": lambda _, peer: _listening(f"unix:@aipc-tour-{os.getpid()}", peer),
+    "shm": lambda directory, peer: _listening(f"shm:{directory}/tour-ring", peer),
     "socket pair": _pair,
     "pipe": _pipe,
     "sysv-mq": _sysv_queue,

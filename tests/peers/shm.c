@@ -4,7 +4,7 @@
  *     shm listen PATH                says "ready", and takes the memory of who connects
  *
  * Ends with 0 when the peer has ended its direction, after having ended its own. It takes no part in membarrier(2): its two
- * "sleeps" stay 2, and it puts a full barrier between what it publishes and its look at whether the peer sleeps.
+ * "sleeps" stay 2, and so do the peer's.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -43,7 +43,6 @@ static void fail(const char *what) { perror(what); exit(1); }
 
 static void doorbell(number *flag)
 {
-	atomic_thread_fence(memory_order_seq_cst);
 	uint64_t sleeps = atomic_load(flag);
 	if (!sleeps)
 		return;
