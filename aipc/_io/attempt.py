@@ -82,6 +82,11 @@ class Waiting(WaitQueue, ABC):
         """A cheap question, true when a try may succeed, to ask while spinning."""
         return _always
 
+    def _spin_next(self) -> None:
+        """Spinning would have paid just now."""
+        if self._skip != math.inf:
+            self._skip = 0
+
     async def attempt(self, operation: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
         """Call `operation(*arguments)` until it does not raise BlockingIOError, waiting in between; give its result.
 

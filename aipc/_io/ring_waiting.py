@@ -16,7 +16,7 @@ from .readiness import Direction, Readiness
 if TYPE_CHECKING:
     from .handle import Handle
 
-_LOOKS = 64
+_LOOKS = 128
 """How often to look at the memory between two turns of the loop: a look costs a tenth of a poll(2)."""
 
 
@@ -44,10 +44,18 @@ class Records(Readiness):
         if self.budget <= 0 or self._generation != fork.generation:
             return False
         self.budget -= 1
-        return self._end.watch(1 if self._ready is None or _spinning else _LOOKS)
+        if self._ready is None or _spinning:
+            return self._end.watch(1)
+        there = self._end.watch(_LOOKS)
+        if there and self._penalty > 1:
+            self._penalty //= 2
+        return there
 
     def _park(self) -> Awaitable[None]:
-        return loops.turning()() if self._end.sleep() else super()._park()
+        if self._end.sleep():
+            self._spin_next()  # the peer was quicker than parking
+            return loops.turning()()
+        return super()._park()
 
     def park(self) -> Awaitable[None]:
         """Wait for the doorbell, whatever for."""

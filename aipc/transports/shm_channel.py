@@ -12,6 +12,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
+from itertools import islice
 from types import TracebackType
 from typing import Any, cast
 
@@ -33,6 +34,7 @@ from .byte_stream import ByteStreamChannel
 
 HELLO = b"aipcshm1"
 _DRAIN = 4096
+_BATCH = 64  # messages that are published as one
 _MOST_DRAINS = 16  # a peer that rings without end is not to keep the loop
 
 
@@ -118,18 +120,19 @@ class RingHandle(SocketHandle):
                 self.gone = not self.socket().recv(_DRAIN)
             except BlockingIOError:
                 if rung:
-                    self._roused()
+                    self.rouse()
                 return False
             except ConnectionError:
                 self.gone = True
             if self.gone:
-                self._roused()
+                self.rouse()
                 return True
-        self._roused()
+        self.rouse()
         self.readable.again()
         return False
 
-    def _roused(self) -> None:
+    def rouse(self) -> None:
+        """Let all who wait for the doorbell look again; nobody needs to be rung until they sleep again."""
         self.producer.awake()
         self.consumer.awake()
         self.readable.rouse()
@@ -175,16 +178,21 @@ class RingChannel(ByteStreamChannel):
             self._short = min(self._producer.largest, self._framing.limit)
 
     async def send_many(self, items: Iterable[Buffer], **meta: Any) -> None:
-        waiting, put = self._writing(meta), self._producer.put
-        for item in items:
-            if type(item) is bytes and len(item) <= self._short:
-                try:
-                    waiting.spend()
-                    put(item)
-                    continue
-                except OSError:
-                    pass
-            await self.send(item)
+        waiting, left = self._writing(meta), iter(items)
+        refused = None
+        while refused is None:
+            batch: list[Buffer] = []
+            try:
+                batch.extend(islice(left, _BATCH))
+            except Exception as error:  # noqa: BLE001 - the items before it go first, then it is raised
+                refused = error
+            if not batch:
+                break
+            quick = await waiting.attempt(self._producer.put_many, batch, self._short) if self._short >= 0 else 0
+            for item in batch[quick:]:
+                await self.send(item)
+        if refused is not None:
+            raise refused
 
     def _write(self, frame: Frame, frames: Sequence[Frame] = (), fds: Sequence[int] = ()) -> None:
         self._short = -1  # nothing may overtake what this may leave unfinished, nor follow the end
@@ -331,6 +339,7 @@ def pair(capacity: int = DEFAULT, max_message_size: int = MAX_MESSAGE_SIZE) -> t
     try:
         ours.offer(capacity)
         theirs.meet()
+        ours.rouse()
     except BaseException:
         ours.close()
         theirs.close()
