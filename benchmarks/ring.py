@@ -107,7 +107,7 @@ def judge_all(judge: Judge, rounds: int) -> None:
             judge(f"ring: 1 MiB, {loop}", *figures, "bytes/s", 40, at_most=False)
             figures = alternate([memcpy, shm], lambda c: memcpy() if c is memcpy else bulk(c, cores), rounds)
             judge(f"ring: 1 MiB, {loop}, against memcpy", *figures, "bytes/s", 0.35, at_most=False)
-            figures = alternate([bulk, lent], lambda way: way(shm, cores), rounds)
+            figures = alternate([bulk, lent], lambda way, shm=shm: way(shm, cores), rounds)
             judge(f"ring: 1 MiB lent, {loop}, against copied", *figures, "bytes/s", 2, at_most=False)
 
 
