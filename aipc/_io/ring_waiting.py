@@ -35,6 +35,8 @@ class Records(Readiness):
 
     __slots__ = ("_end",)
 
+    budget: int
+
     def __init__(self, owner: Handle, fd: int, end: End) -> None:
         super().__init__(owner, fd, Direction.READ)
         self._end = end

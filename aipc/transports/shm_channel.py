@@ -23,7 +23,7 @@ from aipc._io.handle import SocketHandle
 from aipc._io.ring_waiting import Records, Room
 from aipc._sys import membarrier, memfd, rights
 from aipc.abc import Buffer, ChannelAttribute, ChannelStatistics, Message
-from aipc.exceptions import AipcError, MessageTooLarge, ProtocolError
+from aipc.exceptions import MessageTooLarge, ProtocolError
 from aipc.wire.framing import MAX_MESSAGE_SIZE, Frame, Raw
 from aipc.wire.ring import DEFAULT, LARGEST, capacity_of, memory_size, prepare
 from aipc.wire.ring_consumer import Consumer
@@ -68,7 +68,9 @@ class RingHandle(SocketHandle):
         if self._refused is None:
             try:
                 self._receive_offer()
-            except (AipcError, anyio.BrokenResourceError) as error:
+            except BlockingIOError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, there is no second offer
                 self._refused = error
         if self._refused is not None:
             raise self._refused.with_traceback(None)

@@ -20,6 +20,9 @@ class Consumer(End):
 
     __slots__ = ("_body", "_failed", "_limit", "_plain", "_shown")
 
+    messages: int
+    position: int
+
     def __init__(self, direction: int, bell: Bell, barriers: Barriers, limit: int) -> None:
         super().__init__(direction, bell, barriers)
         self._limit = limit

@@ -20,6 +20,9 @@ class Producer(End):
 
     __slots__ = ("_lent", "_room_until", "_wanted", "_window", "largest")
 
+    messages: int
+    position: int
+
     def __init__(self, direction: int, bell: Bell, barriers: Barriers, window: int) -> None:
         super().__init__(direction, bell, barriers)
         self._asleep = self._writer_sleeps

@@ -142,6 +142,18 @@ def test_producer_of_half_a_million_mutations() -> None:
     assert min(outcomes.values()) > 500, outcomes
 
 
+@pytest.mark.parametrize("consumed", [0, 4088, 4100, 8200, 1 << 63])
+def test_consumed_what_can_not_be(consumed: int) -> None:
+    """More than was written, less than had to be read before, or half a word."""
+    with memory(4096) as (mapped, words):
+        producer = Producer(0, Silence(), Unordered(), 4096)
+        producer.attach(mapped, words)
+        producer.position = 8192
+        words[CONSUMED] = consumed
+        with pytest.raises(ProtocolError):
+            producer.put(b"x")
+
+
 class Raw:
     """A client made by hand."""
 
