@@ -6,7 +6,11 @@ _address.py     URL -> Address
 _open.py        open_channel, listen, open_lock: the scheme table
 transports/     moves data, one mechanism a file
 locks/          excludes
+memory/         shares memory
+signals.py      signals, received and sent
+systemd.py      what a service tells systemd, and gets from it
 wire/           framing, without I/O
+processes/      children: popen, pipeline
 _io/            the only room that waits, and the only one that knows the event loops
 _sys/           plain system calls
 testing/        conformance suites, cancellation injector, leak checker: for your own transports, too
@@ -19,10 +23,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aipc._objects import IpcObject as IpcObject
+    from aipc._objects import list_objects as list_objects
+    from aipc._objects import remove_object as remove_object
     from aipc._open import Opening as Opening
     from aipc._open import listen as listen
     from aipc._open import open_channel as open_channel
     from aipc._open import open_lock as open_lock
+    from aipc._sys.signal_mask import blocked_signals as blocked_signals
+    from aipc._sys.signalfd import SignalInfo as SignalInfo
+    from aipc._sys.sysv_queue import SysVQueueStatus as SysVQueueStatus
     from aipc.abc import Channel as Channel
     from aipc.abc import ChannelAttribute as ChannelAttribute
     from aipc.abc import ChannelStatistics as ChannelStatistics
@@ -40,30 +50,65 @@ if TYPE_CHECKING:
     from aipc.exceptions import LimitExceeded as LimitExceeded
     from aipc.exceptions import MessageTooLarge as MessageTooLarge
     from aipc.exceptions import NobodyListens as NobodyListens
+    from aipc.exceptions import NoSpace as NoSpace
     from aipc.exceptions import ObjectExists as ObjectExists
     from aipc.exceptions import ObjectMissing as ObjectMissing
     from aipc.exceptions import ObjectRemoved as ObjectRemoved
+    from aipc.exceptions import ProcessMissing as ProcessMissing
     from aipc.exceptions import ProtocolError as ProtocolError
+    from aipc.exceptions import SegmentInUse as SegmentInUse
     from aipc.exceptions import UnknownHost as UnknownHost
     from aipc.exceptions import UnsupportedOperation as UnsupportedOperation
     from aipc.exceptions import WrongObject as WrongObject
+    from aipc.locks.byte_range import ByteRangeLock as ByteRangeLock
+    from aipc.locks.sysv_semaphore_set import SysVSemaphoreSet as SysVSemaphoreSet
+    from aipc.memory.mapped_file import MappedFile as MappedFile
+    from aipc.memory.memfd import MemfdSegment as MemfdSegment
+    from aipc.memory.posix import SharedMemory as SharedMemory
+    from aipc.memory.snapshot import Snapshot as Snapshot
+    from aipc.memory.sysv import SysVSharedMemory as SysVSharedMemory
+    from aipc.processes.children import pipeline as pipeline
+    from aipc.processes.children import popen as popen
+    from aipc.processes.pipeline import Pipeline as Pipeline
+    from aipc.signals import SignalReceiver as SignalReceiver
+    from aipc.signals import open_signal_receiver as open_signal_receiver
+    from aipc.signals import send_signal as send_signal
     from aipc.transports.pair import channel_pair as channel_pair
     from aipc.transports.pipe import pipe as pipe
+    from aipc.transports.process import ProcessChannel as ProcessChannel
     from aipc.transports.shm_channel import RingChannel as RingChannel
+    from aipc.transports.sysv_mq import SysVQueueChannel as SysVQueueChannel
 
 _HOMES = {
+    "aipc._objects": ("IpcObject", "list_objects", "remove_object"),
     "aipc._open": ("Opening", "listen", "open_channel", "open_lock"),
+    "aipc._sys.signal_mask": ("blocked_signals",),
+    "aipc._sys.signalfd": ("SignalInfo",),
+    "aipc._sys.sysv_queue": ("SysVQueueStatus",),
     "aipc.abc": (
-        "Channel", "ChannelAttribute", "ChannelStatistics", "Credentials", "Listener", "Lock", "Message", "Segment", "Semaphore",
+        "Channel", "ChannelAttribute", "ChannelStatistics", "Credentials", "Listener", "Lock", "Message", "Segment",
+        "Semaphore",
     ),
     "aipc.exceptions": (
-        "AccessDenied", "AddressError", "AipcError", "ForkedError", "InvalidMessage", "LimitExceeded", "MessageTooLarge",
-        "NobodyListens", "ObjectExists", "ObjectMissing", "ObjectRemoved", "ProtocolError", "UnknownHost", "UnsupportedOperation",
-        "WrongObject",
+        "AccessDenied", "AddressError", "AipcError", "ForkedError", "InvalidMessage", "LimitExceeded",
+        "MessageTooLarge", "NoSpace", "NobodyListens", "ObjectExists", "ObjectMissing", "ObjectRemoved",
+        "ProcessMissing", "ProtocolError", "SegmentInUse", "UnknownHost", "UnsupportedOperation", "WrongObject",
     ),
+    "aipc.locks.byte_range": ("ByteRangeLock",),
+    "aipc.locks.sysv_semaphore_set": ("SysVSemaphoreSet",),
+    "aipc.memory.mapped_file": ("MappedFile",),
+    "aipc.memory.memfd": ("MemfdSegment",),
+    "aipc.memory.posix": ("SharedMemory",),
+    "aipc.memory.snapshot": ("Snapshot",),
+    "aipc.memory.sysv": ("SysVSharedMemory",),
+    "aipc.processes.children": ("pipeline", "popen"),
+    "aipc.processes.pipeline": ("Pipeline",),
+    "aipc.signals": ("SignalReceiver", "open_signal_receiver", "send_signal"),
     "aipc.transports.pair": ("channel_pair",),
     "aipc.transports.shm_channel": ("RingChannel",),
     "aipc.transports.pipe": ("pipe",),
+    "aipc.transports.process": ("ProcessChannel",),
+    "aipc.transports.sysv_mq": ("SysVQueueChannel",),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

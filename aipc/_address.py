@@ -101,6 +101,7 @@ OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
     "fds": _BOOLEAN,
     "counter": _BOOLEAN,
     "robust": _BOOLEAN,
+    "shell": _BOOLEAN,
     "mode": (_mode, int, "an octal file mode, such as 600 (in Python 0o600)"),
     "framing": (str, str, "a framing's name"),
     "max_message_size": _SIZE,
@@ -120,6 +121,13 @@ OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
     "reuse": _BOOLEAN,
     "send_buffer": _SIZE,
     "receive_buffer": _SIZE,
+    "start": _COUNT,
+    "length": _INTEGER,
+    "owner": (_choice("file", "process"), str, "file or process"),
+    "direction": (_choice("receive", "send"), str, "receive or send"),
+    "keep_open": _BOOLEAN,
+    "wait": _BOOLEAN,
+    "pid": _SIZE,
 }
 """How each option is read from a query: parser, Python type, and what would be right."""
 

@@ -14,6 +14,8 @@ from aipc.exceptions import AddressError
 
 CHANNELS: Mapping[str, str] = {
     "fd": "aipc.transports.descriptor:adopt",
+    "exec": "aipc.transports.process:connect",
+    "fifo": "aipc.transports.fifo:connect",
     "unix": "aipc.transports.unix:connect",
     "unix+dgram": "aipc.transports.unix_datagram:connect",
     "unix+seqpacket": "aipc.transports.unix_seqpacket:connect",
@@ -21,6 +23,7 @@ CHANNELS: Mapping[str, str] = {
     "udp": "aipc.transports.udp:connect",
     "sysv-mq": "aipc.transports.sysv_mq:connect",
     "posix-mq": "aipc.transports.posix_mq:connect",
+    "signal": "aipc.transports.realtime_signal:connect",
 }
 LISTENERS: Mapping[str, str] = {
     "unix": "aipc.transports.unix:listen",
@@ -29,6 +32,7 @@ LISTENERS: Mapping[str, str] = {
 }
 LOCKS: Mapping[str, str] = {
     "flock": "aipc.locks.file_lock:open_flock",
+    "fcntl": "aipc.locks.byte_range:open_range",
     "sysv-sem": "aipc.locks.sysv_semaphore:open_semaphore",
     "posix-sem": "aipc.locks.posix_semaphore:open_semaphore",
 }
@@ -36,6 +40,9 @@ LOCKS: Mapping[str, str] = {
 
 class _Closable(Protocol):
     async def aclose(self) -> None: ...
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
 
 Opened = TypeVar("Opened", bound=_Closable)
@@ -60,8 +67,10 @@ class Opening(Generic[Opened]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._opened is not None:
+        if isinstance(self._opened, Lock):  # leaving its own block only releases it
             await self._opened.aclose()
+        elif self._opened is not None:
+            await self._opened.__aexit__(kind, error, trace)  # a child is to know why
 
 
 def open_channel(url: str, **given: Any) -> Opening[Channel]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -66,6 +67,10 @@ class ChannelAttribute(TypedAttributeSet):
     identifier: int = typed_attribute()
     #: the key of a System V object; 0 for a private one
     key: int = typed_attribute()
+    #: bytes that a pipe or FIFO holds
+    capacity: int = typed_attribute()
+    #: bytes that wait in a pipe or FIFO for its receiver
+    unread: int = typed_attribute()
 
 
 class Closing(ABC):
@@ -245,30 +250,58 @@ class Semaphore(Lock):
 
 
 class Segment(ABC):
-    """Memory that processes share. `buf` is its bytes, `size` as asked."""
+    """Memory that processes share: `buf` is its bytes, `size` as asked. `with segment:` closes it.
+
+    It has no synchronisation of its own: pair it with a lock (`locked`), or know who writes when. A forked child's copy shows
+    the same memory, and is closed by itself. Errors of every method: ClosedResourceError after `close`.
+    """
 
     @property
     @abstractmethod
     def buf(self) -> memoryview:
-        """The shared bytes."""
+        """The shared bytes: one object until `close` or `resize`, which release it. `buf.cast("Q")` gives them types."""
 
     @property
     @abstractmethod
     def size(self) -> int:
-        """Bytes, exactly as asked for when it was created."""
+        """Bytes, exactly as asked for when it was created, also after `close`."""
 
     @abstractmethod
     def resize(self, size: int) -> None:
-        """Make it `size` bytes long."""
+        """Make it `size` bytes long; what it had stays, new bytes are zero. SegmentInUse while views are held.
+
+        Others keep the length that they have mapped: to shrink what they use is SIGBUS for them. UnsupportedOperation where
+        the kernel can't.
+        """
 
     @abstractmethod
-    async def flush(self) -> None:
-        """Write changes to the file behind it, if there is one (msync(2))."""
+    async def flush(self, wait: bool = True) -> None:
+        """Write changes to the file behind it, if there is one (msync(2)); without `wait`, only begin to.
+
+        Runs in a thread, which a cancelled flush leaves to end by itself; nothing else is affected by that.
+        """
 
     @abstractmethod
     def close(self) -> None:
-        """Unmap it here; the memory stays for others."""
+        """Unmap it here; the memory stays for others. Idempotent.
+
+        SegmentInUse while views of it are held here, such as slices and arrays of `buf` (not `buf` itself): it stays open and
+        usable, only `buf` is a new object.
+        """
 
     @abstractmethod
     def unlink(self) -> None:
-        """Remove its name: the memory goes with its last user."""
+        """Remove its name: the memory goes with its last user. Also after `close`. ObjectMissing if the name is gone."""
+
+    @abstractmethod
+    def locked(self) -> AbstractAsyncContextManager[memoryview]:
+        """`async with segment.locked() as buf:` holds the `lock` given at opening; RuntimeError if there was none.
+
+        Cancelled while waiting: not held.
+        """
+
+    def __enter__(self) -> Self:
+        return self
+
+    @abstractmethod
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...

@@ -29,7 +29,18 @@ class InvalidMessage(AipcError, ValueError):
 
 
 class LimitExceeded(AipcError, OverflowError, OSError):
-    """A semaphore's value, or another count, would pass the kernel's limit (ERANGE, EMFILE, ENOSPC). Nothing changed."""
+    """A count would pass the kernel's limit: a semaphore's value, queued signals, queues (ERANGE, EAGAIN, EMFILE, ENOSPC).
+
+    Nothing changed.
+    """
+
+
+class NoSpace(AipcError, OSError):
+    """There is no room for it: the file system, the memory, or the kernel's limit on it (ENOSPC, EDQUOT, EFBIG, ENOMEM)."""
+
+
+class SegmentInUse(AipcError, BufferError):
+    """Views of a segment's memory are still held here, so it can't be unmapped: release them first. Nothing changed."""
 
 
 class UnsupportedOperation(AipcError):
@@ -42,6 +53,10 @@ class ObjectExists(AipcError, FileExistsError):
 
 class ObjectMissing(AipcError, FileNotFoundError):
     """No object has that name, key or path (ENOENT)."""
+
+
+class ProcessMissing(ObjectMissing, ProcessLookupError):
+    """No process has that pid, or no group (ESRCH)."""
 
 
 class WrongObject(AipcError, OSError):

@@ -59,6 +59,8 @@ def main() -> int:
         judge(f"idle System V queue, {loop}", 1, idle["core"], "of a core", 0.005, at_most=True)
         idle = measure("idle", loop, "pair")
         judge(f"idle Unix channel, {loop}", 1, idle["wakes"], "wake-ups/s", 0.5, at_most=True)
+        idle = measure("idle", loop, "fifo")
+        judge(f"FIFO whose last writer left, {loop}", 1, idle["core"], "of a core", 0.01, at_most=True)
         idle = measure("idle", loop, "shm-pair")
         judge(f"idle ring, {loop}", 1, idle["wakes"], "wake-ups/s", 0.5, at_most=True)
     Console().print(table)

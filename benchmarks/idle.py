@@ -90,12 +90,25 @@ async def _reach(connections: int, path: str, messages: Any) -> None:
         await asyncio.sleep(0.02)
 
 
+async def _left_fifo() -> aipc.Channel:
+    """The receiving end of a FIFO whose last writer has left."""
+    with tempfile.TemporaryDirectory() as directory:
+        url = f"fifo:{directory}/fifo"
+        channel = await aipc.open_channel(url, create=True, keep_open=True)
+        async with aipc.open_channel(url, direction="send") as writer:
+            await writer.send(b"last")
+    await channel.receive()
+    return channel
+
+
 async def _idle(url: str) -> dict[str, float]:
     """An idle receive: share of a core, and wake-ups a second."""
     before = after = None
     async with anyio.create_task_group() as tasks:
         if url in ("pair", "shm-pair"):
             channel, _peer = aipc.channel_pair("shm" if url == "shm-pair" else "stream")
+        elif url == "fifo":
+            channel = await _left_fifo()
         else:
             channel = await aipc.open_channel(url)
         async with channel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import uvloop
 
 from aipc.testing import nothing_left
 
-from .subjects import new_key
+from .subjects import BLOCKED_SIGNALS, new_key
+
+signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED_SIGNALS)  # and so in every thread that starts after this
 
 LOOPS = {
     "asyncio": ("asyncio", {}),

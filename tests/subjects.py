@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import resource
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +18,8 @@ import anyio.abc
 import aipc
 from aipc.abc import Channel, Lock
 from aipc.testing import ChannelSubject, LockSubject
+
+from . import children
 
 _keys = itertools.count(0x61690000 + os.getpid() % 0x8000 * 16)
 _FRAMED = 16 * 1024 * 1024
@@ -162,6 +166,20 @@ def pipe(directory: Path) -> ChannelSubject:
     return ChannelSubject(open_pair, limit=_FRAMED, duplex=False)
 
 
+def fifo(directory: Path, framing: str = "u32") -> ChannelSubject:
+    url = f"fifo:{directory}/fifo?framing={framing}&create=1"
+
+    @asynccontextmanager
+    async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
+        async with (
+            aipc.open_channel(url, direction="receive", unlink=True) as receiver,
+            aipc.open_channel(url, direction="send") as sender,
+        ):
+            yield sender, receiver
+
+    return ChannelSubject(open_pair, limit=_FRAMED, duplex=False, reserved={"lines": b"\n"}.get(framing, b""))
+
+
 def sysv_queue(directory: Path) -> ChannelSubject:
     url = f"sysv-mq:{new_key()}"
 
@@ -192,9 +210,42 @@ def posix_queue(directory: Path) -> ChannelSubject:
     return ChannelSubject(open_pair, limit=8192, ends=False, hangs_up=False)
 
 
-def flock(directory: Path) -> LockSubject:
-    url = f"flock:{directory}/lock"
+CHANNEL_SIGNAL = signal.SIGRTMIN + 3
+BLOCKED_SIGNALS = frozenset({CHANNEL_SIGNAL, signal.SIGRTMIN + 4, signal.SIGRTMIN + 5, signal.SIGUSR2})
+"""What is received from signalfds here. tests/conftest.py blocks them before any thread starts, as a program should."""
 
+
+def drop_signals() -> None:
+    """They are blocked all the time, so what a test left unread is still there."""
+    while signal.sigtimedwait(BLOCKED_SIGNALS, 0):
+        pass
+
+
+@contextmanager
+def queued_signals(most: int) -> Iterator[None]:
+    """Let the kernel queue only so many signals for this process's user, as far as they are for this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_SIGPENDING)
+    resource.setrlimit(resource.RLIMIT_SIGPENDING, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_SIGPENDING, (soft, hard))
+
+
+def realtime_signal(directory: Path) -> ChannelSubject:
+    url = f"signal:{CHANNEL_SIGNAL}"
+
+    @asynccontextmanager
+    async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
+        with queued_signals(64):
+            async with aipc.open_channel(url, pid=os.getpid()) as sender, aipc.open_channel(url) as receiver:
+                yield sender, receiver
+        drop_signals()
+
+    return ChannelSubject(open_pair, limit=4, duplex=False, ends=False, hangs_up=False, empties=False, size=4)
+
+
+def file_lock(url: str) -> LockSubject:
     @asynccontextmanager
     async def open_two() -> AsyncIterator[tuple[Lock, Lock]]:
         async with aipc.open_lock(url) as one, aipc.open_lock(url) as other:
@@ -264,11 +315,19 @@ CHANNELS: dict[str, Callable[[Path], ChannelSubject]] = {
     "udp": lambda _: udp("127.0.0.1", 65_507),
     "udp-ipv6": lambda _: udp("[::1]", 65_527),
     "pipe": pipe,
+    "fifo": fifo,
+    "fifo-u64": lambda directory: fifo(directory, "u64"),
     "sysv-mq": sysv_queue,
     "posix-mq": posix_queue,
+    "signal": realtime_signal,
+    "exec": lambda directory: ChannelSubject(lambda: children.exec_pair(directory), limit=_FRAMED),
+    "popen-w": lambda directory: ChannelSubject(lambda: children.popen_pair(directory, "w"), limit=_FRAMED, duplex=False),
+    "popen-r": lambda directory: ChannelSubject(lambda: children.popen_pair(directory, "r"), limit=_FRAMED, duplex=False),
 }
 LOCKS: dict[str, Callable[[Path], LockSubject]] = {
-    "flock": flock,
+    "flock": lambda directory: file_lock(f"flock:{directory}/lock"),
+    "fcntl": lambda directory: file_lock(f"fcntl:{directory}/lock"),
+    "fcntl-process": lambda directory: file_lock(f"fcntl:{directory}/lock?owner=process&start=5&length=10"),
     "sysv-sem": sysv_semaphore,
     "posix-sem": lambda directory: posix_semaphore(directory, robust=False),
     "posix-sem-robust": lambda directory: posix_semaphore(directory, robust=True),

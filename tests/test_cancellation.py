@@ -9,11 +9,13 @@ from pathlib import Path
 import anyio
 import pytest
 
-from aipc.abc import Channel, Lock
+import aipc
+from aipc import ByteRangeLock, SysVSemaphoreSet, open_lock
+from aipc.abc import Channel, Lock, Semaphore
 from aipc.testing import CANCELLED, Moment, inject
 from aipc.transports.shm_channel import RingChannel
 
-from .subjects import CHANNELS, LOCKS, fill
+from .subjects import CHANNELS, LOCKS, fill, new_name
 
 pytestmark = pytest.mark.anyio
 
@@ -29,6 +31,9 @@ SIZES = {
     "seqpacket-pair": 30_000,
     "dgram-pair": 30_000,
     "pipe": 4_000,
+    "fifo": 4_000,
+    "signal": 4,
+    "exec": 4_000,
     "sysv-mq": 8_000,
     "posix-mq": 8_000,
     "shm-64-KiB": 20_000,
@@ -56,10 +61,11 @@ def drain(channel: Channel) -> list[bytes]:
 @pytest.mark.parametrize("mechanism", [*SIZES, "udp"])
 async def test_receive(mechanism: str, place: Path) -> None:
     """A message made ready at any moment of a receive that is cancelled at any await is received once, now or later."""
-    async with patience(), CHANNELS[mechanism](place).open_pair() as (sender, receiver):
+    subject = CHANNELS[mechanism](place)
+    async with patience(), subject.open_pair() as (sender, receiver):
         cancelled = attempts = 0
         while cancelled < CANCELLATIONS:
-            message = b"%d" % attempts
+            message = subject.message(b"%x" % attempts)
             at, ready_at, moment = attempts % DEEPEST, attempts // DEEPEST % DEEPEST, MOMENTS[attempts % 2]
             attempts += 1
             sent = False
@@ -86,10 +92,11 @@ async def test_receive(mechanism: str, place: Path) -> None:
 async def test_send(mechanism: str, size: int, operation: str, place: Path) -> None:
     """A send that waits for room and is cancelled at any await sent its message wholly if it ended, and else not at all."""
     filler = bytes(size)
-    async with patience(), CHANNELS[mechanism](place).open_pair() as (sender, receiver):
+    subject = CHANNELS[mechanism](place)
+    async with patience(), subject.open_pair() as (sender, receiver):
         cancelled = attempts = 0
         while cancelled < CANCELLATIONS:
-            message = b"%d" % attempts + filler
+            message = subject.message(b"%x" % attempts + filler)
             at, ready_at, moment = attempts % DEEPEST, attempts // DEEPEST % DEEPEST, MOMENTS[attempts % 2]
             attempts += 1
             expected = [filler] * fill(sender, filler)
@@ -111,7 +118,7 @@ async def test_send(mechanism: str, size: int, operation: str, place: Path) -> N
 
 
 @pytest.mark.parametrize("operation", ["send", "send_many"])
-@pytest.mark.parametrize("mechanism", ["unix", "pipe", "shm-64-KiB"])
+@pytest.mark.parametrize("mechanism", ["unix", "pipe", "exec", "fifo", "shm-64-KiB"])
 async def test_send_longer_than_the_kernel_takes(mechanism: str, operation: str, place: Path) -> None:
     """A cancelled frame of which a part had left is finished, none is torn, and what came after it is sent."""
     async with patience(), CHANNELS[mechanism](place).open_pair() as (sender, receiver):
@@ -227,7 +234,116 @@ async def test_acquire(mechanism: str, place: Path) -> None:
                 one.acquire_nowait()
 
 
+async def test_operate(key: str) -> None:
+    """Steps that become possible at any moment of an `operate` that is cancelled at any await were all done, or none was."""
+    async with (
+        patience(),
+        SysVSemaphoreSet(key, exclusive=True, unlink=True, values=[1, 0, 0]) as other,
+        SysVSemaphoreSet(key) as row,
+    ):
+        cancelled = attempts = 0
+        while cancelled < CANCELLATIONS:
+            at, ready_at, moment = attempts % DEEPEST, attempts // DEEPEST % DEEPEST, MOMENTS[attempts % 2]
+            attempts += 1
+
+            def suspended(number: int, parked: bool, ready_at: int = ready_at) -> None:
+                if (parked or number >= ready_at) and row.values[1] == 0 == row.values[2]:
+                    other.set_value(1, 2)
+
+            row.set_values([1, 0, 0])
+            outcome = await inject(row.operate([(0, -1), (1, -2), (2, 0), (2, 1)]), at, moment, suspended)
+            if outcome is CANCELLED:
+                cancelled += 1
+                assert row.values in ([1, 0, 0], [1, 2, 0])
+            else:
+                assert row.values == [0, 0, 1]
+            assert row._opened().wanted == []
+
+
+async def test_wait_zero(key: str) -> None:
+    """Whether it is cancelled or not, it changes nothing."""
+    async with (
+        patience(),
+        SysVSemaphoreSet(key, exclusive=True, unlink=True, values=[1]) as row,
+        open_lock(f"sysv-sem:{key}") as semaphore,
+    ):
+        assert isinstance(semaphore, Semaphore)
+        cancelled = attempts = 0
+        while cancelled < CANCELLATIONS:
+            at, ready_at, moment = attempts % DEEPEST, attempts // DEEPEST % DEEPEST, MOMENTS[attempts % 2]
+            attempts += 1
+
+            def suspended(number: int, parked: bool, ready_at: int = ready_at) -> None:
+                if (parked or number >= ready_at) and row.values == [1]:
+                    row.set_value(0, 0)
+
+            row.set_value(0, 1)
+            outcome = await inject(semaphore.wait_zero(), at, moment, suspended)
+            cancelled += outcome is CANCELLED
+            assert outcome is CANCELLED or row.values == [0]
+
+
+@pytest.mark.parametrize("mechanism", ["fcntl", "fcntl-process"])
+async def test_upgrade(mechanism: str, place: Path) -> None:
+    """A lock that is upgraded and cancelled at any await is still held, and shared."""
+    url = LOCKS[mechanism](place).url
+    async with patience(), open_lock(url, shared=True) as one, open_lock(url, shared=True) as other, one:
+        assert isinstance(one, ByteRangeLock)
+        cancelled = attempts = 0
+        while cancelled < CANCELLATIONS:
+            at, ready_at, moment = attempts % DEEPEST, attempts // DEEPEST % DEEPEST, MOMENTS[attempts % 2]
+            attempts += 1
+            shares = True
+
+            def suspended(number: int, parked: bool, ready_at: int = ready_at) -> None:
+                nonlocal shares
+                if (parked or number >= ready_at) and shares:
+                    shares = False
+                    other.release()
+
+            other.acquire_nowait()
+            outcome = await inject(one.upgrade(), at, moment, suspended)
+            if outcome is CANCELLED:
+                cancelled += 1
+                if shares:
+                    other.release()
+                other.acquire_nowait()
+                other.release()
+                one.upgrade_nowait()  # it is held still
+            with pytest.raises(anyio.WouldBlock):
+                other.acquire_nowait()
+            one.downgrade()
+
+
 def assert_free(lock: Lock) -> None:
     """This object does not hold it."""
     with pytest.raises(RuntimeError):
         lock.release()
+
+
+async def test_changed() -> None:
+    """A value published at any moment of a `changed` that is cancelled at any await is given out once, now or by the next."""
+    name = new_name()
+    async with patience():
+        with aipc.Snapshot.create(name, 16, unlink=True) as writer, aipc.Snapshot.open(name) as reader:
+            cancelled = attempts = 0
+            while cancelled < CANCELLATIONS:
+                value = b"%d" % attempts
+                at, ready_at, moment = attempts % DEEPEST, attempts // DEEPEST % DEEPEST, MOMENTS[attempts % 2]
+                attempts += 1
+                published = False
+
+                def suspended(number: int, parked: bool, ready_at: int = ready_at, value: bytes = value) -> None:
+                    nonlocal published
+                    if (parked or number >= ready_at) and not published:
+                        published = True
+                        writer.publish(value)
+
+                outcome = await inject(reader.changed(), at, moment, suspended)
+                if outcome is CANCELLED:
+                    cancelled += 1
+                    if not published:
+                        writer.publish(value)
+                    outcome = await reader.changed()
+                assert outcome == value
+            assert reader.number == attempts

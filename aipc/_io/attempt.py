@@ -62,7 +62,7 @@ class Waiting(WaitQueue, ABC):
         self.owner: Handle = owner
         self.budget: int = BUDGET
         self.stock: list[Any] = _NOTHING
-        self._generation = fork.generation
+        self._generation = owner.generation  # which may be older: a sending side is made at the first send
         self._penalty = 1
         self._skip: float = 0 if spins and probes.enabled("spin") else math.inf
         self._ready: Callable[[], object] | None = None  # kept only while spinning pays

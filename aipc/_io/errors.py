@@ -15,13 +15,19 @@ _OS_ERRORS: dict[int, type[OSError]] = {
     errno.EEXIST: exceptions.ObjectExists,
     errno.EADDRINUSE: exceptions.ObjectExists,
     errno.ENOENT: exceptions.ObjectMissing,
+    errno.ESRCH: exceptions.ProcessMissing,
     errno.EACCES: exceptions.AccessDenied,
     errno.EPERM: exceptions.AccessDenied,
     errno.ECONNREFUSED: exceptions.NobodyListens,
+    errno.ENOSPC: exceptions.NoSpace,
+    errno.EDQUOT: exceptions.NoSpace,
+    errno.EFBIG: exceptions.NoSpace,
+    errno.ENOMEM: exceptions.NoSpace,
     errno.ENOTSOCK: exceptions.WrongObject,
     errno.ELOOP: exceptions.WrongObject,
     errno.ENOTDIR: exceptions.WrongObject,
     errno.ENXIO: exceptions.WrongObject,
+    errno.EISDIR: exceptions.WrongObject,
 }
 
 

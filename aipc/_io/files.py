@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -37,8 +39,11 @@ def directory_locked(path: str) -> Iterator[None]:
 
 @contextmanager
 def short_path(path: str) -> Iterator[str]:
-    """A name for `path` that fits sockaddr_un, through the descriptor of its directory where it is too long itself."""
-    if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
+    """A name for `path` that fits sockaddr_un, through the descriptor of its directory where it is too long itself.
+
+    An abstract name, behind a zero byte, stays as it is.
+    """
+    if path.startswith("\0") or len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
         yield path
         return
     fd = os.open(os.path.dirname(path) or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -49,3 +54,16 @@ def short_path(path: str) -> Iterator[str]:
         yield short
     finally:
         os.close(fd)
+
+
+def socket_in_use(path: str) -> bool:
+    """Whether a live process has the socket file bound; `path` must fit sockaddr_un.
+
+    Asked with a datagram socket: a live stream socket answers EPROTOTYPE and does not even see a connection, a datagram
+    socket that is connected to another one EPERM; one that nobody has open is ECONNREFUSED.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        code = probe.connect_ex(path)
+    if code not in (0, errno.EPROTOTYPE, errno.EPERM, errno.ECONNREFUSED):
+        raise OSError(code, os.strerror(code))
+    return code != errno.ECONNREFUSED

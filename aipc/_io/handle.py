@@ -25,17 +25,17 @@ class Handle(ABC):
     its own (`fd:N`).
     """
 
-    __slots__ = ("_generation", "closed", "name")
+    __slots__ = ("closed", "generation", "name")
 
     def __init__(self, name: str) -> None:
         self.name: str = name
         self.closed: bool = False
-        self._generation = fork.generation
+        self.generation: int = fork.generation
 
     @property
     def forked(self) -> bool:
         """Whether this is a forked child's copy."""
-        return self._generation != fork.generation
+        return self.generation != fork.generation
 
     def explain(self, error: OSError) -> Exception:
         """The error that the user should see for `error`, raised by a system call on this object."""

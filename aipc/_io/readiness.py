@@ -84,16 +84,16 @@ class Readiness(Waiting):
             self._trio_waits = False
             self.wake()
 
-    def rouse(self) -> None:
-        """Let every waiter retry: somebody else consumed what would have made the descriptor ready for them."""
-        if self._trio_waits:
-            import trio
-
-            trio.lowlevel.notify_closing(self._fd)
-        self.wake()
-
     def close(self) -> None:
         """Leave the loop, before the descriptor's number can be used again; every waiter retries and finds it closed."""
         self._ready = None  # it would ask about the number, which may be another object's soon
         self._unwatch()
         self.rouse()
+
+    def rouse(self) -> None:
+        """Let every waiting task retry, also the one that waits in the kernel for all others on trio."""
+        if self._trio_waits:
+            import trio
+
+            trio.lowlevel.notify_closing(self._fd)
+        self.wake()

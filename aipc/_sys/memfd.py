@@ -38,6 +38,8 @@ def check(fd: int) -> int:
     ObjectMissing if nothing is open there.
     """
     where = f"descriptor {fd}"
+    if fd < 0:
+        raise ObjectMissing(errno.EBADF, f"{where}: there is no such descriptor")
     try:
         seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
         page = os.fstatvfs(fd).f_bsize

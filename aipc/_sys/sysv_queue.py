@@ -1,12 +1,72 @@
-"""System V message queues (msgop(2), msgctl(2)): what sysv_ipc has, with errno instead of its own errors."""
+"""System V message queues (msgop(2), msgctl(2)): sysv_ipc's, with errno instead of its own errors; the rest by ctypes.
+
+The layout of msqid_ds is that of 64-bit Linux (asm-generic/msgbuf.h).
+"""
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import sysv_ipc
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.msgrcv.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_long, ctypes.c_int)
+_libc.msgrcv.restype = ctypes.c_ssize_t
+
+NOERROR, EXCEPT = 0o10000, 0o20000
+_NOWAIT = 0o4000
+_SET, _STAT = 1, 2
+_TYPE = ctypes.sizeof(ctypes.c_long)
+
+
+class _Permissions(ctypes.Structure):
+    _fields_ = (
+        ("key", ctypes.c_int),
+        *((name, ctypes.c_uint) for name in ("uid", "gid", "cuid", "cgid", "mode")),
+        ("seq", ctypes.c_ushort),
+        ("reserved", ctypes.c_ulong * 2),
+    )
+
+
+class _Status(ctypes.Structure):
+    _fields_ = (
+        ("perm", _Permissions),
+        *((name, ctypes.c_long) for name in ("stime", "rtime", "ctime")),
+        *((name, ctypes.c_ulong) for name in ("cbytes", "qnum", "qbytes")),
+        *((name, ctypes.c_int) for name in ("lspid", "lrpid")),
+        ("reserved", ctypes.c_ulong * 2),
+    )
+
+
+class SysVQueueStatus(NamedTuple):
+    """What the kernel tells about a queue at one moment (msgctl(2)). Times are whole seconds since 1970; 0: never."""
+
+    #: messages in it
+    qnum: int
+    #: bytes in it
+    bytes: int
+    #: bytes that it holds (msg_qbytes)
+    max_bytes: int
+    #: who sent last; 0: nobody
+    lspid: int
+    #: who received last
+    lrpid: int
+    #: when that was sent
+    stime: int
+    #: when that was received
+    rtime: int
+    #: when it was created or changed
+    ctime: int
+    #: its permission bits
+    mode: int
+    #: its owner
+    uid: int
+    #: its owner's group
+    gid: int
 
 
 def longest_message() -> int:
@@ -18,12 +78,15 @@ def longest_message() -> int:
 
 
 class Queue:
-    """One queue, used without blocking. Every error is an OSError with the errno of the system call."""
+    """One queue, used without blocking. Every error is an OSError with the errno of the system call.
+
+    `limit` is the longest message that it takes: E2BIG for a longer one, which stays where it is.
+    """
 
     __slots__ = ("_queue", "_receive", "_send", "limit")
 
-    def __init__(self, key: int | None, flags: int, mode: int) -> None:
-        self.limit: int = longest_message()
+    def __init__(self, key: int | None, flags: int, mode: int, limit: int) -> None:
+        self.limit: int = limit
         try:
             self._queue = sysv_ipc.MessageQueue(
                 sysv_ipc.IPC_PRIVATE if key is None else key, flags, mode=mode, max_message_size=self.limit
@@ -72,12 +135,39 @@ class Queue:
         """The key; 0 for a private queue."""
         return int(self._queue.key or 0)
 
-    def set_max_bytes(self, size: int) -> None:
-        """How many bytes the queue holds (msg_qbytes); beyond kernel.msgmnb that takes CAP_SYS_RESOURCE."""
-        try:
-            self._queue.max_size = size
-        except sysv_ipc.Error as error:
-            raise _failed(error) from None
+    def receive_flagged(self, type: int, flags: int) -> tuple[bytes, int]:
+        """msgrcv(2) with EXCEPT, NOERROR or both: what sysv_ipc lacks.
+
+        With NOERROR a longer message than `limit` comes one byte longer, cut off there, and so can be told.
+        """
+        size = self.limit + bool(flags & NOERROR)
+        buffer = ctypes.create_string_buffer(_TYPE + size)
+        count = _checked(_libc.msgrcv(self.id, buffer, size, type, flags | _NOWAIT))
+        return buffer.raw[_TYPE : _TYPE + count], ctypes.c_long.from_buffer(buffer).value
+
+    def _status(self) -> _Status:
+        status = _Status()
+        _checked(_libc.msgctl(self.id, _STAT, ctypes.byref(status)))
+        return status
+
+    def stat(self) -> SysVQueueStatus:
+        """IPC_STAT."""
+        s = self._status()
+        counts = s.qnum, s.cbytes, s.qbytes, s.lspid, s.lrpid, s.stime, s.rtime, s.ctime
+        return SysVQueueStatus(*counts, s.perm.mode & 0o777, s.perm.uid, s.perm.gid)
+
+    def change(self, *, mode: int | None, uid: int | None, gid: int | None, max_bytes: int | None) -> None:
+        """IPC_SET of what is not None. More `max_bytes` than kernel.msgmnb take CAP_SYS_RESOURCE."""
+        status = self._status()
+        for part, field, value in (
+            (status.perm, "mode", mode),
+            (status.perm, "uid", uid),
+            (status.perm, "gid", gid),
+            (status, "qbytes", max_bytes),
+        ):
+            if value is not None:
+                setattr(part, field, value)
+        _checked(_libc.msgctl(self.id, _SET, ctypes.byref(status)))
 
     def remove(self) -> None:
         """IPC_RMID, if nobody did that yet."""
@@ -87,6 +177,15 @@ class Queue:
             pass
         except sysv_ipc.Error as error:
             raise _failed(error) from None
+
+
+def _checked(result: int) -> int:
+    if result < 0:
+        code = ctypes.get_errno()
+        if code == errno.ENOMSG:
+            raise BlockingIOError
+        raise _failed(OSError(code, os.strerror(code)))
+    return result
 
 
 def _failed(error: Exception) -> OSError:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import sysv_ipc
 
@@ -14,7 +16,16 @@ _libc = ctypes.CDLL(None, use_errno=True)
 CREATE, EXCLUSIVE = sysv_ipc.IPC_CREAT, sysv_ipc.IPC_EXCL
 NOWAIT, UNDO = 0o4000, 0x1000
 LARGEST_VALUE = sysv_ipc.SEMAPHORE_VALUE_MAX
-_REMOVE, _GETPID, _GETVAL = 0, 11, 12
+_REMOVE, _GETPID, _GETVAL, _GETALL, _GETNCNT, _GETZCNT, _SETVAL, _SETALL = 0, 11, 12, 13, 14, 15, 16, 17
+_MOST = 1 << 16  # what an unsigned short can number
+
+
+def most_operations() -> int:
+    """How many operations the kernel takes at once (SEMOPM, the third number of kernel.sem)."""
+    try:
+        return int(Path("/proc/sys/kernel/sem").read_text().split()[2])
+    except OSError:
+        return 500
 
 
 class _Sembuf(ctypes.Structure):
@@ -65,6 +76,28 @@ class SemaphoreSet:
                 return False
             raise
         return True
+
+    def count(self) -> int:
+        """How many semaphores it has: 16 looks, where semid_ds would have a layout for each processor."""
+        return bisect_left(range(_MOST), True, key=lambda index: not self.has(index))
+
+    def values(self, count: int) -> list[int]:
+        """GETALL of a set of `count`."""
+        values = (ctypes.c_ushort * count)()
+        _check(_libc.semctl(self.id, 0, _GETALL, values))
+        return list(values)
+
+    def set_values(self, values: Sequence[int]) -> None:
+        """SETALL: as many as the set has. ERANGE over LARGEST_VALUE."""
+        _check(_libc.semctl(self.id, 0, _SETALL, (ctypes.c_ushort * len(values))(*values)))
+
+    def set_value(self, index: int, value: int) -> None:
+        """SETVAL. ERANGE over LARGEST_VALUE."""
+        _check(_libc.semctl(self.id, index, _SETVAL, value))
+
+    def waiting(self, index: int) -> tuple[int, int]:
+        """GETNCNT and GETZCNT: how many processes sleep in semop(2) until it is larger, and until it is zero."""
+        return _check(_libc.semctl(self.id, index, _GETNCNT)), _check(_libc.semctl(self.id, index, _GETZCNT))
 
     def last_pid(self, index: int) -> int:
         """GETPID: who last operated on it."""

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from aipc.exceptions import AipcError
+
+from . import objects as listing
 from . import tour as touring
 
 app: typer.Typer = typer.Typer(no_args_is_help=True, add_completion=False, help="Interprocess communication, awaitable.")
@@ -50,3 +54,28 @@ def tour(
     else:
         console.print(touring.table(rows))
     raise typer.Exit(0 if all(row.good for row in rows) else 1)
+
+
+@app.command("list")
+def list_(
+    directories: Annotated[list[Path] | None, typer.Argument(help="Where to look for FIFOs and stale socket files.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """List System V and POSIX objects, and socket files: what outlives its process."""
+    try:
+        listing.show(Console(), directories or [], as_json=as_json)
+    except AipcError as error:
+        raise typer.BadParameter(str(error), param_hint="DIRECTORIES") from None
+
+
+@app.command()
+def remove(
+    kind: Annotated[str, typer.Argument(help="As `aipc list` calls it, such as sysv-mq.")],
+    identifier: Annotated[str, typer.Argument(help="Its number or key, name or path.")],
+    force: Annotated[bool, typer.Option("--force", help="Also the socket file of a live process.")] = False,
+) -> None:
+    """Remove one object."""
+    try:
+        listing.remove(kind, identifier, force=force)
+    except AipcError as error:
+        raise typer.BadParameter(str(error), param_hint="KIND IDENTIFIER") from None

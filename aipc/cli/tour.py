@@ -110,11 +110,13 @@ class _Peers:
         self._started: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Peer:
-        return self._start
+        return self
 
-    def _start(self, *arguments: str, inherit: Sequence[int] = ()) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "aipc.cli.tour_peer", self._loop, *arguments]
-        process = subprocess.Popen(command, pass_fds=inherit, stdout=subprocess.PIPE)
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "aipc.cli.tour_peer", self._loop, *arguments]
+
+    def __call__(self, *arguments: str, inherit: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(self.command(*arguments), pass_fds=inherit, stdout=subprocess.PIPE)
         self._started.append(process)
         return process
 

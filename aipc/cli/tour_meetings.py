@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import anyio
+import anyio.to_thread
+from anyio.abc import SocketAttribute
 
 import aipc
 from aipc.abc import Channel, ChannelAttribute
 
-Peer = Callable[..., subprocess.Popen[bytes]]
-"""Starts the second process with these arguments (`tour_peer`); `inherit` are descriptors that it is to have."""
+from .tour_peer import Acknowledged
+
+
+class Peer(Protocol):
+    """Starts the second process with these arguments (`tour_peer`); `inherit` are descriptors that it is to have."""
+
+    def __call__(self, *arguments: str, inherit: Sequence[int] = ()) -> subprocess.Popen[bytes]: ...
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command that would start it."""
+        ...
 
 
 @asynccontextmanager
@@ -46,6 +61,41 @@ async def _pipe(directory: Path, peer: Peer) -> AsyncIterator[tuple[Channel, Cha
 
 
 @asynccontextmanager
+async def _child(directory: Path, peer: Peer) -> AsyncIterator[Channel]:
+    command = quote(shlex.join(peer.command("channel", "fd:0,1")))
+    async with aipc.open_channel(f"exec:{command}") as channel:
+        yield channel
+
+
+@asynccontextmanager
+async def _fifo(directory: Path, peer: Peer) -> AsyncIterator[tuple[Channel, Channel]]:
+    there, back = (f"fifo:{directory}/{name}" for name in ("there", "back"))
+    async with aipc.open_channel(back, exclusive=True, unlink=True) as receives:
+        os.mkfifo(f"{directory}/there")
+        peer("channel", f"{back}?direction=send", there)
+        async with aipc.open_channel(there, direction="send", unlink=True) as sends:
+            yield sends, receives
+
+
+@asynccontextmanager
+async def _unix_datagrams(directory: Path, peer: Peer) -> AsyncIterator[tuple[Channel, Channel]]:
+    async with aipc.open_channel("unix+dgram:", bind=f"{directory}/here") as receives:
+        process = peer("greet", f"unix+dgram:{directory}/here", f"unix+dgram:?bind={directory}/there")
+        await receives.receive()
+        async with aipc.open_channel(f"unix+dgram:{directory}/there") as sends:
+            yield sends, receives
+        await anyio.to_thread.run_sync(process.wait, 5)  # its file goes with it
+
+
+@asynccontextmanager
+async def _udp(_: Path, peer: Peer) -> AsyncIterator[Acknowledged]:
+    async with aipc.open_channel("udp:", bind="127.0.0.1:0") as datagrams:
+        peer("acknowledge", f"udp://127.0.0.1:{datagrams.extra(SocketAttribute.local_port)}")
+        greeting = await datagrams.receive_message()
+        yield Acknowledged(datagrams, to=greeting.sender)
+
+
+@asynccontextmanager
 async def _sysv_queue(directory: Path, peer: Peer) -> AsyncIterator[tuple[Channel, Channel]]:
     there, back = (f"sysv-mq:{directory}?project={project}" for project in (1, 2))
     async with (
@@ -70,14 +120,20 @@ async def _posix_queue(directory: Path, peer: Peer) -> AsyncIterator[tuple[Chann
 CHANNELS: dict[str, Callable[[Path, Peer], AbstractAsyncContextManager[Any]]] = {
     "unix": lambda directory, peer: _listening(f"unix:{directory}/tour", peer),
     "unix (abstract)": lambda _, peer: _listening(f"unix:@aipc-tour-{os.getpid()}", peer),
+    "unix+seqpacket": lambda directory, peer: _listening(f"unix+seqpacket:{directory}/tour", peer),
+    "unix+dgram": _unix_datagrams,
+    "udp (acknowledged)": _udp,
     "shm": lambda directory, peer: _listening(f"shm:{directory}/tour-ring", peer),
     "socket pair": _pair,
     "pipe": _pipe,
+    "exec": _child,
+    "fifo": _fifo,
     "sysv-mq": _sysv_queue,
     "posix-mq": _posix_queue,
 }
 LOCKS: dict[str, Callable[[Path], tuple[str, dict[str, Any]]]] = {
     "flock": lambda directory: (f"flock:{directory}/lock", {}),
+    "fcntl": lambda directory: (f"fcntl:{directory}/lock", {}),
     "sysv-sem": lambda directory: (f"sysv-sem:{directory}?project=3", {"exclusive": True, "unlink": True}),
     "posix-sem": lambda directory: (f"posix-sem:/{directory.name}?robust=1", {"exclusive": True, "unlink": True}),
 }

@@ -1,17 +1,56 @@
-"""The tour's second process: `python -m aipc.cli.tour_peer LOOP channel URL [URL] | count URL FILE TIMES | hold URL`."""
+"""The tour's second process: `python -m aipc.cli.tour_peer LOOP TASK ...`.
+
+The tasks: channel URL [URL] | greet URL URL | acknowledge URL | count URL FILE TIMES | hold URL
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import anyio
 
 import aipc
 from aipc.abc import Channel
+
+
+class Acknowledged:
+    """Sends a message when the other side has said that it has the one before: UDP alone drops what is too much for it."""
+
+    def __init__(self, channel: Channel, **meta: Any) -> None:
+        self._channel = channel
+        self._meta = meta
+
+    def extra(self, attribute: Any) -> Any:
+        """As the channel's."""
+        return self._channel.extra(attribute)
+
+    async def send(self, data: bytes) -> None:
+        """Send, and wait until it has arrived."""
+        await self._channel.send(data, **self._meta)
+        await self._channel.receive()
+
+    async def send_many(self, items: Iterable[bytes]) -> None:
+        """Send one after the other."""
+        for item in items:
+            await self.send(item)
+
+    async def receive(self) -> bytes:
+        """Receive, and say so."""
+        data = await self._channel.receive()
+        await self._channel.send(b"", **self._meta)
+        return data
+
+    async def receive_many(self, max_messages: int) -> list[bytes]:
+        """There is never more than one on its way."""
+        return [await self.receive()]
+
+
+Talker = Channel | Acknowledged
 
 
 async def channel(url: str, back: str | None = None) -> None:
@@ -24,7 +63,21 @@ async def channel(url: str, back: str | None = None) -> None:
             await _answer(sends, receives)
 
 
-async def _answer(sends: Channel, receives: Channel) -> None:
+async def greet(url: str, back: str) -> None:
+    """As `channel`, but speak first: the other side can't send before this one has its address."""
+    async with aipc.open_channel(url) as sends, aipc.open_channel(back) as receives:
+        await sends.send(b"")
+        await _answer(sends, receives)
+
+
+async def acknowledge(url: str) -> None:
+    """Over one channel that may lose messages; speak first."""
+    async with aipc.open_channel(url) as datagrams:
+        await datagrams.send(b"")
+        await _answer(Acknowledged(datagrams), Acknowledged(datagrams))
+
+
+async def _answer(sends: Talker, receives: Talker) -> None:
     plan = json.loads(await receives.receive())
     await sends.send(b"ready")
     digest = hashlib.sha256()
@@ -56,7 +109,13 @@ async def hold(url: str) -> None:
 def main() -> None:
     """Do what the tour asks."""
     loop, task, *arguments = sys.argv[1:]
-    tasks: dict[str, Callable[..., Awaitable[None]]] = {"channel": channel, "count": count, "hold": hold}
+    tasks: dict[str, Callable[..., Awaitable[None]]] = {
+        "channel": channel,
+        "greet": greet,
+        "acknowledge": acknowledge,
+        "count": count,
+        "hold": hold,
+    }
     backend, options = ("trio", {}) if loop == "trio" else ("asyncio", {"use_uvloop": loop == "uvloop"})
     anyio.run(tasks[task], *arguments, backend=backend, backend_options=options)
 

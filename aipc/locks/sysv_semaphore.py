@@ -12,13 +12,12 @@ from typing import TypeVar
 
 from aipc._address import Address
 from aipc._io.errors import translate
-from aipc._io.handle import Place
 from aipc._io.polling import Polling
 from aipc._sys import sysv_semaphore as sysv
-from aipc._sys.sysv_key import key_of
 from aipc.abc import Semaphore
 
 from .base import LockHandle
+from .sysv_opening import open_set
 
 Result = TypeVar("Result")
 
@@ -150,51 +149,18 @@ async def open_semaphore(
 ) -> SysVSemaphore:
     """Open semaphore `index` of a set. ObjectMissing if there is none (unless `create`), ObjectExists with `exclusive`.
 
-    A new set has `count` semaphores, each of `value`: whoever creates it sets them in one operation, and the others wait for
-    that (sem_otime), so that all agree; for a set that a C program made and has yet to operate on, leave `create` out. Cancelled while waiting: nothing was opened. `unlink` removes the set on close: by default only a
-    private one.
+    A new set has `count` semaphores, each of `value`, which all who create it at once agree on (`open_set`). Cancelled while
+    waiting: nothing was opened. `unlink` removes the set on close: by default only a private one.
     """
-    key = key_of(address, project)
     if value > sysv.LARGEST_VALUE:
         raise address.error(f"value={value}: a semaphore's largest value is {sysv.LARGEST_VALUE:,}")
-    if index >= count and (create or exclusive or key is None):
+    private = address.path == "private"
+    if index >= count and (create or exclusive or private):
         raise address.error(f"index={index}: a set of count={count} has 0 to {count - 1}")
+    semaphores = await open_set(address, project, create=create, exclusive=exclusive, mode=mode, values=[value] * count)
     try:
-        semaphores, ours = _open_set(key, create, exclusive, mode, count, value)
         if not semaphores.has(index):
             raise address.error(f"index={index}: the set has fewer semaphores")
     except OSError as error:
         raise translate(error, address.url) from None
-    if create and not ours:
-        polling = Polling(Place(address.url))
-        try:
-            await polling.attempt(_be_initialised, semaphores)
-        finally:
-            polling.close()
-    return SysVSemaphore(_SetHandle(semaphores, address.url, index, undo, key is None if unlink is None else unlink))
-
-
-def _open_set(
-    key: int | None, create: bool, exclusive: bool, mode: int, count: int, value: int
-) -> tuple[sysv.SemaphoreSet, bool]:
-    """The set, and whether it is new."""
-    while True:
-        if create or exclusive or key is None:
-            try:
-                semaphores = sysv.SemaphoreSet(key, count, sysv.CREATE | sysv.EXCLUSIVE | mode)
-            except FileExistsError:
-                if exclusive:
-                    raise
-            else:
-                semaphores.operate(sysv.operations([(index, value) for index in range(count)], sysv.NOWAIT))
-                return semaphores, True
-        try:
-            return sysv.SemaphoreSet(key, 0, 0), False
-        except FileNotFoundError:
-            if not create:
-                raise  # with `create`, it was removed in between: once more
-
-
-def _be_initialised(semaphores: sysv.SemaphoreSet) -> None:
-    if not semaphores.initialised():
-        raise BlockingIOError
+    return SysVSemaphore(_SetHandle(semaphores, address.url, index, undo, private if unlink is None else unlink))

@@ -32,6 +32,7 @@ class ChannelSubject:
     empties     whether an empty message is a message
     pushes_back whether a sender waits for a full receiver; where it does not, the checks send little at a time
     reserved    bytes that a message can't contain
+    size        the one size that every message has, if the mechanism knows no other
     """
 
     open_pair: Callable[[], AbstractAsyncContextManager[tuple[Channel, Channel]]]
@@ -42,6 +43,11 @@ class ChannelSubject:
     empties: bool = True
     pushes_back: bool = True
     reserved: bytes = b""
+    size: int | None = None
+
+    def message(self, text: bytes) -> bytes:
+        """A message for a short text, such as a number of up to four digits: the text, made to the one size if there is one."""
+        return text if self.size is None else text[: self.size].ljust(self.size, b".")
 
     def payload(self, size: int) -> bytes:
         """A message of that size, with every byte value that it may have."""
@@ -56,7 +62,7 @@ class ChannelSubject:
 
 async def keeps_order(subject: ChannelSubject) -> None:
     """What is sent arrives, whole, once and in order."""
-    messages = [b"%d" % number for number in range(2_000)]
+    messages = [subject.message(b"%d" % number) for number in range(2_000)]
     async with subject.open_pair() as (sender, receiver):
         for portion in subject.portions(messages):
             async with anyio.create_task_group() as tasks:
@@ -67,6 +73,7 @@ async def keeps_order(subject: ChannelSubject) -> None:
 async def keeps_boundaries(subject: ChannelSubject) -> None:
     """Messages of any size and content stay apart."""
     sizes = [size for power in range(24) for size in ((1 << power) - 1, 1 << power, (1 << power) + 1)]
+    sizes = sizes if subject.size is None else [subject.size]
     sizes = [size for size in sizes if (size or subject.empties) and size <= min(subject.limit, 1 << 20)]
     messages = [subject.payload(size) for size in sizes]
     async with subject.open_pair() as (sender, receiver):
@@ -90,8 +97,8 @@ async def takes_any_buffer(subject: ChannelSubject) -> None:
             check(await receiver.receive() == b"abcd", f"a {type(item).__name__} arrived changed")
         with raises(TypeError):
             await sender.send("text")  # type: ignore[arg-type]
-        await sender.send(b"still works")
-        check(await receiver.receive() == b"still works", "a refused message left something behind")
+        await sender.send(subject.message(b"still works"))
+        check(await receiver.receive() == subject.message(b"still works"), "a refused message left something behind")
 
 
 async def tells_empty_from_nothing(subject: ChannelSubject) -> None:
@@ -131,18 +138,19 @@ async def pushes_back(subject: ChannelSubject) -> None:
         with raises(anyio.WouldBlock):
             sender.send_nowait(message)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(sender.send, b"last")
+            tasks.start_soon(sender.send, subject.message(b"last"))
             await settle()
             got = [await receiver.receive() for _ in range(taken)]
             check(got == [message] * taken, "what was taken before WouldBlock did not arrive")
-            check(await receiver.receive() == b"last", "the send that waited for room did not arrive")
+            check(await receiver.receive() == subject.message(b"last"), "the send that waited for room did not arrive")
         with raises(anyio.WouldBlock):
             receiver.receive_nowait()
 
 
 async def sends_and_receives_many(subject: ChannelSubject) -> None:
     """`send_many` and `receive_many` move the same messages; a refused item is raised after those before it were sent."""
-    messages = [b"%d" % number for number in range(5_000)]
+    messages = [subject.message(b"%d" % number) for number in range(5_000)]
+    before, after = subject.message(b"before"), subject.message(b"after")
     async with subject.open_pair() as (sender, receiver):
         for portion in subject.portions(messages):
             async with anyio.create_task_group() as tasks:
@@ -155,8 +163,8 @@ async def sends_and_receives_many(subject: ChannelSubject) -> None:
                     got += await receiver.receive_many() if len(got) < len(portion) else []
                 check(got == portion, "messages lost, doubled or out of order")
         with raises(MessageTooLarge):
-            await sender.send_many([b"before", bytes(subject.limit + 1), b"after"])
-        check(await receiver.receive_many() == [b"before"], "the items before a refused one are sent, and no others")
+            await sender.send_many([before, bytes(subject.limit + 1), after])
+        check(await receiver.receive_many() == [before], "the items before a refused one are sent, and no others")
         with raises(ValueError):
             await receiver.receive_many(0)
 
@@ -164,22 +172,22 @@ async def sends_and_receives_many(subject: ChannelSubject) -> None:
 async def ends(subject: ChannelSubject) -> None:
     """After the peer's end: what was sent before it, then EndOfStream, again and again."""
     async with subject.open_pair() as (sender, receiver):
-        await sender.send(b"last")
+        await sender.send(subject.message(b"last"))
         if not subject.ends:
             with raises(UnsupportedOperation):
                 await sender.send_eof()
             return
         await sender.send_eof()
         with raises(anyio.ClosedResourceError):
-            await sender.send(b"after the end")
-        check(await receiver.receive() == b"last", "a message before the end was lost")
+            await sender.send(subject.message(b"after the end"))
+        check(await receiver.receive() == subject.message(b"last"), "a message before the end was lost")
         for _ in range(2):
             with raises(anyio.EndOfStream):
                 await receiver.receive()
         check([message async for message in receiver] == [], "iterating past the end gave messages")
         if subject.duplex:
-            await receiver.send(b"back")
-            check(await sender.receive() == b"back", "the other half of the channel closed, too")
+            await receiver.send(subject.message(b"back"))
+            check(await sender.receive() == subject.message(b"back"), "the other half of the channel closed, too")
 
 
 async def closing_ends(subject: ChannelSubject) -> None:
@@ -187,9 +195,10 @@ async def closing_ends(subject: ChannelSubject) -> None:
     if not subject.ends:
         return
     async with subject.open_pair() as (sender, receiver):
-        await sender.send_many([b"1", b"2"])
+        messages = [subject.message(b"1"), subject.message(b"2")]
+        await sender.send_many(messages)
         await sender.aclose()
-        check([message async for message in receiver] == [b"1", b"2"], "messages sent before closing were lost")
+        check([message async for message in receiver] == messages, "messages sent before closing were lost")
 
 
 async def notices_lost_receiver(subject: ChannelSubject) -> None:
@@ -200,7 +209,7 @@ async def notices_lost_receiver(subject: ChannelSubject) -> None:
         await receiver.aclose()
         with raises(anyio.BrokenResourceError):
             while True:
-                await sender.send(b"to nobody")
+                await sender.send(subject.message(b"to nobody"))
 
 
 async def closes_under_waiters(subject: ChannelSubject) -> None:
@@ -238,11 +247,11 @@ async def closes_once_for_all(subject: ChannelSubject) -> None:
         await receiver.aclose()
         await receiver.aclose()
         with raises(anyio.ClosedResourceError):
-            await sender.send(b"")
+            await sender.send(subject.message(b""))
         with raises(anyio.ClosedResourceError):
-            sender.send_nowait(b"")
+            sender.send_nowait(subject.message(b""))
         with raises(anyio.ClosedResourceError):
-            await sender.send_many([b""])
+            await sender.send_many([subject.message(b"")])
         with raises(anyio.ClosedResourceError):
             await receiver.receive()
         with raises(anyio.ClosedResourceError):
@@ -258,13 +267,14 @@ async def cancels_without_loss(subject: ChannelSubject) -> None:
             with anyio.move_on_after(0.001):
                 await receiver.receive()
                 check(False, "a message came from nowhere")
-        await sender.send(b"kept")
-        check(await receiver.receive() == b"kept", "a cancelled receive lost the next message")
+        await sender.send(subject.message(b"kept"))
+        check(await receiver.receive() == subject.message(b"kept"), "a cancelled receive lost the next message")
         if not subject.pushes_back:
             return
 
-        def numbered(number: int) -> bytes:
-            return (b"%d" % number).ljust(min(1_000, subject.limit))  # few of them fill the largest buffer
+        def numbered(number: int) -> bytes:  # so long that few of them fill the largest buffer
+            text = b"%4d" % number
+            return text.ljust(min(1_000, subject.limit)) if subject.size is None else subject.message(text)
 
         taken = 0
         with suppress(anyio.WouldBlock):
@@ -277,14 +287,14 @@ async def cancels_without_loss(subject: ChannelSubject) -> None:
                 check(False, "a full channel took a message")
         got = [await receiver.receive() for _ in range(taken)]
         check(got == list(map(numbered, range(taken))), "messages lost behind a cancelled send")
-        await sender.send(b"end")
-        check(await receiver.receive() == b"end", "a cancelled send sent its message")
+        await sender.send(subject.message(b"end"))
+        check(await receiver.receive() == subject.message(b"end"), "a cancelled send sent its message")
 
 
 async def serves_two_receivers(subject: ChannelSubject) -> None:
     """Two tasks that receive at once: each message goes to exactly one of them."""
     got: list[bytes] = []
-    messages = [b"%d" % number for number in range(1_000)]
+    messages = [subject.message(b"%d" % number) for number in range(1_000)]
     async with subject.open_pair() as (sender, receiver), anyio.create_task_group() as tasks:
 
         async def receive() -> None:
@@ -295,7 +305,7 @@ async def serves_two_receivers(subject: ChannelSubject) -> None:
         tasks.start_soon(receive)
         tasks.start_soon(receive)
         await settle()
-        await sender.send(b"0")
+        await sender.send(messages[0])
         sent = 1
         for portion in subject.portions(messages[1:]):
             while len(got) < sent and not subject.pushes_back:
@@ -319,7 +329,7 @@ async def lets_others_run(subject: ChannelSubject) -> None:
 
         tasks.start_soon(count)
         for _ in range(2_000):
-            await sender.send(b"x")
+            await sender.send(subject.message(b"x"))
             await receiver.receive()
         tasks.cancel_scope.cancel()
     check(turns >= 10, f"another task ran {turns} times during 4,000 operations")
@@ -328,28 +338,34 @@ async def lets_others_run(subject: ChannelSubject) -> None:
 async def refuses_after_fork(subject: ChannelSubject) -> None:
     """A forked child's use of an inherited channel is ForkedError, and harms the parent's nowise."""
     async with subject.open_pair() as (sender, receiver):
-        await sender.send(b"before")
+        await sender.send(subject.message(b"before"))
 
         def use() -> None:
             with raises(ForkedError):
-                sender.send_nowait(b"from the child")
+                sender.send_nowait(subject.message(b"from the child"))
             with raises(ForkedError):
                 receiver.receive_nowait()
+            if subject.duplex:
+                with raises(ForkedError):
+                    receiver.send_nowait(b"its first use")
 
         in_child(use)
-        await sender.send(b"after")
-        check([await receiver.receive(), await receiver.receive()] == [b"before", b"after"], "the child disturbed its parent")
+        await sender.send(subject.message(b"after"))
+        check(
+            [await receiver.receive(), await receiver.receive()] == [subject.message(b"before"), subject.message(b"after")],
+            "the child disturbed its parent",
+        )
 
 
 async def tells_the_rest(subject: ChannelSubject) -> None:
     """`receive_message`, `statistics`, `extra`, `repr`, unknown options."""
     async with subject.open_pair() as (sender, receiver):
-        await sender.send_many([b"one", b"three"])
-        check((await receiver.receive_message()).data == b"one", "receive_message gave something else")
+        await sender.send_many([subject.message(b"one"), subject.message(b"three")])
+        check((await receiver.receive_message()).data == subject.message(b"one"), "receive_message gave something else")
         with raises(UnsupportedOperation):
             await receiver.receive(frequency=3)
         with raises(UnsupportedOperation):
-            await sender.send(b"", frequency=3)
+            await sender.send(subject.message(b""), frequency=3)
         await receiver.receive()
         check(sender.statistics().messages_sent == 2, f"{sender.statistics()} after two messages sent")
         check(receiver.statistics().messages_received == 2, f"{receiver.statistics()} after two messages received")
@@ -359,7 +375,7 @@ async def tells_the_rest(subject: ChannelSubject) -> None:
             with raises(UnsupportedOperation):
                 await sender.receive()
             with raises(UnsupportedOperation):
-                await receiver.send(b"")
+                await receiver.send(subject.message(b""))
 
 
 class _NoSuch(anyio.TypedAttributeSet):

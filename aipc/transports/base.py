@@ -14,6 +14,9 @@ from aipc._io.handle import Handle
 from aipc.abc import Buffer, Channel, ChannelStatistics, Message
 from aipc.exceptions import UnsupportedOperation
 
+_AT_ONCE = 16_384
+"""Messages that one call takes at most: a sender that is faster than this must not keep it busy for ever."""
+
 
 class TransportChannel(Channel):
     """A channel over `_put` and `_take`: non-blocking, and raising BlockingIOError where they would block.
@@ -56,7 +59,7 @@ class TransportChannel(Channel):
 
     def _take_many(self, most: int | None, /, *nothing: Any, **selection: Any) -> list[bytes]:
         messages = [self._take(**selection)]
-        while most is None or len(messages) < most:
+        while len(messages) < (most or _AT_ONCE):
             try:
                 messages.append(self._take(**selection))
             except Exception:  # noqa: BLE001 - whatever it is, the next call meets it again: these messages come first

@@ -19,6 +19,7 @@ import anyio
 from aipc._io import loops
 from aipc._io.attempt import Waiting
 from aipc._io.handle import FileHandle
+from aipc._sys import sigpipe
 from aipc.abc import Buffer, Message
 from aipc.exceptions import AipcError
 from aipc.wire.framing import Body, Frame, Framing, cut_short
@@ -31,13 +32,13 @@ _BATCH_SIZE = 128 * 1024
 _GONE = (AipcError, anyio.ClosedResourceError, anyio.BrokenResourceError, OSError)
 
 
-class _Unfinished:
+class Unfinished:
     """Frames of which the kernel took only a part: no other frame may start before they are through."""
 
     __slots__ = ("_done", "_frames", "views")
 
     def __init__(self, frame: Frame, frames: Sequence[Frame]) -> None:
-        self.views = [memoryview(piece) for piece in _pieces(frame) if len(piece)]
+        self.views: list[memoryview] = [memoryview(piece) for piece in _pieces(frame) if len(piece)]
         self._frames = frames
         self._done = 0
 
@@ -54,9 +55,10 @@ class _Unfinished:
 
     def cut(self) -> int:
         """Keep only the message that has begun, as a copy: its sender gave up. How many messages are dropped."""
-        ends = list(accumulate(map(_size, self._frames)))
+        ends = list(accumulate(map(size_of, self._frames)))
         begun = bisect_left(ends, self._done)
-        self.views = [memoryview(b"".join(self.views))[: ends[begun] - self._done]]
+        left = ends[begun] - self._done  # none, if the kernel stopped exactly between two messages
+        self.views = [memoryview(b"".join(self.views))[:left]] if left else []
         self._frames = self._frames[: begun + 1]
         return len(ends) - begun - 1
 
@@ -76,7 +78,7 @@ class ByteStreamChannel(TransportChannel):
         self._body: Body | None = None  # the message that `_rest` starts, if it is long
         self._input_error: Exception | None = None  # what is to be raised when the stock is used up
         self._output_ended = False
-        self._unfinished: _Unfinished | None = None
+        self._unfinished: Unfinished | None = None
 
     def _read(self) -> bytes:
         """One system call; empty at the end of the stream."""
@@ -88,6 +90,8 @@ class ByteStreamChannel(TransportChannel):
 
     def _push(self, frame: Frame | Sequence[memoryview]) -> int:
         """One system call: how many bytes of the frame the kernel took, at least one."""
+        if sigpipe.deadly:
+            return sigpipe.guarded(os.writev, self._writer.fd, _pieces(frame))
         if isinstance(frame, bytes):
             return os.write(self._writer.fd, frame)
         return os.writev(self._writer.fd, frame)
@@ -102,6 +106,7 @@ class ByteStreamChannel(TransportChannel):
 
     def _open_outgoing(self) -> Waiting | None:
         writer: FileHandle | None = self._writer
+        sigpipe.look()
         return None if writer is None else writer.writable
 
     def receive(self, **selection: Any) -> Coroutine[Any, Any, bytes]:  # one coroutine fewer than `async def`
@@ -234,20 +239,21 @@ class ByteStreamChannel(TransportChannel):
             self._flush(self._unfinished)
         sent = self._push_beside(frame, fds) if fds else self._push(frame)
         self._bytes_sent += sent
-        if sent < _size(frame):
-            self._unfinished = _Unfinished(frame, frames or (frame,))
+        if sent < size_of(frame):
+            self._unfinished = Unfinished(frame, frames or (frame,))
             self._unfinished.advance(sent)
 
-    def _flush(self, unfinished: _Unfinished) -> None:
+    def _flush(self, unfinished: Unfinished) -> None:
         """Write until `unfinished` is through; nothing to do if another task's write did that already."""
         while self._unfinished is unfinished:
+            if not unfinished.views:
+                self._unfinished = None
+                return
             sent = self._push(unfinished.views)
             self._bytes_sent += sent
             unfinished.advance(sent)
-            if not unfinished.views:
-                self._unfinished = None
 
-    async def _finish(self, unfinished: _Unfinished) -> None:
+    async def _finish(self, unfinished: Unfinished) -> None:
         """`send` returns when the kernel holds all of the message."""
         try:
             await self._writing({}).attempt(self._flush, unfinished)
@@ -256,13 +262,15 @@ class ByteStreamChannel(TransportChannel):
                 self._abandon(unfinished)
             raise
 
-    def _abandon(self, unfinished: _Unfinished) -> None:
+    def _abandon(self, unfinished: Unfinished) -> None:
         """The sender will not wait: finish the message that has begun, and let go of the sender's buffers."""
         self._sent -= unfinished.cut()
-        if loops.running() and not self._writer.closed:
+        if not unfinished.views:
+            self._flush(unfinished)
+        elif loops.running() and not self._writer.closed:
             loops.start_soon(self._finish_alone, unfinished)
 
-    async def _finish_alone(self, unfinished: _Unfinished) -> None:
+    async def _finish_alone(self, unfinished: Unfinished) -> None:
         with suppress(*_GONE):  # the next send meets the same error, and tells its caller
             await self._writing({}).attempt(self._flush, unfinished)
 
@@ -285,9 +293,10 @@ class ByteStreamChannel(TransportChannel):
         super().close()
 
 
-def _pieces(frame: Frame) -> Sequence[Buffer]:
+def _pieces(frame: Frame | Sequence[memoryview]) -> Sequence[Buffer]:
     return (frame,) if isinstance(frame, bytes) else frame
 
 
-def _size(frame: Frame) -> int:
+def size_of(frame: Frame) -> int:
+    """Bytes that the kernel is to take."""
     return len(frame) if isinstance(frame, bytes) else sum(map(len, frame))

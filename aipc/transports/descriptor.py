@@ -16,6 +16,7 @@ from typing import Any
 from aipc._address import Address
 from aipc._io.errors import named
 from aipc._io.handle import FileHandle, SocketHandle
+from aipc._sys import pipes
 from aipc.abc import ChannelAttribute
 from aipc.exceptions import WrongObject
 from aipc.wire.framing import MAX_MESSAGE_SIZE, Framing
@@ -89,4 +90,22 @@ def _is_stream_socket(fd: int, mode: int) -> bool:
 def _handle(fd: int, name: str) -> FileHandle:
     if stat.S_ISSOCK(os.fstat(fd).st_mode):
         return SocketHandle(socket.socket(fileno=fd), name)
+    if os.get_blocking(fd) and _can_reopen(fd):
+        _part(fd)
     return FileHandle(fd, name)
+
+
+def _can_reopen(fd: int) -> bool:
+    """Whether opening it again is the same pipe, FIFO or terminal: of /dev/ptmx (5:2) it would be a new terminal."""
+    status = os.fstat(fd)
+    return stat.S_ISFIFO(status.st_mode) or (os.isatty(fd) and status.st_rdev != os.makedev(5, 2))
+
+
+def _part(fd: int) -> None:
+    """Give the number an open file description of its own: O_NONBLOCK would be set for all that share the old one."""
+    try:
+        own = pipes.reopen(fd)
+    except OSError:  # without /proc, without the permission, or without a reader: then it is shared
+        return
+    os.dup2(own, fd, inheritable=os.get_inheritable(fd))
+    os.close(own)

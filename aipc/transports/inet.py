@@ -6,7 +6,6 @@ address at once, a name by the resolver in a thread, without blocking the loop. 
 
 from __future__ import annotations
 
-import errno
 import ipaddress
 import re
 import socket
@@ -120,4 +119,4 @@ def _set_buffer(sock: socket.socket, where: str, name: str, option: int, size: i
     except OverflowError:
         got = 0
     if got < size:
-        raise LimitExceeded(errno.ERANGE, f"{where}: {name}={size:,} is over the kernel's limit ({limit})")
+        raise LimitExceeded(f"{where}: {name}={size:,} is over the kernel's limit ({limit})")

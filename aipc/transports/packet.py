@@ -40,9 +40,7 @@ class PacketHandle(SocketHandle):
         if error.errno == errno.EPROTOTYPE:
             return WrongObject(errno.EPROTOTYPE, f"{where}: a socket of another kind")
         if error.errno == errno.ETOOMANYREFS:
-            return LimitExceeded(
-                errno.ETOOMANYREFS, f"{where}: more descriptors under way than this user may have (RLIMIT_NOFILE)"
-            )
+            return LimitExceeded(f"{where}: more descriptors under way than this user may have (RLIMIT_NOFILE)")
         return super().explain(error)
 
 

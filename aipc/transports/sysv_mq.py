@@ -1,15 +1,17 @@
 """System V message queues (sysvipc(7), msgop(2)).
 
 They have no descriptor: a wait polls. Messages have a type, 1 or more; receiving selects by it: 0 takes the first message,
-n the first of type n, -n the first of the lowest type up to n. A message is at most kernel.msgmax bytes (8,192 by default), a
-queue holds `max_bytes` (16,384 by default). The queue and what is in it outlive their processes.
+n the first of type n, -n the first of the lowest type up to n; `except_type=n` the first of any type but n. A message is at
+most kernel.msgmax bytes (8,192 by default), a queue holds `max_bytes` (16,384 by default). The queue and what is in it outlive
+their processes.
 """
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import sysv_ipc
 
@@ -18,12 +20,14 @@ from aipc._io.errors import translate
 from aipc._io.handle import Handle
 from aipc._io.polling import Polling
 from aipc._sys.sysv_key import key_of
-from aipc._sys.sysv_queue import Queue
+from aipc._sys.sysv_queue import EXCEPT, NOERROR, Queue, SysVQueueStatus, longest_message
 from aipc.abc import Buffer, ChannelAttribute, Message
 from aipc.exceptions import InvalidMessage, MessageTooLarge
 from aipc.wire.framing import as_bytes
 
 from .base import TransportChannel
+
+Result = TypeVar("Result")
 
 _LARGEST_TYPE = sys.maxsize  # C's long
 
@@ -40,20 +44,38 @@ class _QueueHandle(Handle):
         self.incoming: Polling = Polling(self, queue.has_messages)
         self.outgoing: Polling = Polling(self)
 
+    def explain(self, error: OSError) -> Exception:
+        if error.errno == errno.E2BIG and not self.closed:
+            return MessageTooLarge(
+                f"{self.name}: the first message is longer than max_message_size={self.queue.limit:,} bytes, and stays in the "
+                "queue; truncate=True takes what fits of it, and drops the rest"
+            )
+        return super().explain(error)
+
     def _close(self) -> None:
         self.incoming.close()
         self.outgoing.close()
         if self.unlink:
-            try:
-                self.queue.remove()
-            except OSError as error:
-                raise translate(error, self.name) from None
+            self.remove()
+
+    def remove(self) -> None:
+        """Remove the queue; who waits here learns of it at once."""
+        try:
+            self.queue.remove()
+        except OSError as error:
+            raise translate(error, self.name) from None
+        self.incoming.wake()
+        self.outgoing.wake()
 
 
 class SysVQueueChannel(TransportChannel):
-    """A System V queue, both ways: what one process sends, any process that has the queue open may receive."""
+    """A System V queue, both ways: what one process sends, any process that has the queue open may receive.
 
-    SEND_OPTIONS = RECEIVE_OPTIONS = frozenset({"type"})
+    `send` takes `type`. Receiving takes `type` or `except_type`, and `truncate=True` for a message over `max_message_size`.
+    """
+
+    SEND_OPTIONS = frozenset({"type"})
+    RECEIVE_OPTIONS = frozenset({"type", "except_type", "truncate"})
 
     __slots__ = ("_handle", "_queue", "_type")
 
@@ -75,7 +97,8 @@ class SysVQueueChannel(TransportChannel):
         item = as_bytes(item)
         if len(item) > self._queue.limit:
             raise MessageTooLarge(
-                f"{self._name}: a message of {len(item):,} bytes; the kernel's limit (kernel.msgmax) is {self._queue.limit:,}"
+                f"{self._name}: a message of {len(item):,} bytes; the limit (max_message_size, or kernel.msgmax) is "
+                f"{self._queue.limit:,}"
             )
         if type is None:
             type = 1 if self._type is None else self._type
@@ -85,24 +108,68 @@ class SysVQueueChannel(TransportChannel):
         self._sent += 1
         self._bytes_sent += len(item)
 
-    def _pull(self, type: int | None) -> tuple[bytes, int]:
+    def _pull(self, type: int | None, special: Mapping[str, Any]) -> tuple[bytes, int]:
         if self._handle.closed:
             self._handle.check()
+        flags = 0
+        if special:
+            type, flags = self._specially(type, **special)
         if type is None:
             type = self._type or 0
         if abs(type) > _LARGEST_TYPE:
             raise InvalidMessage(f"{self._name}: type={type}: no message has such a type; the largest is {_LARGEST_TYPE:,}")
-        received = self._queue.receive(type)
+        received = self._queue.receive_flagged(type, flags) if flags else self._queue.receive(type)
         self._received += 1
         self._bytes_received += len(received[0])
         return received
 
-    def _take(self, type: int | None = None) -> bytes:
-        return self._pull(type)[0]
+    def _specially(self, type: int | None, except_type: int | None = None, truncate: bool = False) -> tuple[int | None, int]:
+        """What msgrcv(2) takes for that: type and flags."""
+        flags = NOERROR if truncate else 0
+        if except_type is None:
+            return type, flags
+        if type is not None or except_type < 1:
+            raise InvalidMessage(
+                f"{self._name}: except_type={except_type}: must be 1 or more, and stands alone, without type={type}"
+            )
+        return except_type, flags | EXCEPT
 
-    def _take_message(self, type: int | None = None) -> Message:
-        data, kind = self._pull(type)
-        return Message(data, type=kind)
+    def _take(self, type: int | None = None, **special: Any) -> bytes:
+        return self._pull(type, special)[0][: self._queue.limit]
+
+    def _take_message(self, type: int | None = None, **special: Any) -> Message:
+        data, kind = self._pull(type, special)
+        limit = self._queue.limit
+        return Message(data[:limit], type=kind, truncated=len(data) > limit)
+
+    def stat(self) -> SysVQueueStatus:
+        """How full the queue is, who used it last and when, its owner and mode. AccessDenied without read permission."""
+        return self._controlled(self._queue.stat)
+
+    def change(
+        self, *, mode: int | None = None, uid: int | None = None, gid: int | None = None, max_bytes: int | None = None
+    ) -> None:
+        """Change what is given, all at once (msgctl(2), IPC_SET). AccessDenied, unless the queue is ours.
+
+        More `max_bytes` than kernel.msgmnb take CAP_SYS_RESOURCE.
+        """
+        given = {"mode": mode, "uid": uid, "gid": gid, "max_bytes": max_bytes}
+        for name, value in given.items():
+            if value is not None and value < 0:
+                raise ValueError(f"{self._name}: {name}={value}: must be 0 or more")
+        self._controlled(self._queue.change, **given)
+        self._handle.outgoing.wake()  # there may be more room
+
+    def remove(self) -> None:
+        """Remove the queue, with what is in it, now: everybody who waits for it gets ObjectRemoved. Again: nothing happens."""
+        self._controlled(self._handle.remove)
+
+    def _controlled(self, call: Callable[..., Result], **values: object) -> Result:
+        try:
+            self._handle.check()
+            return call(**values)
+        except OSError as error:
+            raise self._handle.explain(error) from None
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
@@ -122,26 +189,31 @@ async def connect(
     unlink: bool | None = None,
     type: int | None = None,
     max_bytes: int | None = None,
+    max_message_size: int | None = None,
     project: int | None = None,
 ) -> SysVQueueChannel:
     """Open a queue. ObjectMissing if there is none (unless `create`), ObjectExists if there is one and `exclusive`.
 
     `exclusive` creates, too. `unlink` removes the queue on close: by default only a private one. `max_bytes` sets msg_qbytes;
-    beyond kernel.msgmnb that is AccessDenied without CAP_SYS_RESOURCE.
+    beyond kernel.msgmnb that is AccessDenied without CAP_SYS_RESOURCE. `max_message_size`, at most kernel.msgmax, is the
+    longest message that this channel sends, and that it receives whole.
     """
+    longest = longest_message()
+    if max_message_size is not None and max_message_size > longest:
+        raise address.error(f"max_message_size={max_message_size:,}: the kernel takes messages of {longest:,} (kernel.msgmax)")
     key = key_of(address, project)
     if key is None or exclusive:
         flags = sysv_ipc.IPC_CREX
     else:
         flags = sysv_ipc.IPC_CREAT if create else 0
     try:
-        queue = Queue(key, flags, mode)
+        queue = Queue(key, flags, mode, max_message_size or longest)
     except OSError as error:
         raise translate(error, address.url) from None
     handle = _QueueHandle(queue, address.url, key is None if unlink is None else unlink)
     if max_bytes is not None:
         try:
-            queue.set_max_bytes(max_bytes)
+            queue.change(mode=None, uid=None, gid=None, max_bytes=max_bytes)
         except OSError as error:
             if flags == sysv_ipc.IPC_CREX:
                 queue.remove()

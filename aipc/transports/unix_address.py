@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from aipc._address import Address
 from aipc._io.errors import named
-from aipc._io.files import LONGEST_SOCKET_PATH, directory_locked, same_file, short_path
+from aipc._io.files import LONGEST_SOCKET_PATH, directory_locked, same_file, short_path, socket_in_use
 from aipc._io.handle import ListenerHandle, Place
 from aipc._io.polling import Polling
 from aipc._sys import rights
@@ -23,6 +23,7 @@ from aipc.exceptions import AddressError, WrongObject
 from .base import TransportChannel
 from .listener import SocketListener
 
+TAKEN = "the socket there is connected to another one, and receives from that one only"
 _KINDS = {socket.SOCK_STREAM: "stream", socket.SOCK_SEQPACKET: "sequenced-packet", socket.SOCK_DGRAM: "datagram"}
 
 
@@ -94,6 +95,8 @@ def _connect(sock: socket.socket, path: str, name: str) -> None:
     except OSError as error:
         if error.errno == errno.EPROTOTYPE:
             raise WrongObject(errno.EPROTOTYPE, f"{name}: a socket of another kind, not a {_kind(sock)}") from None
+        if error.errno == errno.EPERM and sock.type == socket.SOCK_DGRAM:
+            raise named(errno.EPERM, name, TAKEN) from None
         raise
 
 
@@ -160,19 +163,6 @@ def _remove_stale(path: str, short: str, name: str, exclusive: bool) -> None:
         raise WrongObject(errno.ENOTSOCK, f"{name}: {path} is there and not a socket; it was left alone")
     if exclusive:
         raise named(errno.EEXIST, name, "the file exists, and exclusive was asked for")
-    if _owned(short):
+    if socket_in_use(short):
         raise named(errno.EADDRINUSE, name, "another process has this socket open; it was left alone")
     os.unlink(path)
-
-
-def _owned(path: str) -> bool:
-    """Whether a live process has the socket file bound.
-
-    Asked with a datagram socket: a live stream socket answers EPROTOTYPE and does not even see a connection, a datagram
-    socket that is connected to another one EPERM; one that nobody has open is ECONNREFUSED.
-    """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
-        code = probe.connect_ex(path)
-    if code not in (0, errno.EPROTOTYPE, errno.EPERM, errno.ECONNREFUSED):
-        raise OSError(code, os.strerror(code))
-    return code != errno.ECONNREFUSED

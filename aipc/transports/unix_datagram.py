@@ -10,15 +10,17 @@ from typing import Any
 
 from aipc._address import Address
 from aipc._io.attempt import Waiting
-from aipc._io.files import LONGEST_SOCKET_PATH, short_path
+from aipc._io.errors import named
+from aipc._io.files import short_path
 from aipc._io.polling import Polling
-from aipc.abc import Buffer
+from aipc._sys import rights
+from aipc.abc import Buffer, Message
 from aipc.exceptions import UnsupportedOperation
 
 from . import unix_address
 from .inet import set_options
 from .packet import PacketHandle
-from .unix_packet import UnixPacketChannel
+from .unix_packet import UnixPacketChannel, ask_credentials
 
 
 class _DatagramHandle(PacketHandle):
@@ -43,7 +45,7 @@ class DatagramChannel(UnixPacketChannel):
     """A Unix datagram socket.
 
     Connected, it waits for room in its peer's queue by readiness: the kernel wakes it when the peer receives. About the
-    queue of another receiver (`to`) POLLOUT says nothing, and the wait polls.
+    queue of another receiver (`to`) POLLOUT says nothing, and each vain try sets it anew: that wait polls.
     """
 
     SEND_OPTIONS = frozenset({"fds", "to"})
@@ -73,14 +75,16 @@ class DatagramChannel(UnixPacketChannel):
     def _send_to(self, data: Buffer, fds: Sequence[int], to: str) -> None:
         name = unix_address.kernel_name(to, f"{self._name}: to={to!r}")
         try:
-            if len(name) * 3 <= LONGEST_SOCKET_PATH or name.startswith("\0"):
-                self._send_rights(data, fds, name)
-            else:
-                with short_path(name) as short:
-                    self._send_rights(data, fds, short)
+            with short_path(name) as short:
+                self._send_rights(data, fds, short)
         except OSError as error:
+            if error.errno == errno.EPERM:
+                raise named(errno.EPERM, f"{self._name}: to={to!r}", unix_address.TAKEN) from None
             error.filename = to
             raise
+
+    def _message(self, received: rights.Received) -> Message:
+        return super()._message(received)._replace(sender=unix_address.shown_name(received.sender))
 
 
 async def connect(
@@ -107,6 +111,7 @@ async def connect(
         set_options(sock, address.url, send_buffer=send_buffer, receive_buffer=receive_buffer)
         if peer is not None:
             await unix_address.connect(address, sock)
+        ask_credentials(sock)  # before anybody can send
         forget = await unix_address.bind(own, address.url, sock, mode=mode, exclusive=exclusive)
         return DatagramChannel(_DatagramHandle(sock, address.url, forget if unlink else lambda: None), peer)
     finally:

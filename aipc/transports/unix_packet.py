@@ -17,13 +17,17 @@ from aipc._sys import rights
 from aipc.abc import Buffer, Credentials, Message
 from aipc.exceptions import InvalidMessage
 
-from . import unix_address
 from .packet import LARGEST_BLOCK, PacketChannel, PacketHandle
 
 _OVERHEAD = 32
 """Bytes of the send buffer that a message can't use (unix_dgram_sendmsg in the kernel's net/unix/af_unix.c)."""
 _SIZE_ONLY = socket.MSG_PEEK | socket.MSG_TRUNC
 _BYTE = bytearray(1)
+
+
+def ask_credentials(sock: socket.socket) -> None:
+    """Have the sender's credentials with each message: with those sent from now on, at least (SO_PASSCRED)."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
 
 
 class UnixPacketChannel(PacketChannel):
@@ -35,7 +39,7 @@ class UnixPacketChannel(PacketChannel):
 
     def __init__(self, handle: PacketHandle) -> None:
         super().__init__(handle)
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        ask_credentials(self._sock)
 
     @property
     def _limit(self) -> int:
@@ -82,7 +86,6 @@ class UnixPacketChannel(PacketChannel):
         sender = rights.credentials(received.ancillary)
         return Message(
             self._count(received.data),
-            sender=unix_address.shown_name(received.sender),
             fds=received.fds,
             credentials=None if sender is None else Credentials(*sender),
             truncated=bool(received.flags & socket.MSG_CTRUNC),

@@ -18,7 +18,7 @@ from . import unix_address
 from .inet import set_options
 from .listener import SocketListener
 from .packet import PacketHandle
-from .unix_packet import UnixPacketChannel
+from .unix_packet import UnixPacketChannel, ask_credentials
 
 
 class SeqpacketChannel(UnixPacketChannel):
@@ -89,9 +89,8 @@ async def connect(address: Address, *, send_buffer: int | None = None, receive_b
 
     Waits while the listener's backlog is full. Cancelled: not connected.
     """
-    sock = unix_address.new_socket(socket.SOCK_SEQPACKET)
+    sock = _socket(address, send_buffer, receive_buffer)
     try:
-        set_options(sock, address.url, send_buffer=send_buffer, receive_buffer=receive_buffer)
         await unix_address.connect(address, sock)
         return _channel(sock, address.url)
     finally:
@@ -118,8 +117,19 @@ async def listen(
         set_options(connection, address.url, send_buffer=send_buffer, receive_buffer=receive_buffer)
         return _channel(connection, address.url)
 
-    sock = unix_address.new_socket(socket.SOCK_SEQPACKET)
+    sock = _socket(address, send_buffer, receive_buffer)
     return await unix_address.listen(address, sock, wrap, backlog=backlog, mode=mode, exclusive=exclusive, unlink=unlink)
+
+
+def _socket(address: Address, send_buffer: int | None, receive_buffer: int | None) -> socket.socket:
+    sock = unix_address.new_socket(socket.SOCK_SEQPACKET)
+    try:
+        set_options(sock, address.url, send_buffer=send_buffer, receive_buffer=receive_buffer)
+        ask_credentials(sock)  # before the peer can send; accepted sockets inherit it from Linux 6.16 on
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def pair() -> tuple[SeqpacketChannel, SeqpacketChannel]:

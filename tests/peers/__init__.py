@@ -37,6 +37,20 @@ def run(*command: str) -> str:
     return done.stdout
 
 
+def isolated(code: str) -> str:
+    """What the Python `code` prints as root of user, mount and IPC namespaces of its own, where it may mount file systems.
+
+    Where that is forbidden, the same as for a missing tool (`require`).
+    """
+    require("unshare")
+    inside = ("unshare", "--user", "--map-root-user", "--mount", "--ipc")
+    probe = subprocess.run([*inside, "mount", "-t", "tmpfs", "none", "/mnt"], check=False, capture_output=True, timeout=60)
+    if probe.returncode:
+        give_up = pytest.fail if os.environ.get("AIPC_TESTS_REQUIRE") == "all" else pytest.skip
+        give_up("this user may not mount in a namespace of its own")
+    return run(*inside, sys.executable, "-c", _GIVE_UP + code)
+
+
 @contextmanager
 def process(*command: str, cwd: Path | None = None) -> Iterator[subprocess.Popen[str]]:
     """A process to talk to by lines; killed and reaped with the block, if it has not ended."""

@@ -1,5 +1,7 @@
-/* A System V queue's other end in C: `sysv_queue send KEY TYPE TEXT`, or `sysv_queue receive KEY TYPE`. */
+/* A System V queue's other end in C: `sysv_queue send KEY TYPE TEXT`, `sysv_queue receive KEY TYPE`,
+   `sysv_queue except KEY TYPE` (any type but that), `sysv_queue ftok PATH PROJECT` (prints the key). */
 
+#define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +23,10 @@ int main(int argc, char **argv)
     alarm(60);
     if (argc < 4)
         return 2;
+    if (strcmp(argv[1], "ftok") == 0) {
+        printf("%#x\n", (unsigned)ftok(argv[2], atoi(argv[3])));
+        return 0;
+    }
     queue = msgget((key_t)strtoul(argv[2], NULL, 0), 0);
     if (queue < 0) {
         perror("msgget");
@@ -36,7 +42,7 @@ int main(int argc, char **argv)
         }
         return 0;
     }
-    size = msgrcv(queue, &message, sizeof message.text, message.type, 0);
+    size = msgrcv(queue, &message, sizeof message.text, message.type, strcmp(argv[1], "except") ? 0 : MSG_EXCEPT);
     if (size < 0) {
         perror("msgrcv");
         return 1;

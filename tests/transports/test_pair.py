@@ -20,6 +20,16 @@ async def test_unknown_kind() -> None:
         aipc.channel_pair("tcp")
 
 
+@pytest.mark.parametrize(
+    ("kind", "made_of"),
+    [("stream", socket.SOCK_STREAM), ("seqpacket", socket.SOCK_SEQPACKET), ("dgram", socket.SOCK_DGRAM)],
+)
+async def test_kinds(kind: str, made_of: socket.SocketKind) -> None:
+    one, other = aipc.channel_pair(kind)
+    async with one, other:
+        assert {end.extra(anyio.abc.SocketAttribute.raw_socket).type for end in (one, other)} == {made_of}
+
+
 async def test_both_directions_and_half_close() -> None:
     one, other = aipc.channel_pair()
     async with one, other:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from pathlib import Path
 
@@ -237,12 +236,11 @@ async def test_removed_while_a_sender_waits(key: str) -> None:
 
 
 @pytest.mark.parametrize("project", [1, 66, 255])
-async def test_ftok(project: int, place: Path) -> None:
-    """A path with a project is the key that ftok(3) gives."""
+async def test_ftok(project: int, c_peer: str, place: Path) -> None:
+    """A path with a project is the key that a C program gets from ftok(3)."""
     path = place / "of a key"
     path.touch()
-    ftok = ctypes.CDLL(None).ftok
-    key = ftok(os.fsencode(path), project) & 0xFFFFFFFF
+    key = int(run(c_peer, "ftok", str(path), str(project)), 16)
     with anyio.fail_after(10):
         async with fresh(f"{path}?project={project}") as channel:
             assert channel.extra(aipc.ChannelAttribute.key) & 0xFFFFFFFF == key

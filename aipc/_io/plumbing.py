@@ -1,0 +1,98 @@
+"""Pipes on their way to children: who closes which end, and which end blocks.
+
+Each end of a pipe(2) has an open file description of its own, so that ours can be non-blocking while the child's is not: most
+programs take EAGAIN on their standard input for an error.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+from .errors import translate
+from .handle import FileHandle
+
+
+class Plumbing:
+    """A block in which children are started. The children's ends are closed with it; ours only if it fails."""
+
+    __slots__ = ("_failed", "_name", "_started", "_theirs")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._theirs = ExitStack()
+        self._failed = ExitStack()
+        self._started = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with self._theirs:
+            (self._started if error is None else self._failed).close()
+
+    def pipe(self) -> tuple[int, int]:
+        """A pipe from one child to the next: its reading and its writing end."""
+        reading, writing = self._new()
+        self._theirs.callback(os.close, reading)
+        self._theirs.callback(os.close, writing)
+        return reading, writing
+
+    def to_child(self) -> tuple[int, FileHandle]:
+        """A pipe into a child: its end and ours."""
+        theirs, ours = self._new()
+        return self._ends(theirs, ours, "stdin")
+
+    def from_child(self) -> tuple[int, FileHandle]:
+        """A pipe out of a child: its end and ours."""
+        ours, theirs = self._new()
+        return self._ends(theirs, ours, "stdout")
+
+    def lend(self, fd: int, hand_over: Callable[[], object]) -> int:
+        """What a child is to have instead of `fd`, which is non-blocking: a blocking one.
+
+        A pipe, a FIFO or a terminal is opened anew, and `fd` stays as it is. A socket can't be: it becomes blocking itself, and
+        `hand_over` is called when the children have started.
+        """
+        try:
+            if stat.S_ISSOCK(os.fstat(fd).st_mode):
+                os.set_blocking(fd, True)
+                self._failed.callback(os.set_blocking, fd, False)
+                self._started.callback(hand_over)
+                return fd
+            theirs = _opened_anew(fd)
+        except OSError as error:
+            raise translate(error, self._name) from None
+        self._theirs.callback(os.close, theirs)
+        return theirs
+
+    def _ends(self, theirs: int, ours: int, what: str) -> tuple[int, FileHandle]:
+        self._theirs.callback(os.close, theirs)
+        handle = FileHandle(ours, f"{self._name} ({what})")
+        self._failed.callback(handle.close)
+        return theirs, handle
+
+    def _new(self) -> tuple[int, int]:
+        try:
+            return os.pipe()
+        except OSError as error:
+            raise translate(error, self._name) from None
+
+
+def access(fd: int) -> int:
+    """O_RDONLY, O_WRONLY or O_RDWR: which way a descriptor goes."""
+    return fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
+
+
+def _opened_anew(fd: int) -> int:
+    """The same pipe, FIFO or terminal with a blocking description of its own (proc(5), /proc/pid/fd)."""
+    theirs = os.open(
+        f"/proc/self/fd/{fd}", access(fd) | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    )  # no waiting for a FIFO's peer
+    os.set_blocking(theirs, True)
+    return theirs

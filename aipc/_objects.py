@@ -1,0 +1,238 @@
+"""What ipcs(1) and ipcrm(1) show and do, and the POSIX objects, FIFOs and socket files beside them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import posix_ipc
+import sysv_ipc
+
+from aipc._address import Address
+from aipc._io.errors import named, translate
+from aipc._io.files import directory_locked, short_path, socket_in_use
+from aipc._sys import sysv_tables
+from aipc._sys.sysv_key import key_of
+from aipc.exceptions import AddressError, WrongObject
+
+_SHM, _MQUEUE = "/dev/shm", "/dev/mqueue"  # noqa: S108 - where the kernel shows them
+KINDS = (*sysv_tables.KINDS, "posix-shm", "posix-sem", "posix-mq", "fifo", "unix")
+"""Every kind of object, as URLs call the mechanism."""
+
+
+class IpcObject(NamedTuple):
+    """An object that outlives its process. Sizes are bytes; what the kernel does not tell is None."""
+
+    kind: str
+    """One of sysv-mq, sysv-sem, sysv-shm, posix-shm, posix-sem, posix-mq, fifo, unix."""
+    name: str
+    """How it is opened: a key such as `0x4d2`, or `private`; a POSIX name such as `/table`; a path."""
+    id: int | None
+    """The kernel's number of a System V object."""
+    key: int | None
+    """The key of a System V object, 32 bits; 0 if it is private."""
+    uid: int
+    """Its owner."""
+    mode: int
+    """Its permissions, such as 0o600."""
+    size: int | None
+    """Bytes of a segment, or waiting in a queue."""
+    items: int | None
+    """Messages in a System V queue, semaphores in a set."""
+    users: int | None
+    """Attachments of a System V segment; live sockets that have a socket file's path: 0 means stale."""
+    pids: tuple[int, ...]
+    """Who sent and received last (queue), or created it and was attached last (segment), of System V objects."""
+
+
+def list_objects(*directories: str | os.PathLike[str]) -> list[IpcObject]:
+    """Every object that this process can see: System V and POSIX ones, and the socket files of live sockets.
+
+    FIFOs, and socket files that nobody has open, are files like others: those in `directories` are listed, too. POSIX queues
+    show where `/dev/mqueue` is mounted (mq_overview(7)). ObjectMissing or AccessDenied for a directory that can't be read.
+    """
+    found = [*_system_v(), *_posix()]
+    bound = _bound_sockets()
+    paths = dict.fromkeys(bound)
+    for directory in directories:
+        where = os.path.abspath(directory)
+        try:
+            paths.update(dict.fromkeys(os.path.join(where, name) for name in sorted(os.listdir(where))))
+        except OSError as error:
+            raise translate(error, where) from None
+    return [*found, *_files(paths, bound)]
+
+
+def remove_object(what: IpcObject | str, identifier: int | str | None = None, *, force: bool = False) -> None:
+    """Remove an object of `list_objects`, or the one of a kind: `remove_object("sysv-mq", 42)`, by number as in `ipcs`.
+
+    A str is a key (`"0x4d2"`) of a System V object, a POSIX name, or a path. ObjectMissing if there is none, AccessDenied if it
+    is not yours, WrongObject if something else has the path. A socket file of a live process is ObjectExists, unless `force`:
+    nobody could connect to it any more.
+    """
+    if isinstance(what, IpcObject):
+        kind, identifier = what.kind, what.name if what.id is None else what.id
+    else:
+        kind = what
+    if kind not in KINDS:
+        raise AddressError(f"kind {kind!r}: must be one of {', '.join(KINDS)}")
+    if kind in sysv_tables.KINDS:
+        _remove_system_v(kind, identifier)
+        return
+    if not isinstance(identifier, str):
+        raise AddressError(f"{kind} {identifier!r}: must be a name, such as '/table', or a path")
+    try:
+        _remove_named(kind, identifier, force)
+    except OSError as error:
+        raise translate(error, f"{kind} {identifier}") from None
+
+
+def _system_v() -> Iterator[IpcObject]:
+    columns = {
+        "sysv-mq": ("cbytes", "qnum", "", ("lspid", "lrpid")),
+        "sysv-sem": ("", "nsems", "", ()),
+        "sysv-shm": ("size", "", "nattch", ("cpid", "lpid")),
+    }
+    for kind, (size, items, users, pids) in columns.items():
+        for row in sysv_tables.rows(kind):
+            yield IpcObject(
+                kind,
+                hex(row["key"]) if row["key"] else "private",
+                row["id"],
+                row["key"],
+                row["uid"],
+                row["perms"] & 0o777,
+                row.get(size),
+                row.get(items),
+                row.get(users),
+                tuple(row[pid] for pid in pids if row[pid]),
+            )
+
+
+def _posix() -> Iterator[IpcObject]:
+    for directory in (_SHM, _MQUEUE):
+        for name in sorted(os.listdir(directory)) if os.path.isdir(directory) else ():
+            path = os.path.join(directory, name)
+            try:
+                status = os.lstat(path)
+            except OSError:
+                continue  # gone meanwhile
+            if not stat.S_ISREG(status.st_mode):
+                continue
+            if directory == _MQUEUE:
+                yield _file("posix-mq", "/" + name, status, size=_waiting(path))
+            elif name.startswith("sem."):
+                yield _file("posix-sem", "/" + name.removeprefix("sem."), status)
+            else:
+                yield _file("posix-shm", "/" + name, status, size=status.st_size)
+
+
+def _file(kind: str, name: str, status: os.stat_result, *, size: int | None = None, users: int | None = None) -> IpcObject:
+    return IpcObject(kind, name, None, None, status.st_uid, stat.S_IMODE(status.st_mode), size, None, users, ())
+
+
+def _waiting(path: str) -> int | None:
+    """Bytes that wait in a POSIX queue."""
+    try:
+        fields = dict(field.split(":", 1) for field in Path(path).read_text().split() if ":" in field)
+        return int(fields["QSIZE"])
+    except (OSError, KeyError, ValueError):
+        return None  # not ours to read, or gone
+
+
+def _bound_sockets() -> dict[str, int]:
+    """Paths that live sockets are bound to, and how many are (proc_pid_net(5)); those connected to a listener count, too."""
+    paths: dict[str, int] = {}
+    table = Path("/proc/net/unix").read_text(errors="surrogateescape")
+    for line in table.splitlines()[1:]:
+        path = "".join(line.split(maxsplit=7)[7:])
+        if path.startswith("/"):
+            paths[path] = paths.get(path, 0) + 1
+    return paths
+
+
+def _files(paths: dict[str, None], bound: dict[str, int]) -> Iterator[IpcObject]:
+    for path in paths:
+        try:
+            status = os.lstat(path)
+        except OSError:
+            continue  # gone, or in a place that this process can't see
+        if stat.S_ISSOCK(status.st_mode):
+            yield _file("unix", path, status, users=bound.get(path, 0))
+        elif stat.S_ISFIFO(status.st_mode):
+            yield _file("fifo", path, status)
+
+
+def _remove_system_v(kind: str, identifier: int | str | None) -> None:
+    where = f"{kind} {identifier}"
+    if isinstance(identifier, str):
+        key = key_of(Address(f"{kind}:{identifier}", kind, identifier), None)
+        if key is None:
+            raise AddressError(f"{where}: a private object is removed by its number")
+        rows = [row["id"] for row in sysv_tables.rows(kind) if row["key"] == key & 0xFFFFFFFF]
+        if not rows:
+            raise named(errno.ENOENT, where, "no object has that key")
+        identifier = rows[0]
+    if isinstance(identifier, bool) or not isinstance(identifier, int) or not 0 <= identifier < 1 << 31:
+        raise AddressError(f"{where}: must be the kernel's number of it, as in ipcs(1), or a key, such as '0x4d2'")
+    remove: dict[str, Callable[[int], None]] = {
+        "sysv-mq": sysv_ipc.remove_message_queue,
+        "sysv-sem": sysv_ipc.remove_semaphore,
+        "sysv-shm": sysv_ipc.remove_shared_memory,
+    }
+    try:
+        remove[kind](identifier)
+    except sysv_ipc.ExistentialError:
+        raise named(errno.ENOENT, where, "there is no such object") from None
+    except sysv_ipc.PermissionsError:
+        raise named(errno.EPERM, where, "only its owner, its creator or root may remove it") from None
+
+
+def _remove_named(kind: str, name: str, force: bool) -> None:
+    if kind == "fifo":
+        _must_be(name, stat.S_ISFIFO, "a FIFO")
+        os.unlink(name)
+    elif kind == "unix":
+        _must_be(name, stat.S_ISSOCK, "a socket")
+        _remove_socket(name, force)
+    elif kind == "posix-mq":
+        _remove_queue("/" + _bare(name))
+    else:
+        path = os.path.join(_SHM, ("sem." if kind == "posix-sem" else "") + _bare(name))
+        _must_be(path, stat.S_ISREG, "such an object")
+        os.unlink(path)
+
+
+def _bare(name: str) -> str:
+    bare = name.removeprefix("/")
+    if bare in {"", ".", ".."} or "/" in bare or "\0" in bare:
+        raise AddressError(f"{name!r}: a POSIX object's name is like '/table', without another slash")
+    return bare
+
+
+def _must_be(path: str, kind: Callable[[int], bool], what: str) -> None:
+    if not kind(os.lstat(path).st_mode):
+        raise WrongObject(errno.EINVAL, f"{path}: not {what}; it was left alone")
+
+
+def _remove_queue(name: str) -> None:
+    try:
+        posix_ipc.unlink_message_queue(name)
+    except posix_ipc.ExistentialError:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from None
+    except posix_ipc.PermissionsError:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
+
+
+def _remove_socket(path: str, force: bool) -> None:
+    try:
+        with directory_locked(path), short_path(path) as short:
+            if not force and socket_in_use(short):
+                raise named(errno.EADDRINUSE, path, "a live process has this socket; it was left alone (force=True removes it)")
+            os.unlink(path)
+    except BlockingIOError:
+        raise named(errno.EAGAIN, path, "another process is about to listen in this directory; try again") from None

@@ -1,0 +1,160 @@
+"""Which signals this thread blocks (pthread_sigmask(3)), on whose behalf, and what a signal does when it is not blocked.
+
+Several owners may want the same signal blocked: the last one to leave unblocks it, if it was not blocked before the first.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import sleep
+
+from aipc.exceptions import UnsupportedOperation
+
+from .signal_numbers import VALID, name_of
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.signal.restype = ctypes.c_void_p
+_libc.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
+_SIG_IGN = 1
+_PATIENCE = 10
+"""How often to look whether a thread has ended, a millisecond apart."""
+
+_owners: Counter[tuple[int, int]] = Counter()
+"""How many owners each (thread, signal) has."""
+_ours: set[tuple[int, int]] = set()
+"""Those that were not blocked before."""
+
+
+def block(signals: Iterable[int]) -> None:
+    """Block them in this thread, for one owner more."""
+    thread = threading.get_ident()
+    chosen = set(signals)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, chosen)
+    for signum in chosen:
+        if not _owners[thread, signum] and signum not in before:
+            _ours.add((thread, signum))
+        _owners[thread, signum] += 1
+
+
+def unblock(signals: Iterable[int], *, discard: bool = False) -> None:
+    """One owner less. What is freed by it and pending runs its course now; with `discard` it is dropped.
+
+    SIGCHLD is never dropped: ignoring it even briefly would let the kernel reap children (wait(2)), and it harms nobody.
+    """
+    thread = threading.get_ident()
+    freed = set()
+    for signum in set(signals):
+        _owners[thread, signum] -= 1
+        if not _owners[thread, signum]:
+            del _owners[thread, signum]
+            if (thread, signum) in _ours:
+                _ours.remove((thread, signum))
+                freed.add(signum)
+    if discard:
+        for signum in freed - {signal.SIGCHLD}:
+            Disposition(signum).drop_pending()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, freed)
+
+
+@contextmanager
+def blocked_signals(*signals: int) -> Iterator[None]:
+    """Keep signals from this thread for a block of code: what comes meanwhile is delivered at its end.
+
+    Standard signals that come several times are delivered once. A plain `with`, for a few statements without an await: it holds
+    for everything that the thread runs, and threads and processes that it starts inherit it. A signal to the process goes to
+    another thread that does not block it, and Python then runs its handler in the main thread all the same. Blocks nest.
+    ValueError for what is no signal.
+    """
+    for signum in signals:
+        if signum not in VALID:
+            raise ValueError(f"{signum}: no such signal")
+    block(signals)
+    try:
+        yield
+    finally:
+        unblock(signals)
+
+
+def child_mask() -> set[int]:
+    """The mask that a child should start with: this thread's, without what was blocked here for a receiver.
+
+    `os.posix_spawn(..., setsigmask=child_mask())`. To unblock in the parent around a fork would deliver what is pending.
+    """
+    return set(signal.pthread_sigmask(signal.SIG_BLOCK, ())) - {signum for _, signum in _ours}
+
+
+def blocks_here() -> bool:
+    """Whether a child needs `clean_child` at all."""
+    return bool(_ours)
+
+
+def clean_child() -> None:
+    """`preexec_fn` for subprocess, which resets dispositions but never the mask. It only makes system calls: harmless in a forked child."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, child_mask())
+
+
+def check_other_threads(signals: frozenset[int]) -> None:
+    """UnsupportedOperation if another thread does not block them: the kernel may interrupt that one instead (signal(7))."""
+    for _ in range(_PATIENCE):
+        names = {thread.native_id: thread.name for thread in threading.enumerate()}
+        open_to = _threads_open_to(signals)
+        if open_to.keys() & names.keys() or not open_to:
+            break
+        sleep(1e-3)  # a thread that was joined just now may still be ending
+    for tid, some in open_to.items():
+        raise UnsupportedOperation(
+            f"thread {tid} ({names.get(tid, 'not of Python')}) does not block {', '.join(map(name_of, some))}, and would be "
+            "interrupted in this one's place: open the receiver, or block the signals (signal.pthread_sigmask), before any thread "
+            "starts"
+        )
+
+
+def _threads_open_to(signals: frozenset[int]) -> dict[int, list[int]]:
+    """The other threads of this process that do not block all of them, and which those are."""
+    mine = threading.get_native_id()
+    found = {}
+    for task in Path("/proc/self/task").iterdir():
+        blocked = _blocked_in(task)
+        some = [signum for signum in sorted(signals) if not blocked >> (signum - 1) & 1]
+        if some and int(task.name) != mine:
+            found[int(task.name)] = some
+    return found
+
+
+def _blocked_in(task: Path) -> int:
+    try:
+        status = (task / "status").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return -1  # it has ended
+    return int(status.partition("SigBlk:")[2].split(None, 1)[0], 16)
+
+
+class Disposition:
+    """What a signal does to this process now, for Python and for the kernel (sigaction(2)), to be restored later."""
+
+    __slots__ = ("_action", "_signum", "handler")
+
+    def __init__(self, signum: int) -> None:
+        self._signum = signum
+        self.handler = signal.getsignal(signum)
+        self._action = ctypes.create_string_buffer(256)  # struct sigaction, which is smaller
+        _libc.sigaction(signum, None, self._action)
+
+    def restore(self) -> None:
+        """As it was, flags and handlers of C libraries included. In the main thread only."""
+        signal.signal(self._signum, signal.SIG_DFL if self.handler is None else self.handler)
+        self._restore_action()
+
+    def drop_pending(self) -> None:
+        """Ignoring a signal drops what is pending of it, blocked or not (sigaction(2))."""
+        _libc.signal(self._signum, _SIG_IGN)
+        self._restore_action()
+
+    def _restore_action(self) -> None:
+        _libc.sigaction(self._signum, self._action, None)

@@ -1,0 +1,162 @@
+"""What locks on files share: opening the file, one count of holders for each object, going on with the file that has the name."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from abc import abstractmethod
+from collections.abc import Callable
+
+from aipc._address import Address
+from aipc._io.errors import named
+from aipc._io.files import same_file
+from aipc.abc import Lock
+from aipc.exceptions import WrongObject
+
+from . import process_locks
+from .base import LockHandle
+
+_NOT_SO = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ETXTBSY})
+_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+SHARED_ACCESS = (os.O_RDWR, os.O_RDONLY)
+EXCLUSIVE_ACCESS = (os.O_RDWR, os.O_WRONLY)
+
+
+class HeldFile(LockHandle):
+    """Owns the open file, and counts this object's holders: one, or several where the lock is shared."""
+
+    __slots__ = ("_path", "_reopen", "exclusive", "fd", "held", "shared")
+
+    def __init__(self, name: str, path: str, reopen: Callable[[], int], *, shared: bool) -> None:
+        super().__init__(name, self._hopeful)
+        self.held: int = 0
+        self.shared: bool = shared
+        self.exclusive: bool = False  # what is held now; a shared lock may have been upgraded
+        self._path = path
+        self._reopen = reopen
+        self.fd: int = -1
+
+    @abstractmethod
+    def _lock(self) -> None:
+        """Lock the open file. BlockingIOError while somebody else holds it."""
+
+    @abstractmethod
+    def _unlock(self) -> None:
+        """Undo that."""
+
+    def _hopeful(self) -> bool:
+        return not self.held or (self.shared and not self.exclusive)
+
+    def take(self) -> None:
+        """One more holder, if it may be. The file that is locked is the one that has the name now."""
+        self.check()
+        if self.held and (self.exclusive or not self.shared):
+            raise BlockingIOError
+        while not self.held:
+            self._lock()
+            self.exclusive = not self.shared
+            if same_file(self._path, os.fstat(self.fd)):
+                break
+            self._unlock()
+            stale, self.fd = self.fd, self._reopen()
+            process_locks.close_file(stale)
+        self.held += 1
+
+    def give_back(self) -> None:
+        """One holder less."""
+        self.checked()
+        if not self.held:
+            raise RuntimeError(f"{self.name}: released, but this object does not hold it")
+        self.held -= 1
+        if not self.held:
+            self.exclusive = False
+            self._unlock()
+        self.polling.wake()
+
+    def _let_go(self) -> None:
+        held, self.held, self.exclusive = self.held, 0, False
+        try:
+            if held:
+                self._unlock()
+            self._closing()
+        finally:
+            fd, self.fd = self.fd, -1
+            process_locks.close_file(fd)
+
+    def _closing(self) -> None:
+        """What else to do while the file is still open."""
+
+
+class HeldFileLock(Lock):
+    """A lock on a file; each object is a lock of its own, and so excludes others in the same process."""
+
+    _handle: HeldFile
+
+    async def acquire(self) -> None:
+        await self._handle.polling.attempt(self._handle.take)
+
+    def acquire_nowait(self) -> None:
+        self._handle.polling.attempt_nowait(self._handle.take)
+
+    def release(self) -> None:
+        self._handle.give_back()
+
+    async def aclose(self) -> None:
+        self._handle.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._handle.name}>"
+
+
+def lock_path(address: Address) -> str:
+    """The absolute path that the address means."""
+    if not address.path or address.authority:
+        raise address.error(f"needs a path, as in {address.scheme}:/run/app.lock")
+    return os.path.abspath(address.path)
+
+
+def open_lock_file(address: Address, path: str, accesses: tuple[int, ...], create: bool, exclusive: bool, mode: int) -> int:
+    """Open the file in the first of `accesses` that is permitted; make it with exactly `mode` if it is missing and `create`.
+
+    WrongObject if it is a symbolic link or no plain file.
+    """
+    while True:
+        try:
+            if not create:
+                return _opened(address, path, accesses)
+            fd = os.open(path, accesses[0] | _FLAGS | os.O_CREAT | os.O_EXCL, mode)
+        except FileExistsError:
+            if exclusive:
+                raise named(errno.EEXIST, address.url, "the file exists, and exclusive was asked for") from None
+            try:
+                return _opened(address, path, accesses)
+            except FileNotFoundError:
+                continue  # it went away in between
+        os.fchmod(fd, mode)
+        return fd
+
+
+def _opened(address: Address, path: str, accesses: tuple[int, ...]) -> int:
+    fd = _first(address, path, accesses)
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise WrongObject(errno.EINVAL, f"{address.url}: not a plain file")
+
+
+def _first(address: Address, path: str, accesses: tuple[int, ...]) -> int:
+    for access in accesses:
+        try:
+            return os.open(path, access | _FLAGS)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise WrongObject(errno.ELOOP, f"{address.url}: a symbolic link; a lock file must be a file") from None
+            if error.errno == errno.EISDIR:
+                raise WrongObject(errno.EISDIR, f"{address.url}: a directory; a lock file must be a file") from None
+            if error.errno not in _NOT_SO:
+                raise
+    needs = "a shared lock takes permission to read the file"
+    if os.O_WRONLY in accesses:
+        needs = "an exclusive lock takes permission to write the file (a shared one, to read it)"
+    raise named(errno.EACCES, address.url, needs)

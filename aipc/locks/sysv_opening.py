@@ -1,0 +1,71 @@
+"""Opening a System V semaphore set, so that all who create it at once agree on its values (semget(2), NOTES)."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+
+from aipc._address import Address
+from aipc._io.errors import translate
+from aipc._io.handle import Place
+from aipc._io.polling import Polling
+from aipc._sys import sysv_semaphore as sysv
+from aipc._sys.sysv_key import key_of
+from aipc.exceptions import LimitExceeded
+
+
+async def open_set(
+    address: Address, project: int | None, *, create: bool, exclusive: bool, mode: int, values: Sequence[int]
+) -> sysv.SemaphoreSet:
+    """The set of that key; a new one has `values`. ObjectMissing, ObjectExists, AccessDenied.
+
+    With `create`, whoever makes the set gives it its values and then operates on it, and the others wait for that (sem_otime);
+    for a set that a C program made and has yet to operate on, leave `create` out. Cancelled: nothing was opened.
+    """
+    key = key_of(address, project)
+    polling = Polling(Place(address.url))
+    try:
+        while True:
+            if create or exclusive or key is None:
+                semaphores = _made(key, mode, values, exclusive, address)
+                if semaphores is not None:
+                    return semaphores
+            try:
+                semaphores = sysv.SemaphoreSet(key, 0, 0)
+            except FileNotFoundError:
+                if not create:
+                    raise
+                continue  # it was removed in between: once more
+            if create:
+                await polling.attempt(_be_initialised, semaphores)
+            return semaphores
+    except OSError as error:
+        raise translate(error, address.url) from None
+    finally:
+        polling.close()
+
+
+def _made(key: int | None, mode: int, values: Sequence[int], exclusive: bool, address: Address) -> sysv.SemaphoreSet | None:
+    """A new set; None if there is one, unless it had to be new."""
+    try:
+        semaphores = sysv.SemaphoreSet(key, len(values), sysv.CREATE | sysv.EXCLUSIVE | mode)
+    except FileExistsError:
+        if exclusive:
+            raise
+        return None
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise LimitExceeded(f"{address.url}: {len(values):,} semaphores in a set are more than kernel.sem allows") from None
+        raise
+    try:
+        semaphores.set_values([0, *values[1:]])
+        semaphores.operate(sysv.operations([(0, values[0])], sysv.NOWAIT))  # the operation that others wait for comes last
+    except OSError:
+        semaphores.remove()
+        raise
+    return semaphores
+
+
+def _be_initialised(semaphores: sysv.SemaphoreSet) -> None:
+    if not semaphores.initialised():
+        raise BlockingIOError

@@ -1,0 +1,270 @@
+"""Sets of System V semaphores (semop(2), semctl(2)): several steps at once, all or none.
+
+A set is a row of counters. No task holds one: who lowers and who raises need not be the same, and closing gives nothing back.
+With `undo` the kernel takes back what a process did when it ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import Any, NamedTuple, Self, TypeVar
+from urllib.parse import quote
+
+from aipc._address import Address, options, parse
+from aipc._io.errors import translate
+from aipc._sys import sysv_semaphore as sysv
+from aipc.abc import Closing
+from aipc.exceptions import AddressError, LimitExceeded
+
+from .base import LockHandle
+from .sysv_opening import open_set
+
+Result = TypeVar("Result")
+Steps = list[tuple[int, int]]
+
+_OPTIONS = frozenset({"create", "exclusive", "mode", "unlink", "value", "count", "undo", "project"})
+
+
+class Waiters(NamedTuple):
+    """How many processes sleep in semop(2) on a semaphore. Waits of aipc don't show: they look again and again."""
+
+    #: until it is larger (GETNCNT)
+    increase: int
+    #: until it is zero (GETZCNT)
+    zero: int
+
+
+class _RowHandle(LockHandle):
+    """Owns a set, and knows what this object's tasks wait for."""
+
+    __slots__ = ("count", "semaphores", "unlink", "wanted")
+
+    def __init__(self, semaphores: sysv.SemaphoreSet, count: int, name: str, unlink: bool) -> None:
+        super().__init__(name, self._hopeful)
+        self.semaphores: sysv.SemaphoreSet = semaphores
+        self.count: int = count
+        self.unlink: bool = unlink
+        self.wanted: list[Steps] = []
+
+    def _hopeful(self) -> bool:
+        try:
+            values = self.semaphores.values(self.count)
+        except OSError:
+            return True  # the try finds out
+        return any(_possible(values, steps) for steps in self.wanted)
+
+    def explain(self, error: OSError) -> Exception:
+        if error.errno == errno.E2BIG and not self.closed:
+            most = sysv.most_operations()
+            return LimitExceeded(f"{self.name}: more steps at once than the kernel takes: {most:,} (SEMOPM, in kernel.sem)")
+        return super().explain(error)
+
+    def _let_go(self) -> None:
+        if self.unlink:
+            try:
+                self.semaphores.remove()
+            except OSError as error:
+                if error.errno != errno.EIDRM:  # somebody else was first
+                    raise translate(error, self.name) from None
+
+
+def _possible(values: Sequence[int], steps: Steps) -> bool:
+    """Whether semop(2) would do it now, one step after the other."""
+    now = list(values)
+    for index, delta in steps:
+        if now[index] + delta < 0 or (delta == 0 and now[index]):
+            return False
+        now[index] += delta
+    return True
+
+
+class SysVSemaphoreSet(Closing):
+    """A System V semaphore set: `async with aipc.SysVSemaphoreSet("sysv-sem:0x4d2", create=True, count=3) as row`, or await it.
+
+    `key` is a URL or what stands behind its colon: a number, `"private"` (or None), a path together with `project`. Options,
+    here or in the query: `create`, `exclusive`, `mode`, `unlink` as for `open_lock`; a new set has `count` semaphores of
+    `value` (1 each, if nothing is said), or those of `values`; `undo` is the default of `operate` (false).
+
+    Errors: AddressError for what can't be meant, at once; opening, ObjectMissing, ObjectExists, AccessDenied. Every call:
+    ClosedResourceError after `aclose`, ObjectRemoved when the set is gone, ForkedError in a forked child, RuntimeError before
+    it is opened. Cancelled while opening: nothing was opened.
+    """
+
+    __slots__ = ("_address", "_chosen", "_handle", "_undo", "_values")
+
+    def __init__(self, key: int | str | os.PathLike[str] | None, *, values: Iterable[int] | None = None, **given: Any) -> None:
+        self._address = _address_of(key)
+        self._chosen = options(self._address, _OPTIONS, given)
+        self._undo: bool = self._chosen.pop("undo", False)
+        self._values = self._initial(values)
+        self._handle: _RowHandle | None = None
+
+    def _initial(self, given: Iterable[int] | None) -> list[int]:
+        count, value = self._chosen.pop("count", None), self._chosen.pop("value", None)
+        if given is None:
+            values = [1 if value is None else value] * (count or 1)
+        else:
+            values = list(given)
+            if value is not None or count not in (None, len(values)) or not values:
+                raise self._address.error(f"values={values}: one for each semaphore, and then neither value nor another count")
+        for value in values:
+            if not 0 <= value <= sysv.LARGEST_VALUE:
+                raise self._address.error(f"value={value}: must be from 0 to {sysv.LARGEST_VALUE:,}")
+        return values
+
+    async def _open(
+        self,
+        *,
+        create: bool = False,
+        exclusive: bool = False,
+        mode: int = 0o600,
+        unlink: bool | None = None,
+        project: int | None = None,
+    ) -> Self:
+        if self._handle is not None:
+            return self
+        address = self._address
+        semaphores = await open_set(address, project, create=create, exclusive=exclusive, mode=mode, values=self._values)
+        try:
+            count = semaphores.count()
+            semaphores.values(count)
+        except OSError as error:
+            raise translate(error, address.url) from None
+        private = address.path == "private"
+        self._handle = _RowHandle(semaphores, count, address.url, private if unlink is None else unlink)
+        return self
+
+    def __await__(self) -> Generator[Any, Any, Self]:
+        return self._open(**self._chosen).__await__()
+
+    async def __aenter__(self) -> Self:
+        return await self
+
+    def _opened(self) -> _RowHandle:
+        if self._handle is None:
+            raise RuntimeError(f"{self._address.url}: not open yet: await it, or use it with `async with`")
+        return self._handle
+
+    def _asked(self, call: Callable[..., Result], *arguments: object) -> Result:
+        handle = self._opened()
+        try:
+            handle.check()
+            return call(*arguments)
+        except OSError as error:
+            raise handle.explain(error) from None
+
+    def _index(self, index: int) -> int:
+        count = self._opened().count
+        if not 0 <= index < count:
+            raise AddressError(f"{self._address.url}: index={index}: the set has {count} semaphores, 0 to {count - 1}")
+        return index
+
+    def _prepared(self, operations: Iterable[tuple[int, int]], undo: bool | None) -> tuple[Steps, sysv.Operations]:
+        steps = [(self._index(index), delta) for index, delta in operations]
+        if not steps:
+            raise ValueError(f"{self._address.url}: no steps; one is (index, delta)")
+        for _, delta in steps:
+            if abs(delta) > sysv.LARGEST_VALUE:
+                raise LimitExceeded(f"{self._address.url}: a step of {delta:,}; a value is at most {sysv.LARGEST_VALUE:,}")
+        undone = self._undo if undo is None else undo
+        return steps, sysv.operations(steps, sysv.NOWAIT | (sysv.UNDO if undone else 0))
+
+    def _try(self, operations: sysv.Operations) -> None:
+        handle = self._opened()
+        handle.check()
+        handle.semaphores.operate(operations)
+
+    async def operate(self, operations: Iterable[tuple[int, int]], *, undo: bool | None = None) -> None:
+        """Do all steps `(index, delta)` at once, in order, as soon as all can be done.
+
+        A positive delta is added; a negative one waits until the value is large enough, and is taken off; 0 waits until the
+        value is zero. With `undo` the kernel undoes them when this process ends (SEM_UNDO).
+
+        AddressError for an index that the set has not, LimitExceeded for a value over 32,767 or more steps than the kernel takes
+        at once; nothing changed then. Cancelled: none of the steps was done.
+        """
+        steps, prepared = self._prepared(operations, undo)
+        handle = self._opened()
+        handle.wanted.append(steps)
+        try:
+            await handle.polling.attempt(self._try, prepared)
+        finally:
+            handle.wanted.remove(steps)
+
+    def operate_nowait(self, operations: Iterable[tuple[int, int]], *, undo: bool | None = None) -> None:
+        """`operate`, or WouldBlock, and then none of the steps was done."""
+        _, prepared = self._prepared(operations, undo)
+        self._opened().polling.attempt_nowait(self._try, prepared)
+
+    @property
+    def values(self) -> list[int]:
+        """The values of all at one moment (GETALL)."""
+        handle = self._opened()
+        return self._asked(handle.semaphores.values, handle.count)
+
+    def set_values(self, values: Iterable[int]) -> None:
+        """Set all at once (SETALL). What was to be undone is forgotten, in every process.
+
+        ValueError unless there is one for each, LimitExceeded outside 0 to 32,767; nothing changed then.
+        """
+        handle = self._opened()
+        given = [self._within(value) for value in values]
+        if len(given) != handle.count:
+            raise ValueError(f"{self._address.url}: {len(given)} values for {handle.count} semaphores")
+        self._asked(handle.semaphores.set_values, given)
+        handle.polling.wake()
+
+    def set_value(self, index: int, value: int) -> None:
+        """Set one (SETVAL); the rest as for `set_values`."""
+        handle = self._opened()
+        self._asked(handle.semaphores.set_value, self._index(index), self._within(value))
+        handle.polling.wake()
+
+    def _within(self, value: int) -> int:
+        if not 0 <= value <= sysv.LARGEST_VALUE:
+            raise LimitExceeded(f"{self._address.url}: a value of {value:,}: must be from 0 to {sysv.LARGEST_VALUE:,}")
+        return value
+
+    @property
+    def pids(self) -> list[int]:
+        """For each semaphore, the process that last changed it (GETPID, semctl(2)); 0: none yet."""
+        handle = self._opened()
+        return [self._asked(handle.semaphores.last_pid, index) for index in range(handle.count)]
+
+    def waiting(self, index: int) -> Waiters:
+        """How many processes sleep in semop(2) on that semaphore (GETNCNT, GETZCNT)."""
+        return Waiters(*self._asked(self._opened().semaphores.waiting, self._index(index)))
+
+    @property
+    def identifier(self) -> int:
+        """The kernel's number of the set, as in `ipcs -s`."""
+        return self._opened().semaphores.id
+
+    def __len__(self) -> int:
+        return self._opened().count
+
+    def remove(self) -> None:
+        """Remove the set now: everybody who waits for it gets ObjectRemoved."""
+        handle = self._opened()
+        self._asked(handle.semaphores.remove)
+        handle.polling.wake()
+
+    async def aclose(self) -> None:
+        """Close; `unlink` removes the set. The values stay. Idempotent, also under cancellation."""
+        if self._handle is not None:
+            self._handle.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._address.url}>"
+
+
+def _address_of(key: int | str | os.PathLike[str] | None) -> Address:
+    if isinstance(key, str):
+        text = key.removeprefix("sysv-sem:")
+    elif isinstance(key, int):
+        text = hex(key)
+    else:
+        text = "private" if key is None else quote(os.fspath(key))
+    return parse(f"sysv-sem:{text}")

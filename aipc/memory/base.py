@@ -1,0 +1,259 @@
+"""What segments share: one view that is released on close, views that are still out, the lock beside it, names and sizes."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import sys
+import warnings
+import weakref
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from types import TracebackType
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+
+from aipc._io import fork
+from aipc._io.errors import named, translate
+from aipc._io.files import same_file
+from aipc._open import open_lock
+from aipc.abc import Lock, Segment
+from aipc.exceptions import AddressError, SegmentInUse, UnsupportedOperation, WrongObject
+
+
+class OpenFile:
+    """Owns a descriptor, which is closed with the last reference: a flush in a thread may outlive its segment."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, fd: int) -> None:
+        self.fd: int = fd
+
+    def give_up(self) -> None:
+        """Leave the descriptor to whoever gave it."""
+        self.fd = -1
+
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+
+
+class MappedSegment(Segment):
+    """Memory mapped here.
+
+    It is unmapped when the object that maps it (`mmap`, or the array of a System V segment) goes, which every view keeps
+    alive: nothing can touch memory that is no longer there.
+    """
+
+    __slots__ = ("_buf", "_generation", "_lock", "_maps", "_name", "_unlink", "read_only")
+
+    read_only: bool
+
+    def __init__(self, name: str, maps: Any, *, read_only: bool, unlink: bool = False, lock: Lock | str | None = None) -> None:
+        self._name = name
+        self._maps: Any = maps
+        self._buf: memoryview | None = self._view(maps)
+        self.read_only = read_only
+        self._unlink = unlink
+        self._lock = lock
+        self._generation = fork.generation
+
+    def _view(self, maps: Any) -> memoryview:
+        return memoryview(maps)
+
+    @property
+    def buf(self) -> memoryview:
+        return self._opened()
+
+    def _opened(self) -> memoryview:
+        if self._buf is None:
+            raise anyio.ClosedResourceError(f"{self._name}: closed")
+        return self._buf
+
+    def _let_go(self) -> None:
+        """Unmap, or SegmentInUse."""
+        maps = weakref.ref(self._maps)
+        try:
+            self._opened().release()
+        except BufferError:
+            raise self._in_use() from None
+        self._buf = self._maps = None
+        still = maps()
+        if still is not None:
+            self._maps, self._buf = still, self._view(still)
+            raise self._in_use()
+
+    def _in_use(self) -> SegmentInUse:
+        return SegmentInUse(f"{self._name}: slices, casts or arrays of its memory are still held; release them first")
+
+    def close(self) -> None:
+        if self._buf is not None:
+            self._let_go()
+            self._end()
+
+    def _end(self) -> None:
+        self._give_back()
+        if self._unlink and self._generation == fork.generation:
+            self._remove(missing_ok=True)
+
+    def _give_back(self) -> None:
+        """Close what is open beside the memory."""
+
+    def unlink(self) -> None:
+        self._remove(missing_ok=False)
+
+    @abstractmethod
+    def _remove(self, *, missing_ok: bool) -> None:
+        """Remove the name, if it is still this segment's; else ObjectMissing, or nothing with `missing_ok`."""
+
+    def resize(self, size: int) -> None:
+        self._opened()
+        raise UnsupportedOperation(f"{self._name}: the kernel can't resize this kind of memory; create another one")
+
+    async def flush(self, wait: bool = True) -> None:
+        self._opened()
+        await anyio.lowlevel.checkpoint()
+
+    @asynccontextmanager
+    async def locked(self) -> AsyncIterator[memoryview]:
+        self._opened()
+        if self._lock is None:
+            raise RuntimeError(f"{self._name}: opened without a lock; give one: lock='flock:/run/app.lock', or an open Lock")
+        if isinstance(self._lock, str):
+            async with open_lock(self._lock) as lock, lock:
+                yield self._opened()
+        else:
+            async with self._lock:
+                yield self._opened()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            self.close()
+        except SegmentInUse:
+            if error is None:
+                raise
+            # The error's own traceback may hold the views. They keep the memory mapped for as long as they live.
+            self._buf = self._maps = None
+            self._end()
+
+    def __del__(self) -> None:
+        if getattr(self, "_buf", None) is not None and self._generation == fork.generation:
+            warnings.warn(f"{self._name}: never closed", ResourceWarning, stacklevel=2, source=self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._name}, {self.size:,} bytes{', closed' if self._buf is None else ''}>"
+
+
+class FileSegment(MappedSegment):
+    """A segment with a descriptor and a mapping of it."""
+
+    __slots__ = ("_file", "_size")
+
+    def __init__(
+        self,
+        name: str,
+        file: OpenFile,
+        size: int,
+        *,
+        read_only: bool,
+        unlink: bool = False,
+        lock: Lock | str | None = None,
+    ) -> None:
+        self._file: OpenFile | None = file
+        self._size = size
+        super().__init__(name, self._map(file, size, read_only), read_only=read_only, unlink=unlink, lock=lock)
+
+    def _map(self, file: OpenFile, size: int, read_only: bool) -> mmap.mmap:
+        return mapped(file.fd, size, read_only=read_only)
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    @property
+    def fd(self) -> int:
+        """The descriptor, for fstat(2) and the like; the segment keeps owning it. -1 once closed."""
+        return -1 if self._file is None else self._file.fd
+
+    def _give_back(self) -> None:
+        self._file = None
+
+    def resize(self, size: int) -> None:
+        self._opened()
+        checked_size(self._name, size)
+        if self.read_only:
+            raise UnsupportedOperation(f"{self._name}: opened read-only, and so it can't be resized")
+        self._let_go()
+        assert self._file is not None
+        try:
+            with explained(self._name):
+                self._stretch(self._file.fd, size)
+            self._size = size
+        finally:
+            self._maps = self._map(self._file, self._size, self.read_only)
+            self._buf = self._view(self._maps)
+
+    def _stretch(self, fd: int, size: int) -> None:
+        """Make the file as long as `size` bytes of memory need, and reserve what is new of it (posix_fallocate(3))."""
+        now = os.fstat(fd).st_size
+        if size > now:
+            os.posix_fallocate(fd, now, size - now)
+        else:
+            os.ftruncate(fd, size)
+
+
+def mapped(fd: int, size: int, *, read_only: bool, private: bool = False, offset: int = 0) -> mmap.mmap:
+    """mmap(2), the errors as they come; WrongObject if the file has become shorter than `offset + size` meanwhile."""
+    protection = mmap.PROT_READ if read_only else mmap.PROT_READ | mmap.PROT_WRITE
+    flags = mmap.MAP_PRIVATE if private else mmap.MAP_SHARED
+    try:
+        return mmap.mmap(fd, size, flags, protection, offset=offset)
+    except ValueError:
+        raise WrongObject(errno.EINVAL, f"descriptor {fd}: shorter than the {size:,} bytes to map") from None
+
+
+@contextmanager
+def explained(name: str) -> Iterator[None]:
+    """An OSError of the block comes out as a user should see it."""
+    try:
+        yield
+    except OSError as error:
+        raise translate(error, name) from None
+
+
+def remove_file(path: str, identity: os.stat_result, name: str, *, missing_ok: bool) -> None:
+    """Unlink `path` if it is still the file that `identity` described; else ObjectMissing, or nothing with `missing_ok`."""
+    try:
+        if same_file(path, identity):
+            os.unlink(path)
+            return
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise translate(error, name) from None
+    if not missing_ok:
+        raise named(errno.ENOENT, name, "removed already, or another object has the name now: nothing was removed")
+
+
+def checked_size(name: str, size: int) -> int:
+    """`size` as an int. AddressError if there can be no such memory, NoSpace if no machine has so much."""
+    if isinstance(size, bool) or not isinstance(size, int):
+        raise TypeError(f"{name}: size={size!r}: must be a whole number of bytes")
+    if size < 1:
+        raise AddressError(f"{name}: size={size}: must be 1 byte or more")
+    if size > sys.maxsize:
+        raise named(errno.EFBIG, name, f"size={size:,}: must be at most {sys.maxsize:,}")
+    return size
+
+
+def checked_mode(name: str, mode: int) -> int:
+    """`mode` if it is one. AddressError if not."""
+    if isinstance(mode, bool) or not isinstance(mode, int) or not 0 <= mode <= 0o777:
+        raise AddressError(
+            f"{name}: mode={oct(mode) if isinstance(mode, int) else repr(mode)}: must be a file mode, such as 0o600"
+        )
+    return mode

@@ -1,0 +1,181 @@
+"""One writer's latest value, for any number of readers, who never block the writer and never see half a value."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from types import TracebackType
+from typing import Self
+
+from aipc._io.errors import named
+from aipc._io.handle import Handle
+from aipc._io.polling import Polling
+from aipc._sys.proc_locks import holders
+from aipc.abc import Buffer
+from aipc.exceptions import UnsupportedOperation
+from aipc.wire import snapshot as wire
+from aipc.wire.framing import as_bytes
+
+from .base import checked_size
+from .posix import SharedMemory, checked_name
+
+
+class _SnapshotHandle(Handle):
+    """Owns the segment and what looks into it."""
+
+    __slots__ = ("layout", "polling", "seen", "segment", "writes")
+
+    def __init__(self, segment: SharedMemory, writes: bool) -> None:
+        super().__init__(segment.name)
+        self.layout: wire.Layout = wire.Layout(segment.buf, segment.name)
+        self.segment: SharedMemory = segment
+        self.writes: bool = writes
+        self.seen: int = 0
+        self.polling: Polling = Polling(self, self.changed)
+
+    def changed(self) -> bool:
+        """Whether there is a value that this object has not given out."""
+        return self.layout.latest != self.seen
+
+    def _close(self) -> None:
+        self.polling.close()
+        self.layout.release()
+        if self.writes:
+            fcntl.flock(self.segment.fd, fcntl.LOCK_UN)  # a child forked meanwhile would keep it
+        self.segment.close()
+
+    def checked(self) -> wire.Layout:
+        """For plain calls: ClosedResourceError or ForkedError if this object can't be used."""
+        try:
+            self.check()
+        except OSError as error:
+            raise self.explain(error) from None
+        return self.layout
+
+
+class Snapshot:
+    """The latest value of one writer, in POSIX shared memory: `with aipc.Snapshot.open("/prices") as prices`.
+
+    `create` makes the writer, `open` a reader, or a writer that goes on where a dead one stopped. Values that nobody read are
+    gone: to see each one, use a channel. A writer killed at any moment leaves the last whole value. Errors of every method:
+    ClosedResourceError after `close`, ForkedError in a forked child.
+    """
+
+    __slots__ = ("_handle",)
+
+    def __init__(self, handle: _SnapshotHandle) -> None:
+        self._handle = handle
+
+    @classmethod
+    def create(cls, name: str, max_size: int, *, mode: int = 0o600, unlink: bool = False) -> Self:
+        """Make a snapshot for values of up to `max_size` bytes, and be its writer. ObjectExists if the name is taken.
+
+        It takes three times `max_size` of memory; NoSpace if there is not so much. `mode` is its mode, whatever the umask:
+        reading takes read permission only. `unlink` removes it on close.
+        """
+        name = checked_name(name)
+        capacity = checked_size(name, max_size)
+
+        def prepare(fd: int) -> None:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.pwrite(fd, wire.header(capacity), 0)
+
+        segment = SharedMemory._created(name, wire.size(capacity), mode=mode, unlink=unlink, prepare=prepare)
+        return cls(_SnapshotHandle(segment, writes=True))
+
+    @classmethod
+    def open(cls, name: str, write: bool = False) -> Self:
+        """Open a snapshot to read it. ObjectMissing if there is none, WrongObject if that name is something else.
+
+        With `write`, become its writer, after the old one has closed it or died; ObjectExists, with its pid, while it lives.
+        """
+        segment = SharedMemory.open(name, read_only=not write)
+        try:
+            if write:
+                _be_writer(segment)
+            return cls(_SnapshotHandle(segment, write))
+        except BaseException:
+            segment.close()
+            raise
+
+    def publish(self, data: Buffer) -> None:
+        """Make `data` the latest value; never waits. MessageTooLarge over `max_size`; UnsupportedOperation for a reader."""
+        layout = self._handle.checked()
+        if not self._handle.writes:
+            raise UnsupportedOperation(f"{self._handle.name}: opened to read; its writer is open(name, write=True)")
+        layout.publish(as_bytes(data))
+
+    def latest(self) -> bytes | None:
+        """The latest value, whole; None before the first. ProtocolError if somebody else wrote into the memory."""
+        self._handle.checked()
+        return self._read()
+
+    async def changed(self) -> bytes:
+        """Wait for a value that this object has not given out yet, and give the latest; the first time, any.
+
+        It polls: a change is seen after 50 µs to 10 ms, or 100 ms once a wait has lasted 1.1 s. Cancelled: nothing was given
+        out.
+        """
+        return await self._handle.polling.attempt(self._take)
+
+    def _take(self) -> bytes:
+        self._handle.check()
+        value = self._read() if self._handle.changed() else None
+        if value is None:
+            raise BlockingIOError
+        return value
+
+    def _read(self) -> bytes | None:
+        found = self._handle.layout.read()
+        if found is None:
+            return None
+        self._handle.seen, value = found
+        return value
+
+    @property
+    def max_size(self) -> int:
+        """The longest value that it takes, bytes."""
+        return self._handle.checked().capacity
+
+    @property
+    def number(self) -> int:
+        """How many values were published so far; 0 before the first."""
+        return self._handle.checked().latest
+
+    def writer(self) -> int | None:
+        """The pid of its writer, None if there is none, or it lives in another PID namespace (proc_locks(5))."""
+        self._handle.checked()
+        return _writer(self._handle.segment)
+
+    def unlink(self) -> None:
+        """Remove its name; who has it open may go on. Also after `close`. ObjectMissing if the name is gone."""
+        self._handle.segment.unlink()
+
+    def close(self) -> None:
+        """Close it; the value stays for readers. Idempotent. Tasks in `changed` see ClosedResourceError."""
+        self._handle.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._handle.name}>"
+
+
+def _be_writer(segment: SharedMemory) -> None:
+    try:
+        fcntl.flock(segment.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        who = _writer(segment)
+        raise named(
+            errno.EEXIST, segment.name, f"process {who or 'of another namespace'} is its writer; there can be one"
+        ) from error
+
+
+def _writer(segment: SharedMemory) -> int | None:
+    pid = next(iter(holders(segment.fd, "FLOCK")), 0)
+    return pid if pid > 0 else None

@@ -1,0 +1,182 @@
+"""System V shared memory (shmget(2), shmop(2), shmctl(2), sysvipc(7))."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any, NamedTuple, Self
+
+from aipc._address import Address
+from aipc._io.errors import named, translate
+from aipc._sys import sysv_memory as sysv
+from aipc._sys import sysv_tables
+from aipc._sys.sysv_key import key_of
+from aipc.abc import Lock
+
+from .base import MappedSegment, checked_mode, checked_size, explained
+
+_DESTROYED, _LOCKED = 0o1000, 0o2000
+
+Key = int | str | None
+"""A key: 0x4d2, "0x4d2", a path with `project`, or None (also "private") for a segment without one."""
+
+
+class SharedMemoryStatus(NamedTuple):
+    """What the kernel knows of a System V segment (shmctl(2), proc_sysvipc(5)). Sizes are bytes, times seconds since 1970."""
+
+    key: int
+    id: int
+    uid: int
+    gid: int
+    mode: int
+    size: int
+    attached: int
+    """How many attachments there are, in all processes (nattch)."""
+    creator_pid: int
+    last_pid: int
+    """Who attached or detached last; 0 if nobody did."""
+    attach_time: int
+    detach_time: int
+    change_time: int
+    pinned: bool
+    """Kept in memory (SHM_LOCK)."""
+    removed: bool
+    """Goes when the last detaches (IPC_RMID)."""
+
+
+class SysVSharedMemory(MappedSegment):
+    """A System V segment. It stays until somebody removes it, at most until the next boot; the kernel counts who has it.
+
+    `create`, `open` and `attach` make one. Its size never changes, so that no peer can take memory away from under a view.
+    """
+
+    __slots__ = ("_id", "_size")
+
+    def __init__(
+        self, name: str, identifier: int, size: int, *, read_only: bool, unlink: bool = False, lock: Lock | str | None = None
+    ) -> None:
+        self._id = identifier
+        self._size = size
+        memory = sysv.attach(identifier, size, read_only=read_only)
+        self.read_only = read_only
+        super().__init__(name, memory, read_only=read_only, unlink=unlink, lock=lock)
+
+    def _view(self, maps: Any) -> memoryview:
+        view = memoryview(maps).cast("B")
+        return view.toreadonly() if self.read_only else view
+
+    @classmethod
+    def create(
+        cls,
+        key: Key,
+        size: int,
+        *,
+        project: int | None = None,
+        mode: int = 0o600,
+        unlink: bool = False,
+        lock: Lock | str | None = None,
+    ) -> Self:
+        """Make `size` zero bytes under `key`. ObjectExists if the key is taken; NoSpace over the kernel's limits.
+
+        `unlink` removes it on close, in this process only. A private segment (None) is reached by its `id`, or by fork.
+        """
+        address = _address(key)
+        number = key_of(address, project)
+        checked_size(address.url, size)
+        checked_mode(address.url, mode)
+        if size > sysv.largest():
+            raise named(errno.ENOSPC, address.url, f"size={size:,}: the kernel's limit (kernel.shmmax) is {sysv.largest():,}")
+
+        with explained(address.url):
+            identifier = sysv.get(number, size, sysv.CREATE | sysv.EXCLUSIVE | mode)
+            try:
+                return cls(address.url, identifier, size, read_only=False, unlink=unlink, lock=lock)
+            except BaseException:
+                sysv.remove(identifier)
+                raise
+
+    @classmethod
+    def open(cls, key: Key, read_only: bool = False, *, project: int | None = None, lock: Lock | str | None = None) -> Self:
+        """Attach the segment of `key`. ObjectMissing if there is none; AccessDenied if its mode forbids it."""
+        address = _address(key)
+        number = key_of(address, project)
+        if number is None:
+            raise address.error("a private segment is opened by its number: SysVSharedMemory.attach(id)")
+        with explained(address.url):
+            return cls._attached(address.url, sysv.get(number, 0, 0), read_only, lock)
+
+    @classmethod
+    def attach(cls, id: int, read_only: bool = False, *, lock: Lock | str | None = None) -> Self:
+        """Attach the segment of that number, as in `ipcs -m`. ObjectMissing if there is none."""
+        name = f"sysv-shm id {id}"
+        with explained(name):
+            return cls._attached(name, id, read_only, lock)
+
+    @classmethod
+    def _attached(cls, name: str, identifier: int, read_only: bool, lock: Lock | str | None) -> Self:
+        row = sysv_tables.row("sysv-shm", identifier)
+        if row is None:
+            raise named(errno.ENOENT, name, "there is no such segment")
+        return cls(name, identifier, row["size"], read_only=read_only, lock=lock)
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    @property
+    def id(self) -> int:
+        """The kernel's number of the segment, as in `ipcs -m`."""
+        return self._id
+
+    def status(self) -> SharedMemoryStatus:
+        """What the kernel knows of it, also after `close`. ObjectMissing if it is gone."""
+        row = sysv_tables.row("sysv-shm", self._id)
+        if row is None:
+            raise named(errno.ENOENT, self._name, "the segment is gone")
+        return SharedMemoryStatus(
+            key=row["key"],
+            id=row["id"],
+            uid=row["uid"],
+            gid=row["gid"],
+            mode=row["perms"] & 0o777,
+            size=row["size"],
+            attached=row["nattch"],
+            creator_pid=row["cpid"],
+            last_pid=row["lpid"],
+            attach_time=row["atime"],
+            detach_time=row["dtime"],
+            change_time=row["ctime"],
+            pinned=bool(row["perms"] & _LOCKED),
+            removed=bool(row["perms"] & _DESTROYED),
+        )
+
+    def pin(self) -> None:
+        """Keep it in memory, out of swap space (SHM_LOCK). AccessDenied or NoSpace over RLIMIT_MEMLOCK."""
+        self._asked(sysv.lock)
+
+    def unpin(self) -> None:
+        """Let it be swapped again (SHM_UNLOCK)."""
+        self._asked(sysv.unlock)
+
+    def _asked(self, call: Any) -> None:
+        self._opened()
+        with explained(self._name):
+            call(self._id)
+
+    def _remove(self, *, missing_ok: bool) -> None:
+        status = sysv_tables.row("sysv-shm", self._id)
+        try:
+            if status is not None and not status["perms"] & _DESTROYED:
+                sysv.remove(self._id)
+                return
+        except OSError as error:
+            if error.errno not in {errno.EINVAL, errno.EIDRM}:
+                raise translate(error, self._name) from None
+        if not missing_ok:
+            raise named(errno.ENOENT, self._name, "removed already")
+
+
+def _address(key: Key) -> Address:
+    if key is not None and (isinstance(key, bool) or not isinstance(key, int | str)):
+        raise TypeError(f"key={key!r}: must be a number, a str such as '0x4d2' or '/etc/app.conf', or None for a private one")
+    text = "private" if key is None else hex(key) if isinstance(key, int) else key
+    return Address(f"sysv-shm:{text}", "sysv-shm", text)

@@ -1,0 +1,1 @@
+"""Children: processes that this one starts, talks to, ends and reaps."""

@@ -1,0 +1,93 @@
+"""`aipc.popen` and `aipc.pipeline`."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from aipc._io.child import GRACE, Command, PathName, called
+from aipc._io.plumbing import Plumbing
+from aipc._open import Opening
+from aipc.transports.process import ProcessChannel, framing_of, launch
+
+from .pipeline import Pipeline, start_pipeline
+from .redirect import Redirection, redirected
+
+
+def popen(
+    command: Command,
+    mode: str = "r",
+    *,
+    shell: bool = False,
+    framing: str = "none",
+    max_message_size: int | None = None,
+    stdin: Redirection = None,
+    stdout: Redirection = None,
+    stderr: Redirection = None,
+    cwd: PathName | None = None,
+    env: Mapping[str, str] | None = None,
+    grace: float = GRACE,
+) -> Opening[ProcessChannel]:
+    """A child as a channel (popen(3)): `async with aipc.popen(["sort", "-u"], "r+") as child`, or await it.
+
+    `mode` says what is a pipe: "r" the child's output, "w" its input, "r+" both. The other streams are this process's, or what
+    `stdin`, `stdout`, `stderr` say: a file, a descriptor, subprocess.DEVNULL, a channel with a descriptor; stderr also
+    subprocess.STDOUT. `max_message_size` is 16 MiB where there is a framing, and raw chunks have no limit.
+
+    Leaving the block closes the pipes, gives the child `grace` seconds to end, then sends SIGTERM, and after `grace` seconds more
+    SIGKILL; left by an exception or a cancellation, it begins with SIGTERM. The child is reaped in any case.
+
+    ObjectMissing, AccessDenied: there is no such program or `cwd`, or it may not be run. AddressError: another mode, an empty
+    command. Cancelled: not started, as nothing is awaited.
+    """
+
+    async def start() -> ProcessChannel:
+        name = f"popen ({called(command)})"
+        chosen = framing_of(framing, max_message_size)
+        with Plumbing(name) as plumbing:
+            streams = {
+                what: redirected(plumbing, what, to) for what, to in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr))
+            }
+            return launch(plumbing, command, mode, name, chosen, grace, shell=shell, cwd=cwd, env=env, **streams)
+
+    return Opening(start)
+
+
+def pipeline(
+    *commands: Command,
+    shell: bool = False,
+    framing: str = "none",
+    max_message_size: int | None = None,
+    stdin: Redirection = subprocess.PIPE,
+    stdout: Redirection = subprocess.PIPE,
+    stderr: Redirection = None,
+    cwd: PathName | None = None,
+    env: Mapping[str, str] | None = None,
+    grace: float = GRACE,
+    pipefail: bool = False,
+) -> Opening[Pipeline]:
+    """Children in a row, as by `|`: `async with aipc.pipeline(["sort"], ["uniq", "-c"]) as pipeline`, or await it.
+
+    `stdin` and `stdout` are channels of the result (subprocess.PIPE), or go elsewhere as for `popen`; `stderr`, `cwd`, `env` and
+    `shell` are for all children. With `pipefail` the result's `returncode` is the last one that is not 0. Leaving the block ends
+    and reaps all children as `popen` does.
+
+    Errors as for `popen`; the text says which stage. Those before it are ended and reaped first. Cancelled: nothing was started.
+    """
+    options: dict[str, Any] = {"shell": shell, "cwd": cwd, "env": env}
+    return Opening(
+        partial(
+            start_pipeline,
+            commands,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            framing=framing,
+            max_message_size=max_message_size,
+            grace=grace,
+            pipefail=pipefail,
+            **options,
+        )
+    )

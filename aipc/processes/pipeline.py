@@ -1,0 +1,185 @@
+"""Pipelines: `cat | sort | uniq`, with plain pipes between the children."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+
+from aipc._io.child import Child, Command, called, end, signal_all, start
+from aipc._io.plumbing import Plumbing
+from aipc.abc import Buffer
+from aipc.exceptions import AddressError, UnsupportedOperation
+from aipc.transports.pipe import PipeChannel
+from aipc.transports.process import framing_of
+from aipc.wire.framing import as_bytes
+
+from .redirect import Redirection, redirected
+
+_PIECE = 1 << 20  # bytes
+
+
+class Pipeline:
+    """Children, each of which reads what the one before it prints. Made by `aipc.pipeline`; leaving its block ends them all.
+
+    `stdin` is a channel into the first one, and `stdout` out of the last one; None where it was redirected.
+    """
+
+    __slots__ = ("_children", "_grace", "_pipefail", "_raw", "stdin", "stdout")
+
+    def __init__(
+        self,
+        children: Sequence[Child],
+        stdin: PipeChannel | None,
+        stdout: PipeChannel | None,
+        grace: float,
+        *,
+        raw: bool,
+        pipefail: bool,
+    ) -> None:
+        self._children = children
+        self._grace = grace
+        self._raw = raw
+        self._pipefail = pipefail
+        self.stdin: PipeChannel | None = stdin
+        self.stdout: PipeChannel | None = stdout
+
+    @property
+    def pids(self) -> list[int]:
+        """The children's process numbers, first to last."""
+        return [child.pid for child in self._children]
+
+    @property
+    def returncodes(self) -> list[int | None]:
+        """Of each child: None while it runs, then as `returncode` of `aipc.popen`."""
+        return [child.returncode for child in self._children]
+
+    @property
+    def returncode(self) -> int | None:
+        """The last child's; with `pipefail`, the last one that is not 0. None while any child runs that it depends on."""
+        codes = self.returncodes
+        if not self._pipefail:
+            return codes[-1]
+        if None in codes:
+            return None
+        return next((code for code in reversed(codes) if code), 0)
+
+    async def wait(self) -> list[int]:
+        """Wait until all children have ended by themselves: their `returncodes`. Cancelled: nothing happened."""
+        return [await child.wait() for child in self._children]
+
+    async def communicate(self, data: Buffer = b"") -> bytes:
+        """Send `data` and the end of input, receive all output meanwhile, and wait: what came out; `b""` if that was redirected.
+
+        As much memory as the output takes. A child that stops reading early is no error. Cancelled: a part of `data` was sent,
+        stdin is closed, and what had come out is lost; the children still run until the block is left.
+        """
+        if not self._raw:
+            raise UnsupportedOperation("communicate: moves plain bytes; leave the pipeline's framing at none for it")
+        if len(data) and self.stdin is None:
+            raise AddressError("communicate: stdin was redirected, so that there is nowhere to send data to")
+        try:
+            async with anyio.create_task_group() as tasks:
+                if self.stdin is not None:
+                    tasks.start_soon(_feed, self.stdin, data)
+                output = b"" if self.stdout is None else await _drain(self.stdout)
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+        await self.wait()
+        return output
+
+    def send_signal(self, signum: int) -> None:
+        """Send a signal to each child that runs: to the last one first, so that none takes another's death for the end of input."""
+        signal_all(self._children, signum)
+
+    def terminate(self) -> None:
+        """Send SIGTERM to each child that runs."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL to each child that runs."""
+        self.send_signal(signal.SIGKILL)
+
+    async def aclose(self) -> None:
+        """Close our ends, wait `grace` seconds for the children to end, then SIGTERM, `grace` seconds, SIGKILL. Idempotent.
+
+        Cancelled: SIGTERM at once, and the rest all the same: no process stays.
+        """
+        await end(self._children, self._let_go, self._grace, gently=True)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await end(self._children, self._let_go, self._grace, gently=error is None)
+
+    def _let_go(self) -> None:
+        for channel in (self.stdin, self.stdout):
+            if channel is not None:
+                channel.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {' | '.join(map(str, self.pids))}>"
+
+
+async def _feed(stdin: PipeChannel, data: Buffer) -> None:
+    view = memoryview(as_bytes(data))
+    try:
+        for start_of_piece in range(0, len(view), _PIECE):
+            await stdin.send(view[start_of_piece : start_of_piece + _PIECE])
+    except anyio.BrokenResourceError:
+        pass  # it has read all that it wants, as `head` does
+    finally:
+        stdin.close()
+
+
+async def _drain(stdout: PipeChannel) -> bytes:
+    return b"".join([chunk async for chunk in stdout])
+
+
+async def start_pipeline(
+    commands: Sequence[Command],
+    *,
+    stdin: Redirection,
+    stdout: Redirection,
+    stderr: Redirection,
+    framing: str,
+    max_message_size: int | None,
+    grace: float,
+    pipefail: bool,
+    **options: Any,
+) -> Pipeline:
+    """Start the children, first to last. If one can't be started, those before it are ended and reaped; its error names it."""
+    if not commands:
+        raise AddressError("pipeline: needs at least one command, as in aipc.pipeline(['ls'], ['wc', '-l'])")
+    chosen = framing_of(framing, max_message_size)
+    children: list[Child] = []
+    try:
+        with Plumbing("pipeline") as plumbing:
+            theirs, writer = plumbing.to_child() if stdin == subprocess.PIPE else (redirected(plumbing, "stdin", stdin), None)
+            outlet, reader = (
+                plumbing.from_child() if stdout == subprocess.PIPE else (redirected(plumbing, "stdout", stdout), None)
+            )
+            errors = redirected(plumbing, "stderr", stderr)
+            for number, command in enumerate(commands, 1):
+                following, output = (None, outlet) if number == len(commands) else plumbing.pipe()
+                name = f"pipeline, stage {number} ({called(command)})"
+                children.append(start(command, name, stdin=theirs, stdout=output, stderr=errors, **options))
+                theirs = following
+    except BaseException:
+        await end(children, lambda: None, grace, gently=False)
+        raise
+    return Pipeline(
+        children,
+        None if writer is None else PipeChannel(writer, chosen, sends=True),
+        None if reader is None else PipeChannel(reader, chosen, sends=False),
+        grace,
+        raw=framing == "none",
+        pipefail=pipefail,
+    )

@@ -1,0 +1,62 @@
+"""What a child's standard streams may be connected to: a file, /dev/null, or any channel with a descriptor."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from typing import Any, Protocol
+
+from aipc._io.errors import named
+from aipc._io.plumbing import Plumbing, access
+from aipc.abc import Channel, ChannelAttribute
+from aipc.exceptions import AddressError, UnsupportedOperation
+from aipc.transports.base import TransportChannel
+
+
+class HasDescriptor(Protocol):
+    """A file, a socket: whatever has a descriptor."""
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        ...
+
+
+Redirection = int | HasDescriptor | Channel | None
+"""None: this process's own stream. A number is a descriptor, or subprocess's DEVNULL (stderr: STDOUT, too)."""
+
+
+def redirected(plumbing: Plumbing, what: str, to: Redirection) -> int | None:
+    """The descriptor, or subprocess's number, that a child is to have as `what`: "stdin", "stdout" or "stderr"."""
+    if isinstance(to, Channel):
+        return _lent(plumbing, what, to)
+    if to is None or not isinstance(to, int):
+        return None if to is None else _fileno(what, to)
+    if to < 0 and to != subprocess.DEVNULL and not (to == subprocess.STDOUT and what == "stderr"):
+        raise AddressError(f"{what}={to}: must be a descriptor, a file, a channel or subprocess.DEVNULL (stderr: STDOUT, too)")
+    if to >= 0:
+        _check(what, to)
+    return to
+
+
+def _check(what: str, fd: int) -> None:
+    try:
+        os.fstat(fd)
+    except OSError:
+        raise named(errno.ENOENT, f"{what}={fd}", "that descriptor is not open in this process") from None
+
+
+def _lent(plumbing: Plumbing, what: str, channel: Channel) -> int:
+    fd: int = channel.extra(ChannelAttribute.descriptor, -1)
+    if fd < 0 or not isinstance(channel, TransportChannel):
+        raise UnsupportedOperation(f"{what}={channel!r}: it is closed, or has no descriptor that a child could use")
+    if access(fd) == (os.O_WRONLY if what == "stdin" else os.O_RDONLY):
+        raise AddressError(f"{what}={channel!r}: its descriptor goes the other way")
+    return plumbing.lend(fd, channel.close)
+
+
+def _fileno(what: str, file: Any) -> int:
+    try:
+        return int(file.fileno())
+    except AttributeError:
+        raise AddressError(f"{what}={file!r}: must be an open file, a descriptor, a channel or subprocess.DEVNULL") from None

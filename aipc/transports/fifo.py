@@ -1,0 +1,219 @@
+"""FIFOs, the pipes that have a name (fifo(7)).
+
+The receiver opens at once, and its first `receive` waits for the first writer; the sender's opening waits for a reader. Neither
+blocks: the kernel tells "no writer yet" from "the last writer left" by POLLHUP (poll(2)), and answers a sender that comes too
+early with ENXIO. There is no event for a reader's coming: inotify(7) does not report one that waits in open(2).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import stat
+from collections.abc import Sequence
+from contextlib import suppress
+
+import anyio
+
+from aipc._address import Address
+from aipc._io.errors import named, translate
+from aipc._io.files import same_file
+from aipc._io.handle import Place
+from aipc._io.polling import Polling
+from aipc._io.turn import TurnHandle
+from aipc._sys import pipes
+from aipc.exceptions import AipcError, NobodyListens, WrongObject
+from aipc.wire.framing import MAX_MESSAGE_SIZE, Frame, Framing
+from aipc.wire.framing import framing as framing_named
+
+from .byte_stream import READ_SIZE, Unfinished, size_of
+from .pipe_end import PipeEnd, set_capacity
+
+
+class _NoWriterYet(BlockingIOError):
+    """Nobody has opened the FIFO for writing since it was opened here."""
+
+
+class _FifoHandle(TurnHandle):
+    """Owns one end, and the name, if that is to go with it."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, fd: int, name: str) -> None:
+        super().__init__(fd, name)
+        self.path: str | None = None
+        """What to remove."""
+
+    def _close(self) -> None:
+        if self.path is not None and same_file(self.path, os.fstat(self.fd)):
+            with suppress(OSError):  # somebody else was first, or the directory is no longer ours to change
+                os.unlink(self.path)
+        super()._close()
+
+
+class FifoReceiver(PipeEnd):
+    """Receives what all writers send."""
+
+    __slots__ = ()
+
+    def meet(self) -> None:
+        """Read ahead. BlockingIOError until a writer has come; what it wrote, or its end, waits for the first `receive`."""
+        try:
+            self._fill()
+        except _NoWriterYet:
+            raise
+        except (BlockingIOError, AipcError, anyio.EndOfStream):
+            pass
+
+    def _read(self) -> bytes:
+        fd = self._reader.fd
+        data = os.read(fd, READ_SIZE)
+        while not data and not self._bytes_received:
+            events = pipes.events(fd)
+            if events & select.POLLIN:  # somebody came in between
+                data = os.read(fd, READ_SIZE)
+            elif events & select.POLLHUP:
+                break
+            else:
+                raise _NoWriterYet
+        return data
+
+
+class FifoSender(PipeEnd):
+    """Sends beside other writers, a whole message at a time."""
+
+    __slots__ = ("_turn",)
+
+    def __init__(self, handle: TurnHandle, framing: Framing) -> None:
+        super().__init__(handle, framing, sends=True)
+        self._turn = handle.writable
+
+    def _write(self, frame: Frame, frames: Sequence[Frame] = (), fds: Sequence[int] = ()) -> None:
+        if self._unfinished is not None:
+            self._flush(self._unfinished)
+        turn = self._turn
+        turn.take(size_of(frame))
+        try:
+            super()._write(frame, frames, fds)
+        finally:
+            if self._unfinished is None:
+                turn.give()
+
+    def _flush(self, unfinished: Unfinished) -> None:
+        try:
+            super()._flush(unfinished)
+        finally:
+            if self._unfinished is None:
+                self._turn.give()
+
+
+async def connect(
+    address: Address,
+    *,
+    direction: str = "receive",
+    framing: str = "u32",
+    max_message_size: int = MAX_MESSAGE_SIZE,
+    keep_open: bool = False,
+    wait: bool | None = None,
+    create: bool = False,
+    exclusive: bool = False,
+    mode: int = 0o600,
+    unlink: bool = False,
+    capacity: int | None = None,
+) -> FifoReceiver | FifoSender:
+    """Open one end of a FIFO. ObjectMissing if there is none (unless `create`), WrongObject if it is something else.
+
+    `wait`: until the other side is there; by default a sender does. A sender with `wait=0` and no receiver is NobodyListens.
+    `keep_open`: hold the other end, too, and wait for nobody: a receiver's stream never ends, a sender's never breaks. `mode` is
+    a new FIFO's, whatever the umask; `unlink` removes it on close. Cancelled: nothing was opened, and nothing that was made for
+    it is left.
+    """
+    if not address.path or address.authority:
+        raise address.error("needs a path, as in fifo:/tmp/x?direction=receive")
+    if keep_open and wait:
+        raise address.error("wait=1 and keep_open=1: who keeps both ends open waits for nobody")
+    chosen = framing_named(framing, max_message_size)
+    path = os.path.abspath(address.path)  # noqa: ASYNC240 - asks for the working directory at most
+    made = _make(path, mode, exclusive, address.url) if create or exclusive else None
+    channel: FifoReceiver | FifoSender | None = None
+    try:
+        flags = os.O_RDWR if keep_open else os.O_WRONLY if direction == "send" else os.O_RDONLY
+        handle = await _open(path, flags, wait is not False, address.url)
+        channel = FifoSender(handle, chosen) if direction == "send" else FifoReceiver(handle, chosen, sends=False)
+        if capacity is not None:
+            set_capacity(handle.fd, capacity, address.url)
+        if wait and isinstance(channel, FifoReceiver):
+            await _meet(channel, address.url)
+    except BaseException:
+        if channel is not None:
+            channel.close()
+        if made is not None and same_file(path, made):
+            os.unlink(path)
+        raise
+    handle.path = path if unlink else None
+    return channel
+
+
+def _make(path: str, mode: int, exclusive: bool, name: str) -> os.stat_result | None:
+    """Make the FIFO, and describe it; None if there is something already."""
+    try:
+        os.mkfifo(path, mode)  # less the umask: never more open than asked, even briefly
+        fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileExistsError:
+        if exclusive:
+            raise named(errno.EEXIST, name, "the file exists, and exclusive was asked for") from None
+        return None
+    except OSError as error:
+        raise translate(error, name) from None
+    try:
+        made = os.fstat(fd)
+        if not stat.S_ISFIFO(made.st_mode) or made.st_uid != os.geteuid():
+            return None  # somebody put something else there since
+        os.chmod(f"/proc/self/fd/{fd}", mode)
+        return made
+    finally:
+        os.close(fd)
+
+
+async def _open(path: str, flags: int, wait: bool, name: str) -> _FifoHandle:
+    """Open it, when the kernel lets us: only a sender may have to `wait`."""
+    polling = Polling(Place(name))
+    try:
+        if wait:
+            fd = await polling.attempt(_try_open, path, flags, name)
+        else:
+            fd = polling.attempt_nowait(_try_open, path, flags, name)
+        return _FifoHandle(fd, name)
+    except anyio.WouldBlock:
+        raise NobodyListens(errno.ENXIO, f"{name}: no process has the FIFO open to receive; wait=1 waits for one") from None
+    finally:
+        polling.close()
+
+
+def _try_open(path: str, flags: int, name: str) -> int:
+    """Open what has that name now, if it is a FIFO; nothing else is opened, even for a moment. BlockingIOError without a reader."""
+    try:
+        found = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise named(errno.ENOENT, name, "there is no such file; create=1 makes it") from None
+    try:
+        mode = os.fstat(found).st_mode
+        if not stat.S_ISFIFO(mode):
+            what = "a symbolic link" if stat.S_ISLNK(mode) else "not a FIFO"
+            raise WrongObject(errno.EINVAL, f"{name}: {what}; it was left alone")
+        return os.open(f"/proc/self/fd/{found}", flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise BlockingIOError from None
+        raise
+    finally:
+        os.close(found)
+
+
+async def _meet(receiver: FifoReceiver, name: str) -> None:
+    polling = Polling(Place(name))
+    try:
+        await polling.attempt(receiver.meet)
+    finally:
+        polling.close()

@@ -1,0 +1,132 @@
+"""A child's standard input and output: `exec:sort -u`, and what `aipc.popen` gives."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+from aipc._address import Address
+from aipc._io.child import GRACE, Child, Command, end, start
+from aipc._io.handle import FileHandle
+from aipc._io.plumbing import Plumbing
+from aipc.abc import ChannelAttribute
+from aipc.exceptions import AddressError
+from aipc.wire.framing import MAX_MESSAGE_SIZE, Framing
+from aipc.wire.framing import framing as framing_named
+
+from .byte_stream import ByteStreamChannel
+
+MODES = ("r", "w", "r+")
+
+
+class ProcessChannel(ByteStreamChannel):
+    """A child process: what it prints is received, what is sent is its input. Closing it ends and reaps the child."""
+
+    __slots__ = ("_child", "_grace")
+
+    def __init__(
+        self, child: Child, reader: FileHandle | None, writer: FileHandle | None, framing: Framing, grace: float
+    ) -> None:
+        super().__init__(reader, writer, framing)
+        self._child = child
+        self._grace = grace
+
+    @property
+    def pid(self) -> int:
+        """The child's process number."""
+        return self._child.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """None while the child runs; then its exit status, or the negative number of the signal that ended it.
+
+        0 if nobody can tell, because SIGCHLD is ignored or another part of the program took the status (as in subprocess).
+        """
+        return self._child.returncode
+
+    async def wait(self) -> int:
+        """Wait until the child has ended by itself: its `returncode`. A child that reads needs `send_eof` first.
+
+        Cancelled: nothing happened.
+        """
+        return await self._child.wait()
+
+    def send_signal(self, signum: int) -> None:
+        """Send the child a signal; nothing if it has ended (pidfd_send_signal(2)). AccessDenied if it is another user's by now."""
+        self._child.send_signal(signum)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    async def aclose(self) -> None:
+        """Close the pipes, wait `grace` seconds for the child to end, then SIGTERM, `grace` seconds, SIGKILL. Idempotent.
+
+        Cancelled: SIGTERM at once, and the rest all the same: no process stays.
+        """
+        await end([self._child], self.close, self._grace, gently=True)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await end([self._child], self.close, self._grace, gently=error is None)
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        return {
+            ChannelAttribute.descriptor: lambda: next(iter(self._handles())).fd,
+            ChannelAttribute.max_message_size: lambda: self._framing.limit,
+        }
+
+
+def framing_of(name: str, max_message_size: int | None) -> Framing:
+    """The framing of that name. Raw chunks have no limit unless one is given: they are no messages."""
+    return framing_named(name, max_message_size or (sys.maxsize if name == "none" else MAX_MESSAGE_SIZE))
+
+
+def launch(
+    plumbing: Plumbing,
+    command: Command,
+    mode: str,
+    name: str,
+    framing: Framing,
+    grace: float = GRACE,
+    *,
+    stdin: int | None = None,
+    stdout: int | None = None,
+    **options: Any,
+) -> ProcessChannel:
+    """Start `command` with pipes as `mode` says; its other streams are `stdin` and `stdout`, by default this process's.
+
+    Errors and `options` are those of `start`. AddressError for another mode, or both a pipe and a redirection.
+    """
+    if mode not in MODES:
+        raise AddressError(f"{name}: mode={mode!r}: must be 'r' (receive its output), 'w' (send its input) or 'r+' (both)")
+    for what, given, piped in (("stdin", stdin, mode != "r"), ("stdout", stdout, mode != "w")):
+        if piped and given is not None:
+            raise AddressError(f"{name}: mode={mode!r} makes {what} a pipe; it can't be redirected, too")
+    reader = writer = None
+    if mode != "r":
+        stdin, writer = plumbing.to_child()
+    if mode != "w":
+        stdout, reader = plumbing.from_child()
+    child = start(command, name, stdin=stdin, stdout=stdout, **options)
+    return ProcessChannel(child, reader, writer, framing, grace)
+
+
+async def connect(
+    address: Address, *, framing: str = "u32", max_message_size: int | None = None, shell: bool = False
+) -> ProcessChannel:
+    """Start a program and talk to it over its standard input and output. Errors are those of `start`. Cancelled: not started."""
+    if address.authority:
+        raise address.error("needs a command, as in exec:sort -u or exec:/usr/bin/sort -u")
+    chosen = framing_of(framing, max_message_size)
+    with Plumbing(address.url) as plumbing:
+        return launch(plumbing, address.path, "r+", address.url, chosen, shell=shell)
