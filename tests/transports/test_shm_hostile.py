@@ -113,6 +113,34 @@ def test_consumer_of_half_a_million_mutations() -> None:
     assert min(outcomes.values()) > 500, outcomes
 
 
+@pytest.mark.parametrize(
+    "records",
+    [
+        [(PART | 24, 16)],  # no more to come than this
+        [(PART | 24, 5)],
+        [(PART | 8, 100)],  # nothing of it
+        [(PART | 24, 40), (PART | 16, 23)],  # one more is missing, or one less
+        [(PART | 24, 40), (PART | 16, 25)],
+        [(PART | 24, 40), (23, 0)],
+        [(PART | 24, 40), (25, 0)],
+        [(PART | 24, 40), (0, 0)],
+    ],
+)
+def test_parts_that_do_not_add_up(records: list[tuple[int, int]]) -> None:
+    """Each part says how much of the message there is from it on, and that must be so; afterwards nothing more is believed."""
+    with memory(4096) as (mapped, words):
+        consumer = Consumer(0, Silence(), Unordered(), 3000)
+        position = 0
+        for header, rest in records:
+            words[512 + position // 8], words[512 + position // 8 + 1] = header, rest
+            position += ((header & ~PART) + 15) & -8
+        words[PUBLISHED] = position
+        consumer.attach(mapped, words)
+        for _again in range(2):
+            with pytest.raises(ProtocolError):
+                consumer.take()
+
+
 def test_producer_of_half_a_million_mutations() -> None:
     """No number makes the producer write outside its ring, or fail with anything but a named error."""
     capacity = 4096
