@@ -9,7 +9,7 @@ from rich.table import Table
 
 from .harness import Aipc, Streams, alternate, one_way, round_trip
 from .idle import measure
-from .ring import judge_all
+from .ring import bulk, judge_all
 
 TWO_CORES, ONE_CORE = (0, 1), (0, 0)
 ROUNDS = 7
@@ -49,6 +49,13 @@ def main() -> int:
             *alternate(pair, lambda c: one_way(c, TWO_CORES), ROUNDS),
             "messages/s",
             5,
+            at_most=False,
+        )
+        judge(
+            f"1 MiB messages, {loop}",
+            *alternate(pair, lambda c: bulk(c, TWO_CORES), ROUNDS),
+            "bytes/s",
+            6,
             at_most=False,
         )
     judge_all(judge, ROUNDS)
