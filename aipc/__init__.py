@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from aipc.exceptions import ObjectMissing as ObjectMissing
     from aipc.exceptions import ObjectRemoved as ObjectRemoved
     from aipc.exceptions import ProtocolError as ProtocolError
+    from aipc.exceptions import UnknownHost as UnknownHost
     from aipc.exceptions import UnsupportedOperation as UnsupportedOperation
     from aipc.exceptions import WrongObject as WrongObject
     from aipc.transports.pair import channel_pair as channel_pair
@@ -56,7 +57,8 @@ _HOMES = {
     ),
     "aipc.exceptions": (
         "AccessDenied", "AddressError", "AipcError", "ForkedError", "InvalidMessage", "LimitExceeded", "MessageTooLarge",
-        "NobodyListens", "ObjectExists", "ObjectMissing", "ObjectRemoved", "ProtocolError", "UnsupportedOperation", "WrongObject",
+        "NobodyListens", "ObjectExists", "ObjectMissing", "ObjectRemoved", "ProtocolError", "UnknownHost", "UnsupportedOperation",
+        "WrongObject",
     ),
     "aipc.transports.pair": ("channel_pair",),
     "aipc.transports.pipe": ("pipe",),

@@ -108,6 +108,12 @@ OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
     "value": _COUNT,
     "index": _COUNT,
     "count": _SIZE,
+    "bind": (str, str, "an address of one's own"),
+    "nodelay": _BOOLEAN,
+    "keepalive": _BOOLEAN,
+    "reuse": _BOOLEAN,
+    "send_buffer": _SIZE,
+    "receive_buffer": _SIZE,
 }
 """How each option is read from a query: parser, Python type, and what would be right."""
 

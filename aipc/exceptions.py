@@ -7,6 +7,8 @@ streams, closed channels and would-block conditions are anyio's own `EndOfStream
 
 from __future__ import annotations
 
+import socket
+
 import anyio
 
 
@@ -52,6 +54,10 @@ class AccessDenied(AipcError, PermissionError):
 
 class NobodyListens(AipcError, ConnectionRefusedError):
     """The socket is there, but no process listens on it (ECONNREFUSED)."""
+
+
+class UnknownHost(AipcError, socket.gaierror):
+    """No address for a host's name."""
 
 
 class ObjectRemoved(AipcError, anyio.BrokenResourceError):
