@@ -56,7 +56,8 @@ class _Unfinished:
         """Keep only the message that has begun, as a copy: its sender gave up. How many messages are dropped."""
         ends = list(accumulate(map(_size, self._frames)))
         begun = bisect_left(ends, self._done)
-        self.views = [memoryview(b"".join(self.views))[: ends[begun] - self._done]]
+        left = ends[begun] - self._done  # none, if the kernel stopped exactly between two messages
+        self.views = [memoryview(b"".join(self.views))[:left]] if left else []
         self._frames = self._frames[: begun + 1]
         return len(ends) - begun - 1
 
@@ -234,11 +235,12 @@ class ByteStreamChannel(TransportChannel):
     def _flush(self, unfinished: _Unfinished) -> None:
         """Write until `unfinished` is through; nothing to do if another task's write did that already."""
         while self._unfinished is unfinished:
+            if not unfinished.views:
+                self._unfinished = None
+                return
             sent = self._push(unfinished.views)
             self._bytes_sent += sent
             unfinished.advance(sent)
-            if not unfinished.views:
-                self._unfinished = None
 
     async def _finish(self, unfinished: _Unfinished) -> None:
         """`send` returns when the kernel holds all of the message."""
@@ -252,7 +254,9 @@ class ByteStreamChannel(TransportChannel):
     def _abandon(self, unfinished: _Unfinished) -> None:
         """The sender will not wait: finish the message that has begun, and let go of the sender's buffers."""
         self._sent -= unfinished.cut()
-        if loops.running() and not self._writer.closed:
+        if not unfinished.views:
+            self._flush(unfinished)
+        elif loops.running() and not self._writer.closed:
             loops.start_soon(self._finish_alone, unfinished)
 
     async def _finish_alone(self, unfinished: _Unfinished) -> None:

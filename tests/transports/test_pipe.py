@@ -64,6 +64,22 @@ async def test_bytes() -> None:
         assert os.read(receiver.extra(aipc.ChannelAttribute.descriptor), 100) == b"\0\0\0\x05hello"
 
 
+async def test_batch_that_the_kernel_takes_up_to_the_end_of_a_message() -> None:
+    """A pipe of sixteen pages takes sixteen frames of a page each, and the cancelled rest is not there to be finished."""
+    receiver, sender = aipc.pipe()
+    page = bytes(4_092)
+    async with receiver, sender:
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(sender.send_many, [page] * 20)
+                await settle()
+                tasks.cancel_scope.cancel()
+            assert await receiver.receive_many() == [page] * 16
+            assert sender.statistics().messages_sent == 16
+            await sender.send(b"after")
+            assert await receiver.receive() == b"after"
+
+
 async def test_framing_and_limit() -> None:
     receiver, sender = aipc.pipe(framing="lines", max_message_size=5)
     async with receiver, sender:
