@@ -102,6 +102,7 @@ OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
     "framing": (str, str, "a framing's name"),
     "max_message_size": _SIZE,
     "backlog": _SIZE,
+    "max_connections": _SIZE,
     "max_bytes": _SIZE,
     "type": _INTEGER,
     "project": _INTEGER,

@@ -113,6 +113,7 @@ async def listen(
     framing: str = "u32",
     max_message_size: int = MAX_MESSAGE_SIZE,
     backlog: int = 1024,
+    max_connections: int | None = None,
     mode: int = 0o600,
     exclusive: bool = False,
     unlink: bool = True,
@@ -138,7 +139,8 @@ async def listen(
     def wrap(connection: socket.socket) -> UnixChannel:
         return UnixChannel(SocketHandle(connection, address.url), chosen)
 
-    return SocketListener(ListenerHandle(sock, address.url), wrap, forget if unlink else lambda: None)
+    handle = ListenerHandle(sock, address.url)
+    return SocketListener(handle, wrap, forget if unlink else lambda: None, max_connections=max_connections)
 
 
 def _bind(sock: socket.socket, path: str, name: str, mode: int, exclusive: bool) -> Callable[[], None]:
