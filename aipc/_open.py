@@ -16,9 +16,11 @@ CHANNELS: Mapping[str, str] = {
     "fd": "aipc.transports.descriptor:adopt",
     "unix": "aipc.transports.unix:connect",
     "sysv-mq": "aipc.transports.sysv_mq:connect",
+    "tcp": "aipc.transports.tcp:connect",
 }
 LISTENERS: Mapping[str, str] = {
     "unix": "aipc.transports.unix:listen",
+    "tcp": "aipc.transports.tcp:listen",
 }
 LOCKS: Mapping[str, str] = {
     "flock": "aipc.locks.file_lock:open_flock",

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
+from anyio.abc import SocketAttribute
 
 import aipc
 from aipc.abc import Channel, Lock
@@ -80,6 +81,19 @@ def sysv_queue(directory: Path) -> ChannelSubject:
     return ChannelSubject(open_pair, limit=8192, ends=False, hangs_up=False)
 
 
+def tcp(directory: Path, host: str = "127.0.0.1") -> ChannelSubject:
+    buffers = "send_buffer=65536&receive_buffer=65536"  # without these the kernel would let them grow to megabytes
+
+    @asynccontextmanager
+    async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
+        async with aipc.listen(f"tcp://{host}:0?{buffers}") as listener:
+            url = f"tcp://{host}:{listener.extra(SocketAttribute.local_port)}?{buffers}"
+            async with aipc.open_channel(url) as ours, await listener.accept() as theirs:
+                yield ours, theirs
+
+    return ChannelSubject(open_pair, limit=_FRAMED)
+
+
 def flock(directory: Path) -> LockSubject:
     url = f"flock:{directory}/lock"
 
@@ -125,5 +139,7 @@ CHANNELS: dict[str, Callable[[Path], ChannelSubject]] = {
     "stream-pair": stream_pair,
     "pipe": pipe,
     "sysv-mq": sysv_queue,
+    "tcp": tcp,
+    "tcp6": lambda directory: tcp(directory, "[::1]"),
 }
 LOCKS: dict[str, Callable[[Path], LockSubject]] = {"flock": flock, "sysv-sem": sysv_semaphore}

@@ -124,6 +124,13 @@ class ByteStreamChannel(TransportChannel):
         self._received += len(messages)
         return messages
 
+    async def peek(self) -> bytes:
+        """What the next `receive` is going to give, left there for it. Errors as `receive`. Cancelled: nothing was consumed."""
+        return await self._reading({}).attempt(self._next)
+
+    def _next(self) -> bytes:
+        return (self._reader.readable.stock or self._fill())[-1]
+
     def _fill(self) -> list[bytes]:
         """Read until a message is complete; the new stock, the next message last."""
         reader = self._reader

@@ -10,8 +10,6 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import anyio.abc
-
 from aipc._address import Address
 from aipc._io.errors import named
 from aipc._io.files import LONGEST_SOCKET_PATH, directory_locked, same_file, short_path
@@ -19,41 +17,26 @@ from aipc._io.handle import ListenerHandle, Place, SocketHandle
 from aipc._io.polling import Polling
 from aipc.abc import ChannelAttribute, Credentials
 from aipc.exceptions import WrongObject
-from aipc.wire.framing import MAX_MESSAGE_SIZE, Framing
+from aipc.wire.framing import MAX_MESSAGE_SIZE
 from aipc.wire.framing import framing as framing_named
 
-from .byte_stream import ByteStreamChannel
 from .listener import SocketListener
+from .socket_stream import SocketStreamChannel
 
 _UCRED = struct.Struct("iII")
 
 
-class UnixChannel(ByteStreamChannel):
+class UnixChannel(SocketStreamChannel):
     """Messages over a connected Unix stream socket."""
 
-    __slots__ = ("_handle",)
-
-    def __init__(self, handle: SocketHandle, framing: Framing) -> None:
-        super().__init__(handle, handle, framing)
-        self._handle = handle
+    __slots__ = ()
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
         return {
-            ChannelAttribute.descriptor: lambda: self._handle.fd,
+            **super().extra_attributes,
             ChannelAttribute.peer_credentials: lambda: self._asked(_credentials),
-            ChannelAttribute.max_message_size: lambda: self._framing.limit,
-            anyio.abc.SocketAttribute.raw_socket: lambda: self._asked(lambda sock: sock),
-            anyio.abc.SocketAttribute.family: lambda: socket.AF_UNIX,
-            anyio.abc.SocketAttribute.local_address: lambda: self._asked(socket.socket.getsockname),
-            anyio.abc.SocketAttribute.remote_address: lambda: self._asked(socket.socket.getpeername),
         }
-
-    def _asked(self, question: Callable[[socket.socket], Any]) -> Any:
-        try:
-            return question(self._handle.socket())
-        except OSError as error:
-            raise self._handle.explain(error) from error
 
 
 def _credentials(sock: socket.socket) -> Credentials:
