@@ -78,11 +78,11 @@ def sysv_queue(directory: Path) -> ChannelSubject:
         ):
             yield ours, theirs
 
-    return ChannelSubject(open_pair, limit=8192, ends=False, hangs_up=False)
+    return ChannelSubject(open_pair, limit=16384, ends=False, hangs_up=False)
 
 
 def tcp(directory: Path, host: str = "127.0.0.1") -> ChannelSubject:
-    buffers = "send_buffer=65536&receive_buffer=65536"  # without these the kernel would let them grow to megabytes
+    buffers = "send_buffer=32768&receive_buffer=32768"  # without these the kernel would let them grow to megabytes
 
     @asynccontextmanager
     async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
@@ -91,7 +91,7 @@ def tcp(directory: Path, host: str = "127.0.0.1") -> ChannelSubject:
             async with aipc.open_channel(url) as ours, await listener.accept() as theirs:
                 yield ours, theirs
 
-    return ChannelSubject(open_pair, limit=_FRAMED)
+    return ChannelSubject(open_pair, limit=_FRAMED, lag=0.25)
 
 
 def flock(directory: Path) -> LockSubject:
