@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from aipc.exceptions import AccessDenied as AccessDenied
     from aipc.exceptions import AddressError as AddressError
     from aipc.exceptions import AipcError as AipcError
+    from aipc.exceptions import CertificateRefused as CertificateRefused
     from aipc.exceptions import ForkedError as ForkedError
     from aipc.exceptions import InvalidMessage as InvalidMessage
     from aipc.exceptions import LimitExceeded as LimitExceeded
@@ -56,7 +57,8 @@ _HOMES = {
         "Channel", "ChannelAttribute", "ChannelStatistics", "Credentials", "Listener", "Lock", "Message", "Segment", "Semaphore",
     ),
     "aipc.exceptions": (
-        "AccessDenied", "AddressError", "AipcError", "ForkedError", "InvalidMessage", "LimitExceeded", "MessageTooLarge",
+        "AccessDenied", "AddressError", "AipcError", "CertificateRefused", "ForkedError", "InvalidMessage", "LimitExceeded",
+        "MessageTooLarge",
         "NobodyListens", "ObjectExists", "ObjectMissing", "ObjectRemoved", "ProtocolError", "UnknownHost", "UnsupportedOperation",
         "WrongObject",
     ),

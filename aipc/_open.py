@@ -17,10 +17,12 @@ CHANNELS: Mapping[str, str] = {
     "unix": "aipc.transports.unix:connect",
     "sysv-mq": "aipc.transports.sysv_mq:connect",
     "tcp": "aipc.transports.tcp:connect",
+    "tls": "aipc.transports.tls:connect",
 }
 LISTENERS: Mapping[str, str] = {
     "unix": "aipc.transports.unix:listen",
     "tcp": "aipc.transports.tcp:listen",
+    "tls": "aipc.transports.tls:listen",
 }
 LOCKS: Mapping[str, str] = {
     "flock": "aipc.locks.file_lock:open_flock",

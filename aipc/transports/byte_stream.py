@@ -28,7 +28,7 @@ from .base import TransportChannel
 READ_SIZE = 64 * 1024
 """Bytes a read: beyond malloc's threshold for mmap(2) each read would map and unmap memory."""
 _BATCH_SIZE = 128 * 1024
-_GONE = (AipcError, anyio.ClosedResourceError, anyio.BrokenResourceError, OSError)
+GONE: tuple[type[Exception], ...] = (AipcError, anyio.ClosedResourceError, anyio.BrokenResourceError, OSError)
 
 
 class _Unfinished:
@@ -267,7 +267,7 @@ class ByteStreamChannel(TransportChannel):
             loops.start_soon(self._finish_alone, unfinished)
 
     async def _finish_alone(self, unfinished: _Unfinished) -> None:
-        with suppress(*_GONE):  # the next send meets the same error, and tells its caller
+        with suppress(*GONE):  # the next send meets the same error, and tells its caller
             await self._writing({}).attempt(self._flush, unfinished)
 
     async def send_eof(self) -> None:
@@ -283,10 +283,14 @@ class ByteStreamChannel(TransportChannel):
         self._writer.end_writing()
 
     def close(self) -> None:
-        if self._unfinished is not None:
-            with suppress(anyio.WouldBlock, *_GONE):  # the peer then sees a message cut short
-                self._writing({}).attempt_nowait(self._flush, self._unfinished)
+        self._finish_now()
         super().close()
+
+    def _finish_now(self) -> None:
+        """About to close: a last try to send what had begun."""
+        if self._unfinished is not None:
+            with suppress(anyio.WouldBlock, *GONE):  # the peer then sees a message cut short
+                self._writing({}).attempt_nowait(self._flush, self._unfinished)
 
 
 def _pieces(frame: Frame) -> Sequence[Buffer]:
