@@ -288,6 +288,24 @@ async def serves_two_receivers(subject: ChannelSubject) -> None:
     check(sorted(got) == sorted(messages), "messages lost or doubled between two receivers")
 
 
+async def leaves_the_rest_to_others(subject: ChannelSubject) -> None:
+    """What one task's receive read and left is another's, who waits already."""
+    got: list[bytes] = []
+    async with subject.open_pair() as (sender, receiver), anyio.create_task_group() as tasks:
+
+        async def receive() -> None:
+            got.append(await receiver.receive())
+
+        tasks.start_soon(within, receive)
+        await settle()
+        await sender.send_many([b"1", b"2"])
+        try:
+            got.append(receiver.receive_nowait())
+        except anyio.WouldBlock:
+            got.append(await receiver.receive())
+    check(sorted(got) == [b"1", b"2"], f"{got} after 1 and 2 were sent")
+
+
 async def lets_others_run(subject: ChannelSubject) -> None:
     """A channel that is always ready does not starve the other tasks."""
     turns = 0
@@ -363,6 +381,7 @@ CHANNEL_CHECKS: tuple[Callable[[ChannelSubject], Awaitable[None]], ...] = (
     closes_once_for_all,
     cancels_without_loss,
     serves_two_receivers,
+    leaves_the_rest_to_others,
     lets_others_run,
     refuses_after_fork,
     tells_the_rest,
