@@ -82,7 +82,7 @@ def sysv_queue(directory: Path) -> ChannelSubject:
         ):
             yield ours, theirs
 
-    return ChannelSubject(open_pair, limit=16384, ends=False, hangs_up=False)
+    return ChannelSubject(open_pair, limit=8192, ends=False, hangs_up=False)
 
 
 def tcp(directory: Path, host: str = "127.0.0.1") -> ChannelSubject:
