@@ -1,0 +1,480 @@
+"""TLS among real peers, socat, openssl and the standard library's sockets, and what can go wrong before and after a handshake."""
+
+from __future__ import annotations
+
+import functools
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import trustme
+from anyio.abc import SocketAttribute
+from anyio.streams.tls import TLSAttribute
+
+import aipc
+from aipc.abc import Channel, Listener
+from aipc.testing import CANCELLED, Moment, inject
+from aipc.testing.expect import settle
+
+from ..peers import process, said, tell
+from ..subjects import CHANNELS
+
+pytestmark = pytest.mark.anyio
+
+AUTHORITY = trustme.CA()
+CERTIFICATE = AUTHORITY.issue_cert("localhost", "127.0.0.1")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, str]:
+    """`certfile` and `cafile`, for a server whose clients need certificates, or for such a client."""
+    certfile, cafile = tmp_path / "server.pem", tmp_path / "authority.pem"
+    CERTIFICATE.private_key_and_cert_chain_pem.write_to_path(str(certfile))
+    AUTHORITY.cert_pem.write_to_path(str(cafile))
+    return {"certfile": str(certfile), "cafile": str(cafile)}
+
+
+@functools.cache
+def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    server, client = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    CERTIFICATE.configure_cert(server)
+    AUTHORITY.configure_trust(client)
+    return server, client
+
+
+def port_of(listener: Listener) -> int:
+    port: int = listener.extra(SocketAttribute.local_port)
+    return port
+
+
+@asynccontextmanager
+async def listening(**options: Any) -> AsyncIterator[tuple[Listener, str]]:
+    """A listener at a free port, and its URL."""
+    if "certfile" not in options:
+        options["ssl_context"] = contexts()[0]
+    with anyio.fail_after(20):
+        async with aipc.listen("tls://127.0.0.1:0", **options) as listener:
+            yield listener, f"tls://127.0.0.1:{port_of(listener)}"
+
+
+async def in_thread(function: Any, *arguments: Any) -> Any:
+    return await anyio.to_thread.run_sync(functools.partial(function, *arguments))
+
+
+@contextmanager
+def plain_client(listener: Listener) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", port_of(listener)), 10) as plain:
+        yield plain
+
+
+def secured(plain: socket.socket) -> ssl.SSLSocket:
+    """Over it, TLS, without suppressing anything."""
+    return contexts()[1].wrap_socket(plain, server_hostname="localhost", suppress_ragged_eofs=False)
+
+
+async def test_socat_server(files: dict[str, str]) -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    listen = f"OPENSSL-LISTEN:{port},bind=127.0.0.1,reuseaddr,cert={files['certfile']},verify=0"
+    with anyio.fail_after(20), process("socat", listen, "EXEC:cat"):
+        while True:
+            try:
+                channel = await aipc.open_channel(f"tls://127.0.0.1:{port}", framing="lines", cafile=files["cafile"])
+                break
+            except aipc.NobodyListens:
+                await anyio.sleep(0.01)
+        async with channel, anyio.create_task_group() as tasks:
+            lines = [b"%d" % number for number in range(20_000)]
+            tasks.start_soon(channel.send_many, lines)
+            assert [await channel.receive() for _ in lines] == lines
+
+
+async def test_socat_client(files: dict[str, str]) -> None:
+    async with listening(framing="lines") as (listener, _):
+        connect = f"OPENSSL:127.0.0.1:{port_of(listener)},cafile={files['cafile']},commonname=localhost"
+        with process("socat", "-", connect.replace(",commonname=localhost", ",verify=0")) as client:
+            async with await listener.accept() as channel:
+                tell(client, "hello")
+                assert await channel.receive() == b"hello"
+                await channel.send(b"and good bye")
+                assert await in_thread(said, client) == "and good bye"
+
+
+async def test_openssl_client_changes_keys(files: dict[str, str]) -> None:
+    """`K` at openssl's prompt: new keys for both sides. Neither side's messages suffer."""
+    async with listening(framing="lines") as (listener, _):
+        connect = ("s_client", "-connect", f"127.0.0.1:{port_of(listener)}", "-CAfile", files["cafile"], "-brief")
+        with process("openssl", *connect) as client:
+            async with await listener.accept() as channel:
+                for number in range(5):
+                    tell(client, f"hello {number}")
+                    assert await channel.receive() == b"hello %d" % number
+                    await channel.send(b"answer %d" % number)
+                    assert await in_thread(answer, client) == f"answer {number}"
+                    tell(client, "K")
+
+
+def answer(client: Any) -> str:
+    while line := said(client):
+        if line.startswith("answer"):
+            return line
+    raise AssertionError("openssl ended")
+
+
+async def test_plain_client_both_ways() -> None:
+    """What stands in the records is framed as everywhere."""
+
+    def talk(plain: socket.socket) -> bytes:
+        with secured(plain) as client:
+            client.sendall(b"\0\0\0\x05hello" + b"\0\x03\x0d\x40" + bytes(200_000))
+            with client.makefile("rb") as file:
+                return file.read()
+
+    async with listening() as (listener, _), anyio.create_task_group() as tasks:
+        with plain_client(listener) as plain:
+            got: list[bytes] = []
+
+            async def client() -> None:
+                got.append(await in_thread(talk, plain))
+
+            tasks.start_soon(client)
+            async with await listener.accept() as channel:
+                assert [await channel.receive(), await channel.receive()] == [b"hello", bytes(200_000)]
+                await channel.send(b"bye")
+            while not got:
+                await anyio.sleep(0.001)
+            assert got == [b"\0\0\0\x03bye"]
+
+
+async def test_server_speaks_first() -> None:
+    """Its send makes the handshake; `send_nowait` would have to wait for that."""
+    async with listening() as (listener, url), anyio.create_task_group() as tasks:
+
+        async def serve() -> None:
+            channel = await listener.accept()
+            with pytest.raises(anyio.WouldBlock):
+                channel.send_nowait(b"too early")
+            await channel.send(b"welcome")
+            await channel.aclose()
+
+        tasks.start_soon(serve)
+        async with aipc.open_channel(url, ssl_context=contexts()[1]) as channel:
+            assert [message async for message in channel] == [b"welcome"]
+
+
+async def test_client_that_never_speaks_holds_up_nobody() -> None:
+    async def echo(channel: Channel) -> None:
+        async for message in channel:
+            await channel.send(message)
+
+    async with listening() as (listener, url), anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, echo)
+        with plain_client(listener), plain_client(listener) as half:
+            half.sendall(b"\x16\x03\x01")  # the beginning of a handshake
+            async with aipc.open_channel(url, ssl_context=contexts()[1]) as channel:
+                await channel.send(b"served")
+                assert await channel.receive() == b"served"
+        tasks.cancel_scope.cancel()
+
+
+async def test_byte_by_byte() -> None:
+    """Handshake and records that come in single bytes."""
+
+    def talk(plain: socket.socket) -> None:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = contexts()[1].wrap_bio(incoming, outgoing, server_hostname="localhost")
+
+        def drip() -> None:
+            for byte in outgoing.read():
+                plain.sendall(bytes([byte]))
+
+        while True:
+            try:
+                client.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                drip()
+                incoming.write(plain.recv(65536))
+        client.write(b"\0\0\0\x05hello")
+        client.write(b"\0\0\0\x05again")
+        drip()
+
+    async with listening(nodelay=True) as (listener, _), anyio.create_task_group() as tasks:
+        with plain_client(listener) as plain:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            tasks.start_soon(in_thread, talk, plain)
+            async with await listener.accept() as channel:
+                assert [await channel.receive(), await channel.receive()] == [b"hello", b"again"]
+
+
+class TestCertificates:
+    async def refused(self, url: str, listener: Listener, **options: Any) -> aipc.CertificateRefused:
+        async def serve() -> None:
+            async with await listener.accept() as channel:
+                with pytest.raises(aipc.ProtocolError, match="TLS"):
+                    await channel.receive()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(serve)
+            with pytest.raises(aipc.CertificateRefused) as caught:
+                await aipc.open_channel(url, **options)
+        assert isinstance(caught.value, ssl.SSLCertVerificationError)
+        assert caught.value.verify_message in str(caught.value)
+        assert url in str(caught.value)
+        return caught.value
+
+    async def test_unknown_authority(self) -> None:
+        async with listening() as (listener, url):
+            error = await self.refused(url, listener)
+            assert "unable to get local issuer" in error.verify_message
+
+    async def test_other_name(self, files: dict[str, str]) -> None:
+        async with listening() as (listener, url):
+            error = await self.refused(url, listener, cafile=files["cafile"], server_hostname="elsewhere.example")
+            assert "elsewhere.example" in error.verify_message
+
+    async def test_by_files(self, files: dict[str, str]) -> None:
+        """With a `cafile`, a server wants certificates of its clients, and knows them by these."""
+        async with listening(**files) as (listener, url), anyio.create_task_group() as tasks:
+
+            async def serve() -> None:
+                async with await listener.accept() as channel:
+                    with pytest.raises(ValueError, match="handshake"):
+                        channel.extra(TLSAttribute.peer_certificate)
+                    await channel.handshake()
+                    names = channel.extra(TLSAttribute.peer_certificate)["subjectAltName"]
+                    assert ("DNS", "localhost") in names
+                    await channel.send(b"known")
+
+            tasks.start_soon(serve)
+            async with aipc.open_channel(url, **files) as channel:
+                assert await channel.receive() == b"known"
+
+    async def test_client_without(self, files: dict[str, str]) -> None:
+        """In TLS 1.3 it learns of it with its first receive."""
+        async with listening(**files) as (listener, url), anyio.create_task_group() as tasks:
+
+            async def serve() -> None:
+                async with await listener.accept() as channel:
+                    with pytest.raises(aipc.ProtocolError, match=r"(?i)peer.did.not.return.a.certificate"):
+                        await channel.receive()
+
+            tasks.start_soon(serve)
+            async with aipc.open_channel(url, cafile=files["cafile"]) as channel:
+                with pytest.raises(aipc.ProtocolError, match=r"(?i)certificate.required"):
+                    await channel.receive()
+
+
+class TestNotTls:
+    async def test_plain_client(self) -> None:
+        async with listening() as (listener, _):
+            with plain_client(listener) as plain:
+                plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                async with await listener.accept() as channel:
+                    for _ in range(2):
+                        with pytest.raises(aipc.ProtocolError, match="TLS"):
+                            await channel.receive()
+                    with pytest.raises(aipc.ProtocolError, match="TLS"):
+                        await channel.send(b"x")
+
+    async def test_plain_server(self) -> None:
+        with anyio.fail_after(20):
+            async with aipc.listen("tcp://127.0.0.1:0", framing="none") as listener, anyio.create_task_group() as tasks:
+
+                async def serve() -> None:
+                    async with await listener.accept() as channel:
+                        await channel.send(b"220 welcome\r\n")
+                        await channel.receive()
+
+                tasks.start_soon(serve)
+                with pytest.raises(aipc.ProtocolError, match="TLS"):
+                    await aipc.open_channel(f"tls://127.0.0.1:{port_of(listener)}", ssl_context=contexts()[1])
+
+    async def test_gone_during_the_handshake(self) -> None:
+        async with listening() as (listener, _):
+            with plain_client(listener):
+                pass
+            async with await listener.accept() as channel:
+                with pytest.raises(aipc.ProtocolError, match="during the TLS handshake"):
+                    await channel.receive()
+
+
+class TestEnd:
+    @pytest.mark.parametrize("ragged", [False, True])
+    async def test_without_close_notify(self, ragged: bool) -> None:
+        """Anybody on the way can end a TCP connection: only close_notify is the peer's own word."""
+
+        def talk(plain: socket.socket) -> None:
+            client = secured(plain)
+            client.sendall(b"\0\0\0\x04last")
+            client.close()  # which says no close_notify
+
+        async with listening(ragged_end=ragged) as (listener, _), anyio.create_task_group() as tasks:
+            with plain_client(listener) as plain:
+                tasks.start_soon(in_thread, talk, plain)
+                async with await listener.accept() as channel:
+                    assert await channel.receive() == b"last"
+                    for _ in range(2):
+                        with pytest.raises(anyio.EndOfStream if ragged else aipc.ProtocolError):
+                            await channel.receive()
+
+    async def test_half_close_keeps_what_had_come_with_the_handshake(self) -> None:
+        """OpenSSL drops records that it meets while it says close_notify."""
+
+        def talk(plain: socket.socket) -> bytes:
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            client = contexts()[1].wrap_bio(incoming, outgoing, server_hostname="localhost")
+            while True:
+                try:
+                    client.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    plain.sendall(outgoing.read())
+                    incoming.write(plain.recv(65536))
+            client.write(b"\0\0\0\x05early")
+            plain.sendall(outgoing.read())  # the handshake's end and the message together
+            while True:
+                try:
+                    return client.read(1)
+                except ssl.SSLWantReadError:
+                    incoming.write(plain.recv(65536))
+
+        async with listening() as (listener, _), anyio.create_task_group() as tasks:
+            with plain_client(listener) as plain:
+                ends: list[bytes] = []
+
+                async def client() -> None:
+                    ends.append(await in_thread(talk, plain))
+
+                tasks.start_soon(client)
+                async with await listener.accept() as channel:
+                    await channel.handshake()
+                    await channel.send_eof()
+                    assert await channel.receive() == b"early"
+                    while not ends:
+                        await anyio.sleep(0.001)
+        assert ends == [b""]
+
+    async def test_reset(self) -> None:
+        def talk(plain: socket.socket) -> None:
+            client = secured(plain)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([1, 0, 0, 0, 0, 0, 0, 0]))
+            client.close()
+
+        async with listening() as (listener, _), anyio.create_task_group() as tasks:
+            with plain_client(listener) as plain:
+                tasks.start_soon(in_thread, talk, plain)
+                async with await listener.accept() as channel:
+                    with pytest.raises(anyio.BrokenResourceError):
+                        await channel.receive()
+
+
+async def test_cancelled_batch_is_sent_wholly_or_not_at_all(place: Path) -> None:
+    """An encrypted message can't be taken back from behind another one; what `statistics` says is what arrives."""
+    async with CHANNELS["tls"](place).open_pair() as (sender, receiver):
+        for attempt in range(100):
+            before = sender.statistics().messages_sent
+            batch = [b"%04d" % number * 250 for number in range(200)]
+            outcome = await inject(sender.send_many(batch), attempt % 5, Moment.AWAIT)
+            sent = sender.statistics().messages_sent - before
+            assert outcome is not CANCELLED or sent < len(batch)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(sender.send, b"end")
+                got = []
+                while not got or got[-1] != b"end":
+                    got.append(await receiver.receive())
+            assert got[:-1] == batch[:sent]
+
+
+async def test_cancelled_opening_leaves_nothing() -> None:
+    async def hold(channel: Channel) -> None:
+        with pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
+            await channel.receive()
+
+    async def open_channel(url: str) -> Channel:
+        return await aipc.open_channel(url, ssl_context=contexts()[1])
+
+    async with listening() as (listener, url), anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, hold)
+        outcomes = set()
+        for at in range(200):
+            outcome = await inject(open_channel(url), at)
+            outcomes.add(outcome is CANCELLED)
+            if outcome is not CANCELLED:
+                await outcome.aclose()
+                break
+        assert outcomes == {True, False}
+        await listener.drain()
+
+
+async def test_two_tasks_make_the_handshake(place: Path) -> None:
+    """One that receives and one that sends, at once."""
+    async with listening() as (listener, url), anyio.create_task_group() as tasks:
+        got: list[bytes] = []
+
+        async def serve() -> None:
+            async with await listener.accept() as channel:
+
+                async def receive() -> None:
+                    got.append(await channel.receive())
+
+                async with anyio.create_task_group() as both:
+                    both.start_soon(receive)
+                    await settle()
+                    both.start_soon(channel.send, b"from the server")
+
+        tasks.start_soon(serve)
+        async with aipc.open_channel(url, ssl_context=contexts()[1]) as channel:
+            await channel.send(b"from the client")
+            assert await channel.receive() == b"from the server"
+    assert got == [b"from the client"]
+
+
+async def test_attributes(place: Path) -> None:
+    async with CHANNELS["tls"](place).open_pair() as (ours, theirs):
+        assert ours.extra(TLSAttribute.tls_version) == theirs.extra(TLSAttribute.tls_version) == "TLSv1.3"
+        assert not ours.extra(TLSAttribute.server_side)
+        assert theirs.extra(TLSAttribute.server_side)
+        assert ("DNS", "localhost") in ours.extra(TLSAttribute.peer_certificate)["subjectAltName"]
+        assert ours.extra(TLSAttribute.peer_certificate_binary)
+        assert ours.extra(TLSAttribute.cipher)
+        assert ours.extra(TLSAttribute.alpn_protocol) is None
+        assert ours.extra(TLSAttribute.standard_compatible)
+        assert isinstance(ours.extra(TLSAttribute.ssl_object), ssl.SSLObject)
+        assert ours.extra(SocketAttribute.remote_port) == theirs.extra(SocketAttribute.local_port)
+
+
+class TestOptions:
+    async def test_server_without_a_certificate(self) -> None:
+        with pytest.raises(aipc.AddressError, match="needs a certificate"):
+            await aipc.listen("tls://127.0.0.1:0")
+
+    async def test_context_and_files(self, files: dict[str, str]) -> None:
+        server, client = contexts()
+        with pytest.raises(aipc.AddressError, match="ssl_context"):
+            await aipc.listen("tls://127.0.0.1:0", ssl_context=server, certfile=files["certfile"])
+        with pytest.raises(aipc.AddressError, match="ssl_context"):
+            await aipc.open_channel("tls://127.0.0.1:1", ssl_context=client, cafile=files["cafile"])
+
+    @pytest.mark.parametrize("given", [{"ssl_context": "default"}, {"ssl_context": 1}, {"keyfile": "/nowhere"}])
+    async def test_bad_value(self, given: dict[str, Any]) -> None:
+        with pytest.raises(aipc.AddressError, match="|".join(given)):
+            await aipc.open_channel("tls://127.0.0.1:1", **given)
+
+    async def test_missing_file(self) -> None:
+        with pytest.raises(aipc.ObjectMissing, match="/nowhere"):
+            await aipc.open_channel("tls://127.0.0.1:1", cafile="/nowhere")
+        with pytest.raises(aipc.ObjectMissing, match="/nowhere"):
+            await aipc.listen("tls://127.0.0.1:0", certfile="/nowhere")
+
+    async def test_file_without_a_certificate(self, tmp_path: Path) -> None:
+        empty = tmp_path / "empty"
+        empty.write_text("nothing\n")
+        with pytest.raises(aipc.AddressError, match="cafile, certfile or keyfile"):
+            await aipc.listen("tls://127.0.0.1:0", certfile=str(empty))
