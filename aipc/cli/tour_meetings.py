@@ -9,6 +9,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from anyio.abc import SocketAttribute
+
 import aipc
 from aipc.abc import Channel, ChannelAttribute
 
@@ -20,6 +22,14 @@ Peer = Callable[..., subprocess.Popen[bytes]]
 async def _listening(url: str, peer: Peer) -> AsyncIterator[Channel]:
     async with aipc.listen(url) as listener:
         peer("channel", url)
+        async with await listener.accept() as channel:
+            yield channel
+
+
+@asynccontextmanager
+async def _tcp(host: str, peer: Peer) -> AsyncIterator[Channel]:
+    async with aipc.listen(f"tcp://{host}:0") as listener:
+        peer("channel", f"tcp://{host}:{listener.extra(SocketAttribute.local_port)}")
         async with await listener.accept() as channel:
             yield channel
 
@@ -62,6 +72,7 @@ CHANNELS: dict[str, Callable[[Path, Peer], AbstractAsyncContextManager[Any]]] = 
     "socket pair": _pair,
     "pipe": _pipe,
     "sysv-mq": _sysv_queue,
+    "tcp": lambda _, peer: _tcp("127.0.0.1", peer),
 }
 LOCKS: dict[str, Callable[[Path], tuple[str, dict[str, Any]]]] = {
     "flock": lambda directory: (f"flock:{directory}/lock", {}),

@@ -66,6 +66,12 @@ async def in_thread(function: Any, *arguments: Any) -> Any:
     return await anyio.to_thread.run_sync(functools.partial(function, *arguments))
 
 
+@asynccontextmanager
+async def patience() -> AsyncIterator[None]:
+    with anyio.fail_after(20):
+        yield
+
+
 @contextmanager
 def plain_client(listener: Listener) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", port_of(listener)), 10) as plain:
@@ -380,7 +386,7 @@ class TestEnd:
 
 async def test_cancelled_batch_is_sent_wholly_or_not_at_all(place: Path) -> None:
     """An encrypted message can't be taken back from behind another one; what `statistics` says is what arrives."""
-    async with CHANNELS["tls"](place).open_pair() as (sender, receiver):
+    async with patience(), CHANNELS["tls"](place).open_pair() as (sender, receiver):
         for attempt in range(100):
             before = sender.statistics().messages_sent
             batch = [b"%04d" % number * 250 for number in range(200)]
