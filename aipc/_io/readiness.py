@@ -41,7 +41,7 @@ class Readiness(Waiting):
         self._fd = fd
         self._direction = direction
         self._reactor: Reactor | None = None
-        self.trio_waits = False
+        self.trio_waits: bool = False
 
     def _park(self) -> Awaitable[None]:
         loop = asyncio._get_running_loop()
