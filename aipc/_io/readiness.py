@@ -28,7 +28,7 @@ class Readiness(Waiting):
     """Any number of tasks that wait for one direction of one descriptor.
 
     On asyncio and uvloop the loop's reactor watches the descriptor. trio has no lasting registration: there, one task waits
-    in the kernel for all (`trio_waits`), and sees nothing of what another one has read meanwhile, unless that calls `wake`.
+    in the kernel for all (`trio_waits`), and sees nothing of what another one has read meanwhile, unless that calls `rouse`.
     """
 
     SPIN_SECONDS: ClassVar[float] = 50e-6  # a wake-up through the kernel costs 20 to 60
@@ -79,20 +79,21 @@ class Readiness(Waiting):
         try:
             await wait(self._fd)
         except trio.ClosedResourceError:
-            pass  # `wake`: the retry finds out why
+            pass  # `rouse`: the retry finds out why
         finally:
             self.trio_waits = False
             self.wake()
-
-    def wake(self) -> None:
-        super().wake()
-        if self.trio_waits:
-            import trio
-
-            trio.lowlevel.notify_closing(self._fd)  # the task takes it for what it is: a reason to retry
 
     def close(self) -> None:
         """Leave the loop, before the descriptor's number can be used again; every waiter retries and finds it closed."""
         self._ready = None  # it would ask about the number, which may be another object's soon
         self._unwatch()
+        self.rouse()
+
+    def rouse(self) -> None:
+        """Let every waiting task retry, also the one that waits in the kernel for all others on trio."""
+        if self.trio_waits:
+            import trio
+
+            trio.lowlevel.notify_closing(self._fd)
         self.wake()

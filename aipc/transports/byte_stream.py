@@ -153,13 +153,13 @@ class ByteStreamChannel(TransportChannel):
                 self._input_error = anyio.EndOfStream()
             if not stock:
                 if self._input_error is not None:
-                    reader.readable.wake()  # others who wait are to meet it, too
+                    reader.readable.rouse()  # others who wait are to meet it, too
                     raise self._input_error
                 self._body = self._framing.body(self._rest)
         stock.reverse()
         reader.readable.stock = stock
         if reader.readable.trio_waits:
-            reader.readable.wake()  # the kernel has nothing more to tell the task that waits for it
+            reader.readable.rouse()  # the kernel has nothing more to tell the task that waits for it
         return stock
 
     def _fill_body(self, body: Body) -> list[bytes]:

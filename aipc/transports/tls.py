@@ -163,7 +163,7 @@ class TlsChannel(InetStreamChannel):
         except ssl.SSLError as error:
             raise self._explained(error) from None
 
-    def _write(self, frame: Frame, frames: Sequence[Frame] = ()) -> None:
+    def _write(self, frame: Frame, frames: Sequence[Frame] = (), fds: Sequence[int] = ()) -> None:
         super()._write(frame)  # a batch is one thing: an encrypted message can't be taken back from behind another one
 
     def _has_room(self) -> bool:
@@ -177,7 +177,8 @@ class TlsChannel(InetStreamChannel):
         while self._pending or self._cipher_out.pending:
             if not self._pending:
                 self._pending = memoryview(self._cipher_out.read())
-            self._pending = self._pending[os.write(self._handle.fd, self._pending) :]
+            sent = self._handle.socket().send(self._pending, socket.MSG_NOSIGNAL)
+            self._pending = self._pending[sent:]
 
     def _say(self) -> None:
         """Send what OpenSSL wants to say, if need be in the background: reading does not wait for it."""
