@@ -370,6 +370,28 @@ class TestEnd:
                         await anyio.sleep(0.001)
         assert ends == [b""]
 
+    async def test_closing_loses_nothing_over_unread_tickets(self) -> None:
+        """A TLS 1.3 server sends tickets unasked. A socket closed with these unread is reset, and drops what it was to send."""
+        async with listening(receive_buffer=4096) as (listener, url):
+            client = await self.client_with_tickets(listener, url)
+            async with client[1] as theirs:
+                sent = bytes(100_000)
+                await client[0].send(sent)
+                await client[0].aclose()
+                assert [message async for message in theirs] == [sent]
+
+    async def client_with_tickets(self, listener: Listener, url: str) -> tuple[Channel, Channel]:
+        accepted: list[Channel] = []
+
+        async def serve() -> None:
+            accepted.append(await listener.accept())
+            await accepted[0].handshake()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(serve)
+            ours = await aipc.open_channel(url, ssl_context=contexts()[1], send_buffer=200_000)
+        return ours, accepted[0]
+
     async def test_reset(self) -> None:
         def talk(plain: socket.socket) -> None:
             client = secured(plain)
