@@ -175,6 +175,7 @@ class ByteStreamChannel(TransportChannel):
             count = self._read_into(space)
         if not count:
             self._input_error = cut_short(f"all but {body.missing:,} bytes of it")
+            self._reader.readable.rouse()
             raise self._input_error
         self._bytes_received += count
         body.missing -= count

@@ -41,6 +41,13 @@ def secured(plain: socket.socket) -> ssl.SSLSocket:
     return contexts()[1].wrap_socket(plain, server_hostname="localhost", suppress_ragged_eofs=False)
 
 
+def receive_at_once(channel: Channel) -> bytes:
+    """Without letting another task run."""
+    while True:
+        with suppress(anyio.WouldBlock):
+            return channel.receive_nowait()
+
+
 async def test_socat_server(files: dict[str, str]) -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -257,6 +264,22 @@ class TestEnd:
             tasks.start_soon(serve)
             ours = await aipc.open_channel(url, ssl_context=contexts()[1], send_buffer=200_000)
         return ours, accepted[0]
+
+    async def test_end_amid_a_long_message_is_every_waiters(self, place: Path) -> None:
+        """One task reads close_notify; TCP's own end need not follow, to wake those who wait in the kernel."""
+        async with patience(), CHANNELS["tls"](place).open_pair() as (sender, receiver):
+
+            async def expect_error() -> None:
+                with pytest.raises(aipc.ProtocolError):
+                    await receiver.receive()
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(expect_error)
+                await settle()
+                assert sender._push(b"\0\3\0\0" + bytes(8_000)) == 8_004
+                sender._end_writing()
+                with pytest.raises(aipc.ProtocolError):
+                    receive_at_once(receiver)
 
     async def test_reset(self) -> None:
         def talk(plain: socket.socket) -> None:
