@@ -9,13 +9,15 @@ import anyio.to_thread
 from aipc._address import Address
 from aipc._io.errors import named
 
+_ONLY_FOR = {"client": ssl.PROTOCOL_TLS_CLIENT, "server": ssl.PROTOCOL_TLS_SERVER}
+
 
 async def client_context(
     address: Address, given: ssl.SSLContext | None, cafile: str | None, certfile: str | None, keyfile: str | None
 ) -> ssl.SSLContext:
     """The client's: `given`, or one that verifies the server's certificate and name. AddressError, ObjectMissing."""
     if given is not None:
-        return _checked(address, given, cafile, certfile, keyfile)
+        return _checked(address, given, "server", cafile, certfile, keyfile)
     return await _made(address, ssl.Purpose.SERVER_AUTH, cafile, certfile, keyfile)
 
 
@@ -24,15 +26,17 @@ async def server_context(
 ) -> ssl.SSLContext:
     """The server's: `given`, or one with that certificate; if there is a `cafile`, clients need certificates from it."""
     if given is not None:
-        return _checked(address, given, cafile, certfile, keyfile)
+        return _checked(address, given, "client", cafile, certfile, keyfile)
     if certfile is None:
         raise address.error("needs a certificate: certfile=... (and keyfile=..., if the key is not in it), or an ssl_context")
     return await _made(address, ssl.Purpose.CLIENT_AUTH, cafile, certfile, keyfile)
 
 
-def _checked(address: Address, given: object, *files: str | None) -> ssl.SSLContext:
+def _checked(address: Address, given: object, other: str, *files: str | None) -> ssl.SSLContext:
     if not isinstance(given, ssl.SSLContext):
         raise address.error(f"ssl_context must be an ssl.SSLContext, not {type(given).__name__}")
+    if given.protocol is _ONLY_FOR[other]:
+        raise address.error(f"that ssl_context is a {other}'s ({given.protocol.name})")
     if any(files):
         raise address.error("an ssl_context has its own certificates: load those of cafile, certfile and keyfile into it")
     return given

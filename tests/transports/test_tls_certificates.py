@@ -144,6 +144,13 @@ class TestOptions:
         with pytest.raises(aipc.AddressError, match="ssl_context"):
             await aipc.open_channel("tls://127.0.0.1:1", ssl_context=client, cafile=files["cafile"])
 
+    async def test_context_of_the_other_side(self) -> None:
+        server, client = contexts()
+        with pytest.raises(aipc.AddressError, match="ssl_context is a client's"):
+            await aipc.listen("tls://127.0.0.1:0", ssl_context=client)
+        with pytest.raises(aipc.AddressError, match="ssl_context is a server's"):
+            await aipc.open_channel("tls://127.0.0.1:1", ssl_context=server)
+
     @pytest.mark.parametrize("given", [{"ssl_context": "default"}, {"ssl_context": 1}, {"keyfile": "/nowhere"}])
     async def test_bad_value(self, given: dict[str, Any]) -> None:
         with pytest.raises(aipc.AddressError, match="|".join(given)):
