@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from aipc.exceptions import AccessDenied as AccessDenied
     from aipc.exceptions import AddressError as AddressError
     from aipc.exceptions import AipcError as AipcError
+    from aipc.exceptions import CertificateRefused as CertificateRefused
     from aipc.exceptions import ForkedError as ForkedError
     from aipc.exceptions import InvalidMessage as InvalidMessage
     from aipc.exceptions import LimitExceeded as LimitExceeded
@@ -90,7 +91,7 @@ _HOMES = {
         "Semaphore",
     ),
     "aipc.exceptions": (
-        "AccessDenied", "AddressError", "AipcError", "ForkedError", "InvalidMessage", "LimitExceeded",
+        "AccessDenied", "AddressError", "AipcError", "CertificateRefused", "ForkedError", "InvalidMessage", "LimitExceeded",
         "MessageTooLarge", "NoSpace", "NobodyListens", "ObjectExists", "ObjectMissing", "ObjectRemoved",
         "ProcessMissing", "ProtocolError", "SegmentInUse", "UnknownHost", "UnsupportedOperation", "WrongObject",
     ),

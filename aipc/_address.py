@@ -87,6 +87,10 @@ def _count(text: str) -> int:
     return count
 
 
+def _keyword_only(text: str) -> Any:
+    raise ValueError(text)
+
+
 _BOOLEAN = _boolean, bool, "1 or 0"
 _SIZE = _size, int, "a whole number of 1 or more"
 _COUNT = _count, int, "a whole number of 0 or more"
@@ -107,6 +111,7 @@ OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
     "max_message_size": _SIZE,
     "backlog": _SIZE,
     "capacity": _SIZE,
+    "max_connections": _SIZE,
     "max_bytes": _SIZE,
     "max_messages": _SIZE,
     "priority": _COUNT,
@@ -128,6 +133,12 @@ OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
     "keep_open": _BOOLEAN,
     "wait": _BOOLEAN,
     "pid": _SIZE,
+    "ssl_context": (_keyword_only, object, "an ssl.SSLContext, and a keyword"),
+    "server_hostname": (str, str, "a host's name"),
+    "cafile": (str, str, "a path"),
+    "certfile": (str, str, "a path"),
+    "keyfile": (str, str, "a path"),
+    "ragged_end": _BOOLEAN,
 }
 """How each option is read from a query: parser, Python type, and what would be right."""
 
@@ -143,6 +154,8 @@ def options(address: Address, known: frozenset[str], given: Mapping[str, Any]) -
 
 def _value(address: Address, name: str, value: Any) -> Any:
     parser, kind, right = OPTIONS[name]
+    if kind is object and not isinstance(value, str):
+        return value  # the mechanism knows what it should be
     try:
         return parser(value if isinstance(value, str) else _text(name, value, kind))
     except (ValueError, KeyError):

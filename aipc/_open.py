@@ -24,11 +24,15 @@ CHANNELS: Mapping[str, str] = {
     "sysv-mq": "aipc.transports.sysv_mq:connect",
     "posix-mq": "aipc.transports.posix_mq:connect",
     "signal": "aipc.transports.realtime_signal:connect",
+    "tcp": "aipc.transports.tcp:connect",
+    "tls": "aipc.transports.tls:connect",
 }
 LISTENERS: Mapping[str, str] = {
     "unix": "aipc.transports.unix:listen",
     "unix+seqpacket": "aipc.transports.unix_seqpacket:listen",
     "shm": "aipc.transports.shm:listen",
+    "tcp": "aipc.transports.tcp:listen",
+    "tls": "aipc.transports.tls:listen",
 }
 LOCKS: Mapping[str, str] = {
     "flock": "aipc.locks.file_lock:open_flock",

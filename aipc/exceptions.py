@@ -8,6 +8,7 @@ streams, closed channels and would-block conditions are anyio's own `EndOfStream
 from __future__ import annotations
 
 import socket
+import ssl
 
 import anyio
 
@@ -73,6 +74,10 @@ class NobodyListens(AipcError, ConnectionRefusedError):
 
 class UnknownHost(AipcError, socket.gaierror):
     """No address for a host's name."""
+
+
+class CertificateRefused(AipcError, ssl.SSLCertVerificationError):
+    """A TLS peer's certificate is not to be trusted, or not for that name: `verify_message` says why."""
 
 
 class ObjectRemoved(AipcError, anyio.BrokenResourceError):

@@ -6,14 +6,17 @@ import itertools
 import os
 import resource
 import signal
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
 
 import anyio
 import anyio.abc
+import trustme
+from anyio.abc import SocketAttribute
 
 import aipc
 from aipc.abc import Channel, Lock
@@ -23,6 +26,7 @@ from . import children
 
 _keys = itertools.count(0x61690000 + os.getpid() % 0x8000 * 16)
 _FRAMED = 16 * 1024 * 1024
+_SMALL = "send_buffer=32768&receive_buffer=32768"  # without these the kernel would let them grow to megabytes
 
 
 def new_key() -> str:
@@ -195,6 +199,49 @@ def sysv_queue(directory: Path) -> ChannelSubject:
     return ChannelSubject(open_pair, limit=8192, ends=False, hangs_up=False)
 
 
+def tcp(directory: Path, host: str = "127.0.0.1") -> ChannelSubject:
+    @asynccontextmanager
+    async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
+        async with aipc.listen(f"tcp://{host}:0?{_SMALL}") as listener:
+            url = f"tcp://{host}:{listener.extra(SocketAttribute.local_port)}?{_SMALL}"
+            async with aipc.open_channel(url) as ours, await listener.accept() as theirs:
+                yield ours, theirs
+
+    return ChannelSubject(open_pair, limit=_FRAMED, lag=0.25)
+
+
+@cache
+def certified() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A server's context and a client's that trusts it."""
+    authority = trustme.CA()
+    server, client = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    authority.issue_cert("localhost", "127.0.0.1").configure_cert(server)
+    authority.configure_trust(client)
+    return server, client
+
+
+def tls(directory: Path, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ChannelSubject:
+    @asynccontextmanager
+    async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
+        server, client = certified()
+        client.maximum_version = version
+        async with aipc.listen(f"tls://127.0.0.1:0?{_SMALL}", ssl_context=server) as listener:
+            url = f"tls://127.0.0.1:{listener.extra(SocketAttribute.local_port)}?{_SMALL}"
+            async with anyio.create_task_group() as tasks:
+                accepted: list[Channel] = []
+
+                async def accept() -> None:
+                    accepted.append(await listener.accept())
+                    await accepted[0].handshake()
+
+                tasks.start_soon(accept)
+                ours = await aipc.open_channel(url, ssl_context=client)
+            async with ours, accepted[0] as theirs:
+                yield ours, theirs
+
+    return ChannelSubject(open_pair, limit=_FRAMED, lag=0.25)
+
+
 def posix_queue(directory: Path) -> ChannelSubject:
     url = f"posix-mq:{new_name()}"
 
@@ -317,6 +364,10 @@ CHANNELS: dict[str, Callable[[Path], ChannelSubject]] = {
     "pipe": pipe,
     "fifo": fifo,
     "fifo-u64": lambda directory: fifo(directory, "u64"),
+    "tcp": tcp,
+    "tcp6": lambda directory: tcp(directory, "[::1]"),
+    "tls": tls,
+    "tls-1.2": lambda directory: tls(directory, ssl.TLSVersion.TLSv1_2),
     "sysv-mq": sysv_queue,
     "posix-mq": posix_queue,
     "signal": realtime_signal,

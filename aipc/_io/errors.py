@@ -10,6 +10,7 @@ import anyio
 from aipc import exceptions
 
 _BROKEN = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ECONNABORTED, errno.ENOTCONN, errno.ESHUTDOWN})
+_BROKEN |= {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN}  # a connection's peer fell silent (tcp(7))
 _TOO_LARGE = frozenset({errno.EMSGSIZE, errno.E2BIG})
 _OS_ERRORS: dict[int, type[OSError]] = {
     errno.EEXIST: exceptions.ObjectExists,

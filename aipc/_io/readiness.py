@@ -28,26 +28,26 @@ class Readiness(Waiting):
     """Any number of tasks that wait for one direction of one descriptor.
 
     On asyncio and uvloop the loop's reactor watches the descriptor. trio has no lasting registration: there, one task waits
-    in the kernel for all.
+    in the kernel for all (`trio_waits`), and sees nothing of what another one has read meanwhile, unless that calls `rouse`.
     """
 
     SPIN_SECONDS: ClassVar[float] = 50e-6  # a wake-up through the kernel costs 20 to 60
     PROBES_A_TURN: ClassVar[int] = 16
 
-    __slots__ = ("_direction", "_fd", "_reactor", "_trio_waits")
+    __slots__ = ("_direction", "_fd", "_reactor", "trio_waits")
 
     def __init__(self, owner: Handle, fd: int, direction: Direction, *, spins: bool = True) -> None:
         super().__init__(owner, spins=spins)
         self._fd = fd
         self._direction = direction
         self._reactor: Reactor | None = None
-        self._trio_waits = False
+        self.trio_waits: bool = False
 
     def _park(self) -> Awaitable[None]:
         loop = asyncio._get_running_loop()
         reactor = self._reactor
         if loop is None or ((reactor is None or reactor.loop is not loop) and loops.in_trio()):
-            return self._queue_in_trio() if self._trio_waits else self._wait_in_trio()
+            return self._queue_in_trio() if self.trio_waits else self._wait_in_trio()
         if reactor is None or reactor.loop is not loop:
             self._unwatch()
             self._reactor = reactor_of(loop)
@@ -75,13 +75,13 @@ class Readiness(Waiting):
         import trio
 
         wait = trio.lowlevel.wait_readable if self._direction is Direction.READ else trio.lowlevel.wait_writable
-        self._trio_waits = True
+        self.trio_waits = True
         try:
             await wait(self._fd)
         except trio.ClosedResourceError:
-            pass  # the retry finds out, and words it as on the other loops
+            pass  # `rouse`: the retry finds out why
         finally:
-            self._trio_waits = False
+            self.trio_waits = False
             self.wake()
 
     def close(self) -> None:
@@ -92,7 +92,7 @@ class Readiness(Waiting):
 
     def rouse(self) -> None:
         """Let every waiting task retry, also the one that waits in the kernel for all others on trio."""
-        if self._trio_waits:
+        if self.trio_waits:
             import trio
 
             trio.lowlevel.notify_closing(self._fd)

@@ -40,6 +40,14 @@ async def _listening(url: str, peer: Peer) -> AsyncIterator[Channel]:
 
 
 @asynccontextmanager
+async def _tcp(host: str, peer: Peer) -> AsyncIterator[Channel]:
+    async with aipc.listen(f"tcp://{host}:0") as listener:
+        peer("channel", f"tcp://{host}:{listener.extra(SocketAttribute.local_port)}")
+        async with await listener.accept() as channel:
+            yield channel
+
+
+@asynccontextmanager
 async def _pair(directory: Path, peer: Peer) -> AsyncIterator[Channel]:
     ours, theirs = aipc.channel_pair("stream")
     async with ours:
@@ -130,6 +138,7 @@ CHANNELS: dict[str, Callable[[Path, Peer], AbstractAsyncContextManager[Any]]] = 
     "fifo": _fifo,
     "sysv-mq": _sysv_queue,
     "posix-mq": _posix_queue,
+    "tcp": lambda _, peer: _tcp("127.0.0.1", peer),
 }
 LOCKS: dict[str, Callable[[Path], tuple[str, dict[str, Any]]]] = {
     "flock": lambda directory: (f"flock:{directory}/lock", {}),

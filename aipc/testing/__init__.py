@@ -9,8 +9,8 @@ from aipc._io.injection import CANCELLED as CANCELLED
 from aipc._io.injection import Moment as Moment
 from aipc._io.injection import inject as inject
 
+from .channel_subject import ChannelSubject as ChannelSubject
 from .channels import CHANNEL_CHECKS as CHANNEL_CHECKS
-from .channels import ChannelSubject as ChannelSubject
 from .leaks import Leaked as Leaked
 from .leaks import kernel_objects as kernel_objects
 from .leaks import nothing_left as nothing_left

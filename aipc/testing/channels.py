@@ -7,57 +7,17 @@ for check in CHANNEL_CHECKS:
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 
 from aipc.abc import Channel
-from aipc.exceptions import ForkedError, MessageTooLarge, UnsupportedOperation
+from aipc.exceptions import ForkedError, MessageTooLarge, ProtocolError, UnsupportedOperation
 
+from .channel_subject import ChannelSubject
 from .expect import check, in_child, raises, settle, within
-
-
-@dataclass(frozen=True)
-class ChannelSubject:
-    """How to open a pair of channels, and what they can do.
-
-    open_pair   what the first one sends, the second one receives
-    limit       the largest message, bytes
-    duplex      whether the second one's messages reach the first one
-    ends        whether the mechanism can tell the end of a stream
-    hangs_up    whether a sender learns that its receiver is gone
-    empties     whether an empty message is a message
-    pushes_back whether a sender waits for a full receiver; where it does not, the checks send little at a time
-    reserved    bytes that a message can't contain
-    size        the one size that every message has, if the mechanism knows no other
-    """
-
-    open_pair: Callable[[], AbstractAsyncContextManager[tuple[Channel, Channel]]]
-    limit: int
-    duplex: bool = True
-    ends: bool = True
-    hangs_up: bool = True
-    empties: bool = True
-    pushes_back: bool = True
-    reserved: bytes = b""
-    size: int | None = None
-
-    def message(self, text: bytes) -> bytes:
-        """A message for a short text, such as a number of up to four digits: the text, made to the one size if there is one."""
-        return text if self.size is None else text[: self.size].ljust(self.size, b".")
-
-    def payload(self, size: int) -> bytes:
-        """A message of that size, with every byte value that it may have."""
-        values = bytes(value for value in range(256) if value not in self.reserved)
-        return (values * (size // len(values) + 1))[:size]
-
-    def portions(self, messages: list[bytes], little: int = 50) -> list[list[bytes]]:
-        """What may be sent before it is received: all, or a little at a time where nobody waits for a full receiver."""
-        step = len(messages) if self.pushes_back else little
-        return [messages[first : first + step] for first in range(0, len(messages), step)]
 
 
 async def keeps_order(subject: ChannelSubject) -> None:
@@ -129,11 +89,7 @@ async def pushes_back(subject: ChannelSubject) -> None:
         return
     message = subject.payload(min(1_000, subject.limit))
     async with subject.open_pair() as (sender, receiver):
-        taken = 0
-        with suppress(anyio.WouldBlock):
-            while taken < 1_000_000:
-                sender.send_nowait(message)
-                taken += 1
+        taken = await subject.fill(sender, lambda _: message)
         check(0 < taken < 1_000_000, f"{taken:,} messages taken without back-pressure")
         with raises(anyio.WouldBlock):
             sender.send_nowait(message)
@@ -221,13 +177,11 @@ async def closes_under_waiters(subject: ChannelSubject) -> None:
                 await operation()
 
         if subject.pushes_back:
-            with suppress(anyio.WouldBlock):
-                while True:
-                    sender.send_nowait(subject.payload(min(1_000, subject.limit)))
+            await subject.fill(sender, lambda _: subject.payload(min(1_000, subject.limit)))
             tasks.start_soon(expect_closed, lambda: sender.send(subject.payload(min(1_000, subject.limit))))
             await settle()
         await sender.aclose()
-        with suppress(anyio.WouldBlock, anyio.EndOfStream):
+        with suppress(anyio.WouldBlock, anyio.EndOfStream, ProtocolError):  # the last message may be cut short
             while True:
                 receiver.receive_nowait()
         if not subject.ends:
@@ -276,11 +230,7 @@ async def cancels_without_loss(subject: ChannelSubject) -> None:
             text = b"%4d" % number
             return text.ljust(min(1_000, subject.limit)) if subject.size is None else subject.message(text)
 
-        taken = 0
-        with suppress(anyio.WouldBlock):
-            while True:
-                sender.send_nowait(numbered(taken))
-                taken += 1
+        taken = await subject.fill(sender, numbered)
         for _ in range(5):
             with anyio.move_on_after(0.001):
                 await sender.send(numbered(-1))
@@ -314,6 +264,25 @@ async def serves_two_receivers(subject: ChannelSubject) -> None:
             sent += len(portion)
         await within(anyio.sleep_forever)
     check(sorted(got) == sorted(messages), "messages lost or doubled between two receivers")
+
+
+async def leaves_the_rest_to_others(subject: ChannelSubject) -> None:
+    """What one task's receive read and left is another's, who waits already."""
+    got: list[bytes] = []
+    messages = [subject.message(b"1"), subject.message(b"2")]
+    async with subject.open_pair() as (sender, receiver), anyio.create_task_group() as tasks:
+
+        async def receive() -> None:
+            got.append(await receiver.receive())
+
+        tasks.start_soon(within, receive)
+        await settle()
+        await sender.send_many(messages)
+        try:
+            got.append(receiver.receive_nowait())
+        except anyio.WouldBlock:
+            got.append(await receiver.receive())
+    check(sorted(got) == messages, f"{got} after {messages} were sent")
 
 
 async def lets_others_run(subject: ChannelSubject) -> None:
@@ -397,6 +366,7 @@ CHANNEL_CHECKS: tuple[Callable[[ChannelSubject], Awaitable[None]], ...] = (
     closes_once_for_all,
     cancels_without_loss,
     serves_two_receivers,
+    leaves_the_rest_to_others,
     lets_others_run,
     refuses_after_fork,
     tells_the_rest,

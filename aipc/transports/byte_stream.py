@@ -29,7 +29,7 @@ from .base import TransportChannel, bind
 READ_SIZE = 64 * 1024
 """Bytes a read: beyond malloc's threshold for mmap(2) each read would map and unmap memory."""
 _BATCH_SIZE = 128 * 1024
-_GONE = (AipcError, anyio.ClosedResourceError, anyio.BrokenResourceError, OSError)
+GONE: tuple[type[Exception], ...] = (AipcError, anyio.ClosedResourceError, anyio.BrokenResourceError, OSError)
 
 
 class Unfinished:
@@ -132,6 +132,13 @@ class ByteStreamChannel(TransportChannel):
         self._received += len(messages)
         return messages
 
+    async def peek(self) -> bytes:
+        """What the next `receive` is going to give, left there for it. Errors as `receive`. Cancelled: nothing was consumed."""
+        return await self._reading({}).attempt(self._next)
+
+    def _next(self) -> bytes:
+        return (self._reader.readable.stock or self._fill())[-1]
+
     def _fill(self) -> list[bytes]:
         """Read until a message is complete; the new stock, the next message last."""
         reader = self._reader
@@ -154,10 +161,13 @@ class ByteStreamChannel(TransportChannel):
                 self._input_error = anyio.EndOfStream()
             if not stock:
                 if self._input_error is not None:
+                    reader.readable.rouse()  # others who wait are to meet it, too
                     raise self._input_error
                 self._body = self._framing.body(self._rest)
         stock.reverse()
         reader.readable.stock = stock
+        if reader.readable.trio_waits:
+            reader.readable.rouse()  # the kernel has nothing more to tell the task that waits for it
         return stock
 
     def _fill_body(self, body: Body) -> list[bytes]:
@@ -165,6 +175,7 @@ class ByteStreamChannel(TransportChannel):
             count = self._read_into(space)
         if not count:
             self._input_error = cut_short(f"all but {body.missing:,} bytes of it")
+            self._reader.readable.rouse()
             raise self._input_error
         self._bytes_received += count
         body.missing -= count
@@ -271,7 +282,7 @@ class ByteStreamChannel(TransportChannel):
             loops.start_soon(self._finish_alone, unfinished)
 
     async def _finish_alone(self, unfinished: Unfinished) -> None:
-        with suppress(*_GONE):  # the next send meets the same error, and tells its caller
+        with suppress(*GONE):  # the next send meets the same error, and tells its caller
             await self._writing({}).attempt(self._flush, unfinished)
 
     async def send_eof(self) -> None:
@@ -287,10 +298,14 @@ class ByteStreamChannel(TransportChannel):
         self._output_ended = True
 
     def close(self) -> None:
-        if self._unfinished is not None:
-            with suppress(anyio.WouldBlock, *_GONE):  # the peer then sees a message cut short
-                self._writing({}).attempt_nowait(self._flush, self._unfinished)
+        self._finish_now()
         super().close()
+
+    def _finish_now(self) -> None:
+        """About to close: a last try to send what had begun."""
+        if self._unfinished is not None:
+            with suppress(anyio.WouldBlock, *GONE):  # the peer then sees a message cut short
+                self._writing({}).attempt_nowait(self._flush, self._unfinished)
 
 
 def _pieces(frame: Frame | Sequence[memoryview]) -> Sequence[Buffer]:

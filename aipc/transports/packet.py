@@ -15,6 +15,7 @@ import anyio
 import anyio.abc
 
 from aipc._io.attempt import Waiting
+from aipc._io.errors import named
 from aipc._io.handle import Handle, SocketHandle
 from aipc.abc import Buffer, ChannelAttribute
 from aipc.exceptions import AipcError, LimitExceeded, MessageTooLarge, WrongObject
@@ -37,6 +38,8 @@ class PacketHandle(SocketHandle):
         where = f"{self.name}: to={error.filename!r}" if error.filename else self.name
         if error.errno in (errno.ECONNREFUSED, errno.ENOENT):
             return anyio.BrokenResourceError(f"{where}: nobody receives there")
+        if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN):
+            return named(error.errno, where)  # no way there; a connection would be lost by it, this socket is not
         if error.errno == errno.EPROTOTYPE:
             return WrongObject(errno.EPROTOTYPE, f"{where}: a socket of another kind")
         if error.errno == errno.ETOOMANYREFS:

@@ -46,6 +46,7 @@ async def listen(
     capacity: int = LARGEST,
     max_message_size: int = MAX_MESSAGE_SIZE,
     backlog: int = 1024,
+    max_connections: int | None = None,
     mode: int = 0o600,
     exclusive: bool = False,
     unlink: bool = True,
@@ -60,7 +61,16 @@ async def listen(
         return RingChannel(RingHandle(connection, address.url, _LISTENER, max_message_size, capacity), max_message_size)
 
     sock = unix_address.new_socket(socket.SOCK_STREAM)
-    return await unix_address.listen(address, sock, wrap, backlog=backlog, mode=mode, exclusive=exclusive, unlink=unlink)
+    return await unix_address.listen(
+        address,
+        sock,
+        wrap,
+        backlog=backlog,
+        max_connections=max_connections,
+        mode=mode,
+        exclusive=exclusive,
+        unlink=unlink,
+    )
 
 
 def _check(address: Address, capacity: int) -> None:

@@ -116,6 +116,7 @@ async def listen(
     wrap: Callable[[socket.socket], TransportChannel],
     *,
     backlog: int,
+    max_connections: int | None,
     mode: int,
     exclusive: bool,
     unlink: bool,
@@ -127,7 +128,8 @@ async def listen(
     except BaseException:
         sock.close()
         raise
-    return SocketListener(ListenerHandle(sock, address.url), wrap, forget if unlink else lambda: None)
+    handle = ListenerHandle(sock, address.url)
+    return SocketListener(handle, wrap, forget if unlink else lambda: None, max_connections=max_connections)
 
 
 async def bind(path: str, name: str, sock: socket.socket, *, mode: int, exclusive: bool) -> Callable[[], None]:

@@ -13,8 +13,6 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-import anyio.abc
-
 from aipc._io.handle import SocketHandle
 from aipc._sys import rights
 from aipc.abc import ChannelAttribute, Message
@@ -22,19 +20,19 @@ from aipc.exceptions import InvalidMessage, UnsupportedOperation
 from aipc.wire.framing import Frame, Framing
 
 from . import unix_address
-from .byte_stream import READ_SIZE, ByteStreamChannel
+from .byte_stream import READ_SIZE
+from .socket_stream import SocketStreamChannel
 
 
-class UnixChannel(ByteStreamChannel):
+class UnixChannel(SocketStreamChannel):
     """Messages over a connected Unix stream socket. `collects`: whether to take descriptors from the first read on."""
 
     SEND_OPTIONS: ClassVar[frozenset[str]] = frozenset({"fds"})
 
-    __slots__ = ("_handle", "_parcels")
+    __slots__ = ("_parcels",)
 
     def __init__(self, handle: SocketHandle, framing: Framing, *, collects: bool = False) -> None:
-        super().__init__(handle, handle, framing)
-        self._handle = handle
+        super().__init__(handle, framing)
         self._parcels: _Parcels | None = _Parcels() if collects else None
 
     def _read(self) -> bytes:
@@ -86,21 +84,10 @@ class UnixChannel(ByteStreamChannel):
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
         return {
-            ChannelAttribute.descriptor: lambda: self._handle.fd,
+            **super().extra_attributes,
             ChannelAttribute.peer_credentials: lambda: self._asked(unix_address.credentials),
             ChannelAttribute.peer_pidfd: lambda: self._asked(unix_address.pidfd),
-            ChannelAttribute.max_message_size: lambda: self._framing.limit,
-            anyio.abc.SocketAttribute.raw_socket: lambda: self._asked(lambda sock: sock),
-            anyio.abc.SocketAttribute.family: lambda: socket.AF_UNIX,
-            anyio.abc.SocketAttribute.local_address: lambda: self._asked(socket.socket.getsockname),
-            anyio.abc.SocketAttribute.remote_address: lambda: self._asked(socket.socket.getpeername),
         }
-
-    def _asked(self, question: Callable[[socket.socket], Any]) -> Any:
-        try:
-            return question(self._handle.socket())
-        except OSError as error:
-            raise self._handle.explain(error) from error
 
 
 class _Parcels:

@@ -44,7 +44,7 @@ async def connected(place: Path, capacity: int = 4096, limit: int = 1 << 20) -> 
 def parked(channel: RingChannel) -> bool:
     """Whether a task waits for the doorbell, and does not look again in each turn of the loop."""
     waiting = channel._handle.readable
-    return waiting.awaited or waiting._trio_waits
+    return waiting.awaited or waiting.trio_waits
 
 
 async def meet(ours: RingChannel, theirs: RingChannel) -> None:

@@ -18,7 +18,7 @@ from aipc.abc import Channel
 from aipc.testing.expect import settle
 from aipc.transports import inet
 
-from ..peers import process, said
+from ..peers import isolated, process, said
 
 pytestmark = pytest.mark.anyio
 
@@ -190,6 +190,24 @@ async def test_unconnected_hears_of_no_refusal(host: str, free_port: int) -> Non
             await channel.send(b"x")
     with pytest.raises(anyio.ClosedResourceError):
         await channel.send(b"x")
+
+
+def test_no_way_there() -> None:
+    """An error of the one call, with its errno; the channel is not broken."""
+    code = """
+import asyncio, aipc
+
+async def main():
+    async with aipc.open_channel("udp:?bind=127.0.0.1:0") as channel:
+        for _ in range(2):
+            try:
+                await channel.send(b"x", to=("127.0.0.1", 9))
+            except OSError as error:
+                print(error.errno)
+
+asyncio.run(main())
+"""
+    assert isolated(code).split() == [str(errno.ENETUNREACH)] * 2
 
 
 async def test_ports_shared_by_reuse(host: str) -> None:

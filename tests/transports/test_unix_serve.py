@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -281,3 +283,37 @@ async def test_accepted_descriptors_are_not_inherited(url: str) -> None:
             for descriptor in (ours.extra(aipc.ChannelAttribute.descriptor), theirs.extra(aipc.ChannelAttribute.descriptor)):
                 assert not os.get_inheritable(descriptor)
                 assert not os.get_blocking(descriptor)
+
+
+def fail_first(listener: Any, error: Exception) -> None:
+    """Its first connection can't be made a channel of."""
+    wrap, errors = listener._wrap, [error]
+
+    def failing(connection: socket.socket) -> Channel:
+        if errors:
+            raise errors.pop()
+        return wrap(connection)
+
+    listener._wrap = failing
+
+
+async def test_connection_that_is_gone_when_its_options_are_set(url: str) -> None:
+    async with aipc.listen(url) as listener:
+        fail_first(listener, ConnectionResetError(errno.ECONNRESET, "gone"))
+        async with aipc.open_channel(url) as gone, aipc.open_channel(url) as client, await listener.accept() as channel:
+            await client.send(b"the next one")
+            assert await channel.receive() == b"the next one"
+            with pytest.raises(anyio.EndOfStream):
+                await gone.receive()
+
+
+async def test_connection_that_can_not_be_a_channel(url: str) -> None:
+    """It is closed, the error raised, and the next one accepted."""
+    async with aipc.listen(url) as listener:
+        fail_first(listener, ValueError("no channel"))
+        async with aipc.open_channel(url) as closed, aipc.open_channel(url):
+            with pytest.raises(ValueError, match="no channel"):
+                await listener.accept()
+            with pytest.raises(anyio.EndOfStream):
+                await closed.receive()
+            await (await listener.accept()).aclose()

@@ -1,0 +1,42 @@
+"""Connected stream sockets, of whatever family: what can be asked about them, in anyio's words."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anyio.abc
+
+from aipc._io.handle import SocketHandle
+from aipc.abc import ChannelAttribute
+from aipc.wire.framing import Framing
+
+from .byte_stream import ByteStreamChannel
+
+
+class SocketStreamChannel(ByteStreamChannel):
+    """Messages over a connected stream socket."""
+
+    __slots__ = ("_handle",)
+
+    def __init__(self, handle: SocketHandle, framing: Framing) -> None:
+        super().__init__(handle, handle, framing)
+        self._handle = handle
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        return {
+            ChannelAttribute.descriptor: lambda: self._handle.fd,
+            ChannelAttribute.max_message_size: lambda: self._framing.limit,
+            anyio.abc.SocketAttribute.raw_socket: lambda: self._asked(lambda sock: sock),
+            anyio.abc.SocketAttribute.family: lambda: self._asked(lambda sock: sock.family),
+            anyio.abc.SocketAttribute.local_address: lambda: self._asked(socket.socket.getsockname),
+            anyio.abc.SocketAttribute.remote_address: lambda: self._asked(socket.socket.getpeername),
+        }
+
+    def _asked(self, question: Callable[[socket.socket], Any]) -> Any:
+        try:
+            return question(self._handle.socket())
+        except OSError as error:
+            raise self._handle.explain(error) from error
