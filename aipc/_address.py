@@ -128,6 +128,8 @@ OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
     "wait": _BOOLEAN,
     "capacity": _SIZE,
     "pid": _SIZE,
+    "parties": _SIZE,
+    "waiters": _SIZE,
 }
 """How each option is read from a query: parser, Python type, and what would be right."""
 

@@ -8,6 +8,7 @@ streams, closed channels and would-block conditions are anyio's own `EndOfStream
 from __future__ import annotations
 
 import socket
+import threading
 
 import anyio
 
@@ -77,6 +78,10 @@ class UnknownHost(AipcError, socket.gaierror):
 
 class ObjectRemoved(AipcError, anyio.BrokenResourceError):
     """The kernel object was removed while this process used it (EIDRM, or EINVAL at the next try)."""
+
+
+class BrokenBarrierError(AipcError, anyio.BrokenResourceError, threading.BrokenBarrierError):
+    """A barrier was aborted, or reset while this task waited at it; as for threading's and multiprocessing's barriers."""
 
 
 class ProtocolError(AipcError, anyio.BrokenResourceError):
