@@ -21,8 +21,8 @@ class Barrier(Primitive):
     """Lets tasks go on when `parties` of them wait, of whatever processes, and again for the next `parties`.
 
     A task that is cancelled, or killed, before that is no longer counted: the others wait for somebody in its place. Who wants
-    them to give up calls `abort`. `parties` is a new barrier's; opening one that is there, it may be left out, and must not
-    be another.
+    them to give up calls `abort`. Without `parties`, only a barrier that is there is opened; with it, that one must have as
+    many.
     """
 
     __slots__ = ()
@@ -31,6 +31,9 @@ class Barrier(Primitive):
 
     def __init__(self, key: Key, parties: int | None = None, **given: Any) -> None:
         super().__init__(key, **given if parties is None else given | {"parties": parties})
+        made = self._chosen.setdefault("create", bool(self._asked)) or self._chosen.get("exclusive")
+        if not self._asked and (made or self._address.path == "private"):
+            raise self._address.error("a new barrier takes parties=N")
         if self._asked > LARGEST_VALUE:
             raise self._address.error(f"parties={self._asked:,}: at most {LARGEST_VALUE:,}")
 
@@ -39,8 +42,6 @@ class Barrier(Primitive):
         return int(self._chosen.get("parties", 0))
 
     def _first(self) -> tuple[int, int, int]:
-        if not self._asked and self._chosen.get("create", True):
-            raise self._address.error("a barrier that may have to be made takes parties=N (or create=False)")
         return self._asked, 0, 0
 
     def _open(self) -> Self:
