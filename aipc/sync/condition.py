@@ -75,7 +75,7 @@ class Condition(Primitive):
 
     async def acquire(self) -> Literal[True]:
         """Hold the lock. Cancelled: not held."""
-        await self._row.when(_acquire)
+        await self._row.take(_acquire)
         return True
 
     def acquire_nowait(self) -> None:
@@ -86,6 +86,7 @@ class Condition(Primitive):
         """Let go of the lock. RuntimeError if this object does not hold it."""
         row = self._held("release")
         row.now(lambda _: Change(own={LOCK: -1}))
+        row.released()
 
     def locked(self) -> bool:
         """Whether anybody holds the lock."""
@@ -106,8 +107,9 @@ class Condition(Primitive):
         """
         row = self._held("wait")
         slot = row.now(self._enqueue)
+        row.released()
         try:
-            await row.when(lambda values: _resume(values, slot))
+            await row.take(lambda values: _resume(values, slot))
         except anyio.get_cancelled_exc_class():
             _withdraw(row, slot)
             await _reacquire(row)
@@ -202,7 +204,7 @@ async def _reacquire(row: Row) -> None:
     while True:
         try:
             with anyio.CancelScope(shield=True):
-                await row.when(_acquire)
+                await row.take(_acquire)
             break
         except anyio.get_cancelled_exc_class() as error:
             cancelled = error

@@ -100,6 +100,10 @@ class Row(LockHandle):
         """`step` as soon as it need not wait. Cancelled: it was not done."""
         return await self.polling.attempt(self.step, decide)
 
+    async def take(self, decide: Decide) -> Any:
+        """`when`, for what is then held until `released`: leaves others a turn."""
+        return await self.obtain(self.step, decide)
+
     def now(self, decide: Decide) -> Any:
         """`step`, or WouldBlock."""
         return self.polling.attempt_nowait(self.step, decide)

@@ -76,10 +76,11 @@ class Side(Lock):
 
     async def acquire(self) -> None:
         row = self._row
-        if await row.when(self._enter_or_queue):
+        start = row.take if self._place == WRITERS else row.when  # readers leave writers their turn as it is
+        if await start(self._enter_or_queue):
             return
         try:
-            await row.when(self._enter_from_queue)
+            await start(self._enter_from_queue)
         except BaseException:
             self._leave_queue(row)
             raise
@@ -115,6 +116,8 @@ class Side(Lock):
         if not row.own[self._place]:
             raise RuntimeError(f"{row.name}: released, but this object does not hold it")
         row.now(self._leave)
+        if self._place == WRITERS:
+            row.released()
 
     def _leave(self, values: Values) -> Change:
         turn = self._place == WRITERS and values[WAITING_READERS] and not values[TURN]
