@@ -32,7 +32,7 @@ def lock_url(kind: str) -> Iterator[str]:
     """A lock of that kind, there for the block."""
     with tempfile.TemporaryDirectory() as directory:
         if not kind.startswith("sysv"):
-            yield f"{kind.split(',')[0]}:{directory}/lock" + ("?owner=process" if "process" in kind else "")
+            yield f"{kind.partition(',')[0]}:{directory}/lock" + ("?owner=process" if "process" in kind else "")
             return
         url = f"sysv-sem:{_KEY:#x}"
 
