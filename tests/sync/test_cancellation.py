@@ -13,7 +13,7 @@ from aipc.testing import CANCELLED, Moment, inject
 
 pytestmark = pytest.mark.anyio
 
-CANCELLATIONS = 300
+CANCELLATIONS = 10_000
 MOMENTS = (Moment.AWAIT, Moment.READINESS)
 DEEPEST = 5  # awaits: spins, then the first parks
 
