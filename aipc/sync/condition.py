@@ -186,16 +186,11 @@ def _resume(values: Values, slot: int) -> Change:
     return Change(None, (LOCK, slot), {slot: -NOTIFIED}, {slot: NOTIFIED - values[slot], LOCK: 1})
 
 
-def _tidy(values: Values) -> Change:
-    return _orphan(values) or Change()
-
-
 def _withdraw(row: Row, slot: int) -> None:
-    """Give the slot back, as death would; closing did so already."""
+    """Give the slot back, as death would, and closing did already: who sees what is left passes it on."""
     if not row.closed:
         with contextlib.suppress(Exception):  # removed, or a parent's: the error that brought us here says so
             row.now(lambda _: Change(own={slot: -row.own[slot]}))
-            row.now(_tidy)
 
 
 async def _reacquire(row: Row) -> None:

@@ -82,6 +82,37 @@ async def test_a_waiting_writer_goes_before_later_readers(key: str) -> None:
             assert order.index("reader") == 1  # whichever writer was first
 
 
+async def test_whose_turn(key: str) -> None:
+    """Who comes newly, when a reader and a writer wait, and it is the one's turn or the other's."""
+    with anyio.fail_after(20):
+        async with aipc.RWLock(key, unlink=True) as lock, aipc.SysVSemaphoreSet(key) as row:
+            for turn, may, may_not in ((0, lock.writer, lock.reader), (1, lock.reader, lock.writer)):
+                row.set_values([row.values[0], 0, 0, 1, 1, turn])
+                with pytest.raises(anyio.WouldBlock):
+                    may_not.acquire_nowait()
+                may.acquire_nowait()
+                may.release()
+            row.set_values([row.values[0], 0, 0, 0, 1, 1])  # the readers whose turn it was are dead
+            with pytest.raises(anyio.WouldBlock):
+                lock.reader.acquire_nowait()
+            lock.writer.acquire_nowait()
+            lock.writer.release()
+
+
+async def test_another_task_saw_the_change_first(key: str) -> None:
+    """What one task finds is not good enough for it wakes another of the same object, for which it is."""
+    with anyio.fail_after(20):
+        async with aipc.RWLock(key, unlink=True) as one, aipc.RWLock(key) as other, anyio.create_task_group() as tasks:
+            await other.writer.acquire()
+            tasks.start_soon(one.reader.acquire)
+            await until(lambda: other._row.look()[3] == 1)
+            await until(lambda: one._row.polling.awaited)
+            other.writer.release()
+            other.reader.acquire_nowait()
+            with pytest.raises(anyio.WouldBlock):
+                one.writer.acquire_nowait()
+
+
 async def test_invariant(key: str) -> None:
     """Never a writer with anybody else, whatever is cancelled."""
     readers = writers = rounds = 0
