@@ -63,7 +63,7 @@ def types(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def bench(session: nox.Session) -> None:
     """The promises about speed and memory, as ratios within one run."""
-    install(session)
+    install(session, "bench")
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 

@@ -7,6 +7,7 @@ _open.py        open_channel, listen, open_lock: the scheme table
 transports/     moves data, one mechanism a file
 locks/          excludes
 memory/         shares memory
+sync/           Event, Condition, Barrier, RWLock between processes
 signals.py      signals, received and sent
 systemd.py      what a service tells systemd, and gets from it
 wire/           framing, without I/O
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from aipc.exceptions import AccessDenied as AccessDenied
     from aipc.exceptions import AddressError as AddressError
     from aipc.exceptions import AipcError as AipcError
+    from aipc.exceptions import BrokenBarrierError as BrokenBarrierError
     from aipc.exceptions import CertificateRefused as CertificateRefused
     from aipc.exceptions import ForkedError as ForkedError
     from aipc.exceptions import InvalidMessage as InvalidMessage
@@ -74,6 +76,10 @@ if TYPE_CHECKING:
     from aipc.signals import SignalReceiver as SignalReceiver
     from aipc.signals import open_signal_receiver as open_signal_receiver
     from aipc.signals import send_signal as send_signal
+    from aipc.sync.barrier import Barrier as Barrier
+    from aipc.sync.condition import Condition as Condition
+    from aipc.sync.event import Event as Event
+    from aipc.sync.rwlock import RWLock as RWLock
     from aipc.transports.pair import channel_pair as channel_pair
     from aipc.transports.pipe import pipe as pipe
     from aipc.transports.process import ProcessChannel as ProcessChannel
@@ -91,9 +97,10 @@ _HOMES = {
         "Semaphore",
     ),
     "aipc.exceptions": (
-        "AccessDenied", "AddressError", "AipcError", "CertificateRefused", "ForkedError", "InvalidMessage", "LimitExceeded",
-        "MessageTooLarge", "NoSpace", "NobodyListens", "ObjectExists", "ObjectMissing", "ObjectRemoved",
-        "ProcessMissing", "ProtocolError", "SegmentInUse", "UnknownHost", "UnsupportedOperation", "WrongObject",
+        "AccessDenied", "AddressError", "AipcError", "BrokenBarrierError", "CertificateRefused", "ForkedError",
+        "InvalidMessage", "LimitExceeded", "MessageTooLarge", "NoSpace", "NobodyListens", "ObjectExists",
+        "ObjectMissing", "ObjectRemoved", "ProcessMissing", "ProtocolError", "SegmentInUse", "UnknownHost",
+        "UnsupportedOperation", "WrongObject",
     ),
     "aipc.locks.byte_range": ("ByteRangeLock",),
     "aipc.locks.sysv_semaphore_set": ("SysVSemaphoreSet",),
@@ -105,10 +112,14 @@ _HOMES = {
     "aipc.processes.children": ("pipeline", "popen"),
     "aipc.processes.pipeline": ("Pipeline",),
     "aipc.signals": ("SignalReceiver", "open_signal_receiver", "send_signal"),
+    "aipc.sync.barrier": ("Barrier",),
+    "aipc.sync.condition": ("Condition",),
+    "aipc.sync.event": ("Event",),
+    "aipc.sync.rwlock": ("RWLock",),
     "aipc.transports.pair": ("channel_pair",),
-    "aipc.transports.shm_channel": ("RingChannel",),
     "aipc.transports.pipe": ("pipe",),
     "aipc.transports.process": ("ProcessChannel",),
+    "aipc.transports.shm_channel": ("RingChannel",),
     "aipc.transports.sysv_mq": ("SysVQueueChannel",),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -139,6 +139,8 @@ OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
     "certfile": (str, str, "a path"),
     "keyfile": (str, str, "a path"),
     "ragged_end": _BOOLEAN,
+    "parties": _SIZE,
+    "waiters": _SIZE,
 }
 """How each option is read from a query: parser, Python type, and what would be right."""
 

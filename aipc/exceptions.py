@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 
 import anyio
 
@@ -82,6 +83,10 @@ class CertificateRefused(AipcError, ssl.SSLCertVerificationError):
 
 class ObjectRemoved(AipcError, anyio.BrokenResourceError):
     """The kernel object was removed while this process used it (EIDRM, or EINVAL at the next try)."""
+
+
+class BrokenBarrierError(AipcError, anyio.BrokenResourceError, threading.BrokenBarrierError):
+    """A barrier was aborted, or reset while this task waited at it; as for threading's and multiprocessing's barriers."""
 
 
 class ProtocolError(AipcError, anyio.BrokenResourceError):

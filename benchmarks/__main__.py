@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.table import Table
 
+from . import contention, killed_holder
 from .harness import Aipc, Streams, alternate, one_way, round_trip
 from .idle import measure
 from .ring import bulk, judge_all
@@ -70,8 +72,25 @@ def main() -> int:
         judge(f"FIFO whose last writer left, {loop}", 1, idle["core"], "of a core", 0.01, at_most=True)
         idle = measure("idle", loop, "shm-pair")
         judge(f"idle ring, {loop}", 1, idle["wakes"], "wake-ups/s", 0.5, at_most=True)
+    judge_locks(judge)
     Console().print(table)
     return 1 if failed else 0
+
+
+def judge_locks(judge: Callable[..., None]) -> None:
+    """Nobody starves; contended, faster than others; a killed holder's lock is had soon."""
+    for kind in contention.LOCKS:
+        for processes in contention.PROCESSES:
+            for hold in (0.0, 1e-3):
+                least, _ = contention.share(kind, processes, hold=hold)
+                what = f"{kind}, {processes} processes, {hold * 1e3:g} ms each: least share"
+                judge(what, 1, least, "of fair", 1 / 2, at_most=False)
+    ours = contention.rate("aipc")
+    for theirs, promise in contention.OTHERS.items():
+        judge(f"contended sysv-sem, against {theirs}", contention.rate(theirs), ours, "acquisitions/s", promise, at_most=False)
+    for kind in killed_holder.KINDS:
+        _, most = killed_holder.latencies(kind)
+        judge(f"{kind}: killed holder, p99", 1, most, "ms", 20, at_most=True)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,12 @@ Operations = ctypes.Array[_Sembuf]
 
 def operations(steps: Iterable[tuple[int, int]], flags: int) -> Operations:
     """Steps `(index, delta)` as semop(2) takes them; build once what is used often."""
-    buffers = [_Sembuf(index, delta, flags) for index, delta in steps]
+    return mixed((index, delta, flags) for index, delta in steps)
+
+
+def mixed(steps: Iterable[tuple[int, int, int]]) -> Operations:
+    """Steps `(index, delta, flags)`, each with flags of its own."""
+    buffers = [_Sembuf(*step) for step in steps]
     return (_Sembuf * len(buffers))(*buffers)
 
 

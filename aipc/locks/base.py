@@ -1,22 +1,89 @@
-"""What locks share: waiting by polling, one holder count for this object, release on close."""
+"""What locks share: waiting by polling, leaving others a turn, release on close."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from time import monotonic
+from typing import TypeVar, TypeVarTuple
+
+import anyio
 
 from aipc._io.handle import Handle
-from aipc._io.polling import Polling
+from aipc._io.polling import LONG_PAUSE, Polling
+
+Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
+
+REST = 1.2 * LONG_PAUSE
+"""Seconds: long enough for another process's next look at the lock."""
+TURN, LONGEST_TURN = 20e-3, 640e-3
+"""Seconds for which a lock is held on end before a rest: where others want it, and where nobody did for long."""
 
 
 class LockHandle(Handle):
-    """Owns a lock's kernel object: what to wait with, and how to let go of it."""
+    """Owns a lock's kernel object: what to wait with, and how to let go of it.
 
-    __slots__ = ("polling",)
+    Who waits looks every so often, and whoever releases a lock and takes it again at once is always quicker: a process that
+    works mostly under the lock would have it for ever. The kernel does not tell whether anybody waits. So an object rests
+    when it has held its lock for a whole turn, with hardly a gap. If somebody else has the lock after that, turns stay short;
+    if nobody wanted it, the next one is twice as long. A gap of a fifth of the time needs no rest: others get in.
+    """
+
+    __slots__ = ("_held_on_end", "_let_go_at", "_rest_until", "_taken_at", "_turn", "polling")
 
     def __init__(self, name: str, hopeful: Callable[[], bool]) -> None:
         super().__init__(name)
         self.polling: Polling = Polling(self, hopeful)
+        self._held_on_end = 0.0
+        self._taken_at = self._let_go_at = self._rest_until = 0.0
+        self._turn = TURN
+
+    async def obtain(self, operation: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+        """`operation(*arguments)`, which takes the lock, as soon as it can. Cancelled: it did not happen."""
+        if self._held_on_end > self._turn and self._gap() < self._held_on_end - self._turn:
+            await self._rest()
+            self._held_on_end = 0.0
+            try:
+                result = self.polling.attempt_nowait(operation, *arguments)
+            except anyio.WouldBlock:
+                self._turn = TURN
+            else:
+                self._turn = min(2 * self._turn, LONGEST_TURN)
+                self._taken()
+                return result
+        result = await self.polling.attempt(operation, *arguments)
+        self._taken()
+        return result
+
+    def obtain_nowait(self, operation: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+        """`operation(*arguments)`, or WouldBlock."""
+        result = self.polling.attempt_nowait(operation, *arguments)
+        self._taken()
+        return result
+
+    def _gap(self) -> float:
+        return 4 * (monotonic() - self._let_go_at)
+
+    def _taken(self) -> None:
+        if self._held_on_end:
+            self._held_on_end = max(0.0, self._held_on_end - self._gap())
+        self._taken_at = monotonic()
+
+    def released(self) -> None:
+        """After a release: tasks that wait for it here may have it; the time counts."""
+        if self._taken_at:
+            self._let_go_at = monotonic()
+            self._held_on_end += self._let_go_at - self._taken_at
+            self._taken_at = 0.0
+        self.polling.wake()
+
+    async def _rest(self) -> None:
+        """Leave it to others for a moment; all tasks of this object do."""
+        now = monotonic()
+        if self._rest_until < now:
+            self._rest_until = now + REST
+        await anyio.sleep(self._rest_until - now)
 
     def _close(self) -> None:
         try:

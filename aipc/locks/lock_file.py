@@ -72,7 +72,7 @@ class HeldFile(LockHandle):
         if not self.held:
             self.exclusive = False
             self._unlock()
-        self.polling.wake()
+        self.released()
 
     def _let_go(self) -> None:
         held, self.held, self.exclusive = self.held, 0, False
@@ -94,10 +94,10 @@ class HeldFileLock(Lock):
     _handle: HeldFile
 
     async def acquire(self) -> None:
-        await self._handle.polling.attempt(self._handle.take)
+        await self._handle.obtain(self._handle.take)
 
     def acquire_nowait(self) -> None:
-        self._handle.polling.attempt_nowait(self._handle.take)
+        self._handle.obtain_nowait(self._handle.take)
 
     def release(self) -> None:
         self._handle.give_back()

@@ -155,10 +155,10 @@ class PosixSemaphore(Semaphore):
         self._handle = handle
 
     async def acquire(self, n: int = 1) -> None:
-        await self._handle.polling.attempt(self._take, self._checked(n))
+        await self._handle.obtain(self._take, self._checked(n))
 
     def acquire_nowait(self, n: int = 1) -> None:
-        self._handle.polling.attempt_nowait(self._take, self._checked(n))
+        self._handle.obtain_nowait(self._take, self._checked(n))
 
     def _checked(self, n: int) -> int:
         most = 1 if isinstance(self._handle, _RobustHandle) else posix.LARGEST_VALUE
@@ -185,7 +185,7 @@ class PosixSemaphore(Semaphore):
         self._asked(handle.give, n)
         if not handle.counter:
             handle.held -= n
-        handle.polling.wake()
+        handle.released()
 
     def _asked(self, call: Callable[..., Result], *arguments: object) -> Result:
         self._handle.checked()

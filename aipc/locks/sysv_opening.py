@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Sequence
+from urllib.parse import quote
 
-from aipc._address import Address
+from aipc._address import Address, parse
 from aipc._io.errors import translate
 from aipc._io.handle import Place
 from aipc._io.polling import Polling
@@ -69,3 +71,14 @@ def _made(key: int | None, mode: int, values: Sequence[int], exclusive: bool, ad
 def _be_initialised(semaphores: sysv.SemaphoreSet) -> None:
     if not semaphores.initialised():
         raise BlockingIOError
+
+
+def set_address(key: int | str | os.PathLike[str] | None) -> Address:
+    """The address of the set that `key` means: a URL or what stands behind its colon, a number, a path; None is private."""
+    if isinstance(key, str):
+        text = key.removeprefix("sysv-sem:")
+    elif isinstance(key, int):
+        text = hex(key)
+    else:
+        text = "private" if key is None else quote(os.fspath(key))
+    return parse(f"sysv-sem:{text}")

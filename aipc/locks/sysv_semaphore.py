@@ -71,10 +71,10 @@ class SysVSemaphore(Semaphore):
         self._down, self._up, self._zero = handle.steps(-1), handle.steps(1), handle.steps(0)
 
     async def acquire(self, n: int = 1) -> None:
-        await self._handle.polling.attempt(self._take, self._steps(n, -1), n)
+        await self._handle.obtain(self._take, self._steps(n, -1), n)
 
     def acquire_nowait(self, n: int = 1) -> None:
-        self._handle.polling.attempt_nowait(self._take, self._steps(n, -1), n)
+        self._handle.obtain_nowait(self._take, self._steps(n, -1), n)
 
     def _steps(self, n: int, sign: int) -> sysv.Operations:
         if not 1 <= n <= sysv.LARGEST_VALUE:
@@ -99,7 +99,7 @@ class SysVSemaphore(Semaphore):
             )
         self._asked(handle.set.operate, steps)
         handle.held = max(0, handle.held - n)
-        handle.polling.wake()
+        handle.released()
 
     def _asked(self, call: Callable[..., Result], *arguments: object) -> Result:
         self._handle.checked()

@@ -10,16 +10,15 @@ import errno
 import os
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, NamedTuple, Self, TypeVar
-from urllib.parse import quote
 
-from aipc._address import Address, options, parse
+from aipc._address import options
 from aipc._io.errors import translate
 from aipc._sys import sysv_semaphore as sysv
 from aipc.abc import Closing
 from aipc.exceptions import AddressError, LimitExceeded
 
 from .base import LockHandle
-from .sysv_opening import open_set
+from .sysv_opening import open_set, set_address
 
 Result = TypeVar("Result")
 Steps = list[tuple[int, int]]
@@ -95,7 +94,7 @@ class SysVSemaphoreSet(Closing):
     __slots__ = ("_address", "_chosen", "_handle", "_undo", "_values")
 
     def __init__(self, key: int | str | os.PathLike[str] | None, *, values: Iterable[int] | None = None, **given: Any) -> None:
-        self._address = _address_of(key)
+        self._address = set_address(key)
         self._chosen = options(self._address, _OPTIONS, given)
         self._undo: bool = self._chosen.pop("undo", False)
         self._values = self._initial(values)
@@ -258,13 +257,3 @@ class SysVSemaphoreSet(Closing):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._address.url}>"
-
-
-def _address_of(key: int | str | os.PathLike[str] | None) -> Address:
-    if isinstance(key, str):
-        text = key.removeprefix("sysv-sem:")
-    elif isinstance(key, int):
-        text = hex(key)
-    else:
-        text = "private" if key is None else quote(os.fspath(key))
-    return parse(f"sysv-sem:{text}")

@@ -1,14 +1,11 @@
-"""How the tests open what they hold to the contracts."""
+"""How the tests open each kind of channel."""
 
 from __future__ import annotations
 
-import itertools
 import os
-import resource
-import signal
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
@@ -19,24 +16,15 @@ import trustme
 from anyio.abc import SocketAttribute
 
 import aipc
-from aipc.abc import Channel, Lock
-from aipc.testing import ChannelSubject, LockSubject
+from aipc.abc import Channel
+from aipc.testing import ChannelSubject
 
-from . import children
+from .. import children
+from .names import new_key, new_name
+from .signals import CHANNEL_SIGNAL, drop_signals, queued_signals
 
-_keys = itertools.count(0x61690000 + os.getpid() % 0x8000 * 16)
 _FRAMED = 16 * 1024 * 1024
 _SMALL = "send_buffer=32768&receive_buffer=32768"  # without these the kernel would let them grow to megabytes
-
-
-def new_key() -> str:
-    """A System V key that no other test uses."""
-    return hex(next(_keys))
-
-
-def new_name() -> str:
-    """A name for a POSIX object that no other test uses."""
-    return f"/aipc-test-{os.getpid()}-{next(_keys)}"
 
 
 def unix(directory: Path, framing: str = "u32", fds: int = 0) -> ChannelSubject:
@@ -257,28 +245,6 @@ def posix_queue(directory: Path) -> ChannelSubject:
     return ChannelSubject(open_pair, limit=8192, ends=False, hangs_up=False)
 
 
-CHANNEL_SIGNAL = signal.SIGRTMIN + 3
-BLOCKED_SIGNALS = frozenset({CHANNEL_SIGNAL, signal.SIGRTMIN + 4, signal.SIGRTMIN + 5, signal.SIGUSR2})
-"""What is received from signalfds here. tests/conftest.py blocks them before any thread starts, as a program should."""
-
-
-def drop_signals() -> None:
-    """They are blocked all the time, so what a test left unread is still there."""
-    while signal.sigtimedwait(BLOCKED_SIGNALS, 0):
-        pass
-
-
-@contextmanager
-def queued_signals(most: int) -> Iterator[None]:
-    """Let the kernel queue only so many signals for this process's user, as far as they are for this process."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_SIGPENDING)
-    resource.setrlimit(resource.RLIMIT_SIGPENDING, (most, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_SIGPENDING, (soft, hard))
-
-
 def realtime_signal(directory: Path) -> ChannelSubject:
     url = f"signal:{CHANNEL_SIGNAL}"
 
@@ -290,45 +256,6 @@ def realtime_signal(directory: Path) -> ChannelSubject:
         drop_signals()
 
     return ChannelSubject(open_pair, limit=4, duplex=False, ends=False, hangs_up=False, empties=False, size=4)
-
-
-def file_lock(url: str) -> LockSubject:
-    @asynccontextmanager
-    async def open_two() -> AsyncIterator[tuple[Lock, Lock]]:
-        async with aipc.open_lock(url) as one, aipc.open_lock(url) as other:
-            yield one, other
-
-    return LockSubject(open_two, url)
-
-
-def sysv_semaphore(directory: Path) -> LockSubject:
-    url = f"sysv-sem:{new_key()}"
-
-    @asynccontextmanager
-    async def open_two() -> AsyncIterator[tuple[Lock, Lock]]:
-        async with (
-            aipc.open_lock(url, exclusive=True, unlink=True),
-            aipc.open_lock(url) as one,
-            aipc.open_lock(url) as other,
-        ):
-            yield one, other
-
-    return LockSubject(open_two, url)
-
-
-def posix_semaphore(directory: Path, *, robust: bool) -> LockSubject:
-    url = f"posix-sem:{new_name()}?robust={robust:d}"
-
-    @asynccontextmanager
-    async def open_two() -> AsyncIterator[tuple[Lock, Lock]]:
-        async with (
-            aipc.open_lock(url, exclusive=True, unlink=True),
-            aipc.open_lock(url) as one,
-            aipc.open_lock(url) as other,
-        ):
-            yield one, other
-
-    return LockSubject(open_two, url, dies_free=robust, tells=robust)
 
 
 def fill(channel: Channel, message: bytes) -> int:
@@ -374,12 +301,4 @@ CHANNELS: dict[str, Callable[[Path], ChannelSubject]] = {
     "exec": lambda directory: ChannelSubject(lambda: children.exec_pair(directory), limit=_FRAMED),
     "popen-w": lambda directory: ChannelSubject(lambda: children.popen_pair(directory, "w"), limit=_FRAMED, duplex=False),
     "popen-r": lambda directory: ChannelSubject(lambda: children.popen_pair(directory, "r"), limit=_FRAMED, duplex=False),
-}
-LOCKS: dict[str, Callable[[Path], LockSubject]] = {
-    "flock": lambda directory: file_lock(f"flock:{directory}/lock"),
-    "fcntl": lambda directory: file_lock(f"fcntl:{directory}/lock"),
-    "fcntl-process": lambda directory: file_lock(f"fcntl:{directory}/lock?owner=process&start=5&length=10"),
-    "sysv-sem": sysv_semaphore,
-    "posix-sem": lambda directory: posix_semaphore(directory, robust=False),
-    "posix-sem-robust": lambda directory: posix_semaphore(directory, robust=True),
 }

@@ -1,0 +1,137 @@
+"""A place where a number of tasks, of any processes, wait for each other, as asyncio.Barrier."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any, ClassVar, Self
+
+from aipc._sys.sysv_semaphore import LARGEST_VALUE
+from aipc.exceptions import BrokenBarrierError
+
+from .base import Key, Primitive
+from .row import Change, Row, Values
+
+PARTIES, INSIDE, STATE = 1, 2, 3
+"""How many it takes; how many are inside (undone for the dead); and one of these states:"""
+FILLING, LEAVING, RESETTING, BROKEN = 0, 1, 2, 3
+
+
+class Barrier(Primitive):
+    """Lets tasks go on when `parties` of them wait, of whatever processes, and again for the next `parties`.
+
+    A task that is cancelled, or killed, before that is no longer counted: the others wait for somebody in its place. Who wants
+    them to give up calls `abort`. Without `parties`, only a barrier that is there is opened; with it, that one must have as
+    many.
+    """
+
+    __slots__ = ()
+    _KIND: ClassVar[int] = 0x4103
+    _MORE: ClassVar[frozenset[str]] = frozenset({"parties"})
+
+    def __init__(self, key: Key, parties: int | None = None, **given: Any) -> None:
+        super().__init__(key, **given if parties is None else given | {"parties": parties})
+        made = self._chosen.setdefault("create", bool(self._asked)) or self._chosen.get("exclusive")
+        if not self._asked and (made or self._address.path == "private"):
+            raise self._address.error("a new barrier takes parties=N")
+        if self._asked > LARGEST_VALUE:
+            raise self._address.error(f"parties={self._asked:,}: at most {LARGEST_VALUE:,}")
+
+    @property
+    def _asked(self) -> int:
+        return int(self._chosen.get("parties", 0))
+
+    def _first(self) -> tuple[int, int, int]:
+        return self._asked, 0, 0
+
+    def _open(self) -> Self:
+        super()._open()
+        if self._asked not in (0, self.parties):
+            parties = self.parties
+            self._row.unlink = False
+            self._row.close()
+            raise self._address.error(f"parties={self._asked}: this barrier is there already, and has {parties}")
+        return self
+
+    @property
+    def parties(self) -> int:
+        """How many tasks it takes."""
+        return self._row.look()[PARTIES]
+
+    @property
+    def n_waiting(self) -> int:
+        """How many wait for the rest."""
+        values = self._row.look()
+        return values[INSIDE] if values[STATE] == FILLING else 0
+
+    @property
+    def broken(self) -> bool:
+        """Whether it was aborted, and not reset since."""
+        return self._row.look()[STATE] == BROKEN
+
+    async def wait(self) -> int:
+        """Wait until `parties` tasks do. Gives each another number from 0 to parties - 1: 0 to the last that leaves.
+
+        BrokenBarrierError if it is broken, or is aborted or reset meanwhile. Cancelled: this task is not counted.
+        """
+        row = self._row
+        self._unbroken(await row.when(_arrive))
+        try:
+            position = await row.when(_pass)
+        except BaseException:
+            _withdraw(row)
+            raise
+        return self._unbroken(position)
+
+    def _unbroken(self, position: int) -> int:
+        if position < 0:
+            raise BrokenBarrierError(f"{self._address.url}: the barrier is broken, or was reset")
+        return position
+
+    def abort(self) -> None:
+        """Break it: all who wait, or come until it is reset, get BrokenBarrierError."""
+        self._row.now(_to(BROKEN))
+
+    def reset(self) -> None:
+        """Make it as new: those who wait get BrokenBarrierError, and who comes next waits anew."""
+        self._row.now(_to(RESETTING))
+
+
+def _arrive(values: Values) -> Change:
+    state, inside = values[STATE], values[INSIDE]
+    if state == BROKEN:
+        return Change(-1)
+    if state != FILLING:
+        if inside:
+            raise BlockingIOError  # the last round is still leaving
+        return Change(tests=(INSIDE, STATE), shared={STATE: -state}, again=True)  # its last one was killed
+    last = inside + 1 == values[PARTIES]
+    return Change(0, (INSIDE, STATE), {STATE: LEAVING} if last else {}, {INSIDE: 1})
+
+
+def _pass(values: Values) -> Change:
+    if values[STATE] == FILLING:
+        raise BlockingIOError
+    return _leave(values)
+
+
+def _leave(values: Values) -> Change:
+    state, inside = values[STATE], values[INSIDE]
+    over = inside == 1 and state in (LEAVING, RESETTING)
+    position = inside - 1 if state == LEAVING else -1
+    return Change(position, (INSIDE, STATE), {STATE: -state} if over else {}, {INSIDE: -1})
+
+
+def _withdraw(row: Row) -> None:
+    """Leave, unless that is done: by closing, or with the set."""
+    if not row.closed:
+        with contextlib.suppress(Exception):  # removed, or a parent's: the error that brought us here says so
+            row.now(_leave)
+
+
+def _to(state: int) -> Callable[[Values], Change]:
+    def change(values: Values) -> Change:
+        target = FILLING if state == RESETTING and not values[INSIDE] else state
+        return Change(tests=(INSIDE, STATE), shared={STATE: target - values[STATE]})
+
+    return change

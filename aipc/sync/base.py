@@ -1,0 +1,86 @@
+"""What the primitives share: how one is named, opened, closed and removed."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Generator, Sequence
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+from aipc._address import options
+from aipc.abc import Closing
+from aipc.locks.sysv_opening import set_address
+
+from .opening import open_row
+from .row import Row
+
+Key = int | str | os.PathLike[str] | None
+
+_OPTIONS = frozenset({"create", "exclusive", "mode", "unlink", "project"})
+
+
+class Primitive(Closing):
+    """Something that processes share by a name: `async with aipc.Event("/run/app.ready") as event`, or await it.
+
+    `key` is a path (no file need be there), or `sysv-sem:0x4d2`, or what may stand behind that colon: a number, `private` (or
+    None), a path with `project`. Options, here or in the query: `create` (true: whoever comes first makes it), `exclusive`,
+    `mode` (0o600), `unlink` (remove it on close; by default only a private one).
+
+    Errors: AddressError for what can't be meant, at once; opening, ObjectMissing (with `create=False`), ObjectExists,
+    AccessDenied, WrongObject if that key has something else. Every call: ClosedResourceError after `aclose`, ObjectRemoved when
+    it was removed, ForkedError in a forked child, RuntimeError before it is opened.
+    """
+
+    __slots__ = ("_address", "_chosen", "_opened")
+    _KIND: ClassVar[int]
+    _MORE: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, key: Key, **given: Any) -> None:
+        self._address = set_address(key)
+        self._chosen: dict[str, Any] = options(self._address, _OPTIONS | self._MORE, given)
+        self._opened: Row | None = None
+
+    @abstractmethod
+    def _first(self) -> Sequence[int]:
+        """The values of a new set, behind its kind. May take options of its own out of those chosen."""
+
+    def _open(self) -> Self:
+        if self._opened is None:
+            first = self._first()
+            chosen: dict[str, Any] = {"create": True, "exclusive": False, "mode": 0o600, "unlink": None, "project": None}
+            chosen |= {name: value for name, value in self._chosen.items() if name not in self._MORE}
+            self._opened = open_row(self._address, chosen.pop("project"), self._KIND, first, **chosen)
+        return self
+
+    async def _opening(self) -> Self:
+        return self._open()
+
+    def __await__(self) -> Generator[Any, Any, Self]:
+        return self._opening().__await__()
+
+    async def __aenter__(self) -> Self:
+        return self._open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    @property
+    def _row(self) -> Row:
+        if self._opened is None:
+            raise RuntimeError(f"{self._address.url}: not open yet: await it, or use it with `async with`")
+        return self._opened
+
+    def remove(self) -> None:
+        """Remove it now, for all: everybody who waits for it gets ObjectRemoved."""
+        self._row.remove()
+
+    async def aclose(self) -> None:
+        """Give back what this object holds, as the process's end would. Idempotent, also under cancellation."""
+        if self._opened is not None:
+            self._opened.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._address.url}>"

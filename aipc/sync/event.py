@@ -1,0 +1,62 @@
+"""A flag that tasks of all processes wait for, as asyncio.Event."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from aipc._sys.sysv_semaphore import LARGEST_VALUE
+
+from .base import Primitive
+from .row import Change, Values
+
+CLEAR, PULSES = 1, 2
+"""1 while the event is clear, 0 when it is set; how often it was set, from 0 to 32,767 and then from 0 again."""
+
+
+class Event(Primitive):
+    """Set or clear, for all processes; it stays so when they end. New, it is clear.
+
+    `wait` misses no `set`, even if `clear` follows at once. Nobody holds anything: a killed process leaves it as it was.
+    """
+
+    __slots__ = ()
+    _KIND: ClassVar[int] = 0x4101
+
+    def _first(self) -> tuple[int, int]:
+        return 1, 0
+
+    def is_set(self) -> bool:
+        """Whether it is set."""
+        return not self._row.look()[CLEAR]
+
+    def set(self) -> None:
+        """Set it: all who wait, go on, and nobody waits until it is cleared."""
+        self._row.now(_set)
+
+    def clear(self) -> None:
+        """Clear it: who waits from now on, waits for the next `set`."""
+        self._row.now(_clear)
+
+    async def wait(self) -> Literal[True]:
+        """Wait until it is set. Cancelled: nothing happened."""
+        row = self._row
+        since = row.look()[PULSES]
+
+        def was_set(values: Values) -> Change:
+            if values[CLEAR] and values[PULSES] == since:
+                raise BlockingIOError
+            return Change()
+
+        await row.when(was_set)
+        return True
+
+
+def _set(values: Values) -> Change:
+    if not values[CLEAR]:
+        return Change()
+    step = 1 if values[PULSES] < LARGEST_VALUE else -LARGEST_VALUE
+    return Change(tests=(CLEAR, PULSES), shared={CLEAR: -1, PULSES: step})
+
+
+def _clear(values: Values) -> Change:
+    return Change() if values[CLEAR] else Change(tests=(CLEAR,), shared={CLEAR: 1})

@@ -1,0 +1,83 @@
+"""Opening a primitive: its key, its set, its first values, on which all who open it at once agree.
+
+A new set's values are 0 on Linux, and one semop(2) that tests for all zeros prepares it. Whoever finds it unprepared may do
+so: nobody has to wait for its creator, who may have been killed meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import zlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+from aipc._address import Address
+from aipc._io.errors import translate
+from aipc._sys import sysv_semaphore as sysv
+from aipc._sys.sysv_key import key_of
+from aipc.exceptions import WrongObject
+
+from .row import KIND, Row
+
+
+def key(address: Address, project: int | None) -> int | None:
+    """The System V key; that of a path without a project is the CRC-32 of its bytes, and no file need exist there."""
+    if address.path.startswith("/") and project is None:
+        number = zlib.crc32(os.fsencode(os.path.abspath(address.path))) or 1
+        return key_of(replace(address, path=hex(number)), None)
+    return key_of(address, project)
+
+
+def open_row(
+    address: Address,
+    project: int | None,
+    kind: int,
+    first: Sequence[int],
+    *,
+    create: bool,
+    exclusive: bool,
+    mode: int,
+    unlink: bool | None,
+) -> Row:
+    """The set of that key; a new one has `kind` and then the `first` values. Plain calls only, so nothing can be cancelled.
+
+    ObjectMissing, ObjectExists, AccessDenied; WrongObject if something else has that key.
+    """
+    number = key(address, project)
+    wanted = [kind, *first]
+    try:
+        semaphores = _found(number, len(wanted), create=create, exclusive=exclusive, mode=mode)
+        count = semaphores.count()
+        prepare(semaphores, wanted, count)
+        if semaphores.value(KIND) != kind:
+            raise WrongObject(errno.EINVAL, f"{address.url}: that key has another kind of object: a set of {count} semaphores")
+    except OSError as error:
+        raise translate(error, address.url) from None
+    return Row(semaphores, count, address.url, unlink=number is None if unlink is None else unlink)
+
+
+def _found(number: int | None, count: int, *, create: bool, exclusive: bool, mode: int) -> sysv.SemaphoreSet:
+    while True:
+        if create or exclusive or number is None:
+            try:
+                return sysv.SemaphoreSet(number, count, sysv.CREATE | sysv.EXCLUSIVE | mode)
+            except FileExistsError:
+                if exclusive:
+                    raise
+        try:
+            return sysv.SemaphoreSet(number, 0, 0)
+        except FileNotFoundError:
+            if not create:
+                raise  # else it was removed in between: once more
+
+
+def prepare(semaphores: sysv.SemaphoreSet, wanted: Sequence[int], count: int) -> None:
+    """Give a set of zeros its first values; leave any other one as it is."""
+    if count != len(wanted):
+        return
+    zeros = [(index, 0) for index in range(count)]
+    values = [(index, value) for index, value in enumerate(wanted) if value]
+    with contextlib.suppress(BlockingIOError):  # it has values
+        semaphores.operate(sysv.operations(zeros + values, sysv.NOWAIT))

@@ -1,0 +1,138 @@
+"""A lock that many readers, or one writer, hold, of whatever processes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from aipc.abc import Lock
+
+from .base import Key, Primitive
+from .row import Change, Row, Values
+
+READERS, WRITERS, WAITING_READERS, WAITING_WRITERS, TURN = 1, 2, 3, 4, 5
+"""Who holds it and who waits, each undone for the dead; and 1 when waiting readers come before waiting writers."""
+_ALL = (READERS, WRITERS, WAITING_READERS, WAITING_WRITERS, TURN)
+
+
+def _readers_turn(values: Values) -> bool:
+    return bool(values[TURN] and values[WAITING_READERS])
+
+
+def _may_read(values: Values) -> bool:
+    return not values[WRITERS] and (not values[WAITING_WRITERS] or _readers_turn(values))
+
+
+def _may_write(values: Values) -> bool:
+    return not values[WRITERS] and not values[READERS] and not _readers_turn(values)
+
+
+class RWLock(Primitive):
+    """`async with lock.reader:` shares it with other readers, `async with lock.writer:` has it alone.
+
+    Nobody starves: readers that come while a writer waits wait behind it, and when a writer lets go, the readers that wait
+    by then come before the next one. The kernel gives back the share of a process that ends, whether it held or waited. A
+    process that is stopped (SIGSTOP) keeps its share, and its place. Reading is not reentrant: a reader that reads again may
+    wait for a writer that waits for it.
+    """
+
+    __slots__ = ("_reader", "_writer")
+    _KIND: ClassVar[int] = 0x4104
+
+    def __init__(self, key: Key, **given: Any) -> None:
+        super().__init__(key, **given)
+        self._reader = Side(self, READERS, WAITING_READERS, _may_read)
+        self._writer = Side(self, WRITERS, WAITING_WRITERS, _may_write)
+
+    def _first(self) -> tuple[int, ...]:
+        return (0,) * len(_ALL)
+
+    @property
+    def reader(self) -> Lock:
+        """What readers acquire and release. Each task's share counts."""
+        return self._reader
+
+    @property
+    def writer(self) -> Lock:
+        """What a writer acquires and releases."""
+        return self._writer
+
+
+class Side(Lock):
+    """The readers' or the writers' side of a lock. Its `aclose` closes the whole lock."""
+
+    __slots__ = ("_may", "_of", "_place", "_queue")
+
+    def __init__(self, of: RWLock, place: int, queue: int, may: Callable[[Values], bool]) -> None:
+        self._of = of
+        self._place = place
+        self._queue = queue
+        self._may = may
+
+    @property
+    def _row(self) -> Row:
+        return self._of._row
+
+    async def acquire(self) -> None:
+        row = self._row
+        start = row.take if self._place == WRITERS else row.when  # readers leave writers their turn as it is
+        if await start(self._enter_or_queue):
+            return
+        try:
+            await start(self._enter_from_queue)
+        except BaseException:
+            self._leave_queue(row)
+            raise
+
+    def acquire_nowait(self) -> None:
+        self._row.now(self._enter)
+
+    def _enter(self, values: Values) -> Change:
+        if not self._may(values):
+            raise BlockingIOError
+        return Change(True, _ALL, own={self._place: 1})
+
+    def _enter_or_queue(self, values: Values) -> Change:
+        if self._may(values):
+            return self._enter(values)
+        stale = {TURN: -1} if values[TURN] and not values[WAITING_READERS] else {}
+        return Change(False, _ALL, stale, {self._queue: 1})
+
+    def _enter_from_queue(self, values: Values) -> Change:
+        if not self._may(values):
+            raise BlockingIOError
+        last = self._queue == WAITING_READERS and values[WAITING_READERS] == 1
+        return Change(True, _ALL, {TURN: -1} if last and values[TURN] else {}, {self._place: 1, self._queue: -1})
+
+    def _leave_queue(self, row: Row) -> None:
+        if not row.closed:  # else closing did it
+            with contextlib.suppress(Exception):  # removed, or a parent's: the error that brought us here says so
+                row.now(lambda _: Change(own={self._queue: -1}))
+
+    def release(self) -> None:
+        row = self._row
+        row.checked()
+        if not row.own[self._place]:
+            raise RuntimeError(f"{row.name}: released, but this object does not hold it")
+        row.now(self._leave)
+        if self._place == WRITERS:
+            row.released()
+
+    def _leave(self, values: Values) -> Change:
+        turn = self._place == WRITERS and values[WAITING_READERS] and not values[TURN]
+        return Change(None, _ALL, {TURN: 1} if turn else {}, {self._place: -1})
+
+    def locked(self) -> bool:
+        """Whether anybody holds this side of it."""
+        return bool(self._row.look()[self._place])
+
+    def holder(self) -> int | None:
+        """None: the kernel does not tell."""
+        return None
+
+    async def aclose(self) -> None:
+        await self._of.aclose()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {'reader' if self._place == READERS else 'writer'} of {self._of!r}>"

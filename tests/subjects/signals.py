@@ -1,0 +1,29 @@
+"""The signals that tests receive from signalfds, blocked all the time."""
+
+from __future__ import annotations
+
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+CHANNEL_SIGNAL = signal.SIGRTMIN + 3
+BLOCKED_SIGNALS = frozenset({CHANNEL_SIGNAL, signal.SIGRTMIN + 4, signal.SIGRTMIN + 5, signal.SIGUSR2})
+"""What is received from signalfds here. tests/conftest.py blocks them before any thread starts, as a program should."""
+
+
+def drop_signals() -> None:
+    """They are blocked all the time, so what a test left unread is still there."""
+    while signal.sigtimedwait(BLOCKED_SIGNALS, 0):
+        pass
+
+
+@contextmanager
+def queued_signals(most: int) -> Iterator[None]:
+    """Let the kernel queue only so many signals for this process's user, as far as they are for this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_SIGPENDING)
+    resource.setrlimit(resource.RLIMIT_SIGPENDING, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_SIGPENDING, (soft, hard))
