@@ -14,13 +14,14 @@ class LockHandle(Handle):
 
     __slots__ = ("polling",)
 
-    def __init__(self, name: str, hopeful: Callable[[], bool]) -> None:
+    def __init__(self, name: str, hopeful: Callable[[], bool], object_name: str) -> None:
         super().__init__(name)
-        self.polling: Polling = Polling(self, hopeful)
+        self.polling: Polling = Polling(self, hopeful, object_name)
 
     def _close(self) -> None:
         try:
             self._let_go()
+            self.polling.announce()
         finally:
             self.polling.close()
 

@@ -29,7 +29,7 @@ class HeldFile(LockHandle):
     __slots__ = ("_path", "_reopen", "exclusive", "fd", "held", "shared")
 
     def __init__(self, name: str, path: str, reopen: Callable[[], int], *, shared: bool) -> None:
-        super().__init__(name, self._hopeful)
+        super().__init__(name, self._hopeful, f"file {os.path.realpath(path)}")
         self.held: int = 0
         self.shared: bool = shared
         self.exclusive: bool = False  # what is held now; a shared lock may have been upgraded
@@ -72,7 +72,7 @@ class HeldFile(LockHandle):
         if not self.held:
             self.exclusive = False
             self._unlock()
-        self.polling.wake()
+        self.polling.announce()
 
     def _let_go(self) -> None:
         held, self.held, self.exclusive = self.held, 0, False
