@@ -12,7 +12,7 @@ import asyncio
 import itertools
 import os
 from heapq import heappop, heappush
-from math import ceil, inf
+from math import floor, inf, log2
 from time import monotonic, perf_counter
 from typing import Protocol
 
@@ -23,8 +23,8 @@ from .doorbell import Bell
 from .source import Source
 
 COMMON = 5e-3
-"""Pauses from this one on, in seconds, end on common instants."""
-YOUNG_SHARE, OLD_SHARE = 0.05, 0.004
+"""Pauses from this one on, in seconds, end on common instants: a quarter to a half of the pause apart."""
+YOUNG_SHARE, OLD_SHARE = 0.02, 0.004
 """How much of a processor all looks together may take: of waits in their first second or so, and of all older ones."""
 VAIN_WAKE = 30e-6
 """What it costs to wake a task that tries in vain, in seconds."""
@@ -52,6 +52,7 @@ class Clock:
         self._count = itertools.count()
         self._armed = inf
         self._cost = 3e-6  # of one look, measured as it goes
+        self._charged = 0.0
         self._waiting = {False: 0, True: 0}  # by whether they are old
         self._bell: Bell | None = None
         self._has_bell = True  # as far as is known
@@ -72,7 +73,7 @@ class Clock:
 
     def charge(self, seconds: float) -> None:
         """A look had a price beyond itself."""
-        self._cost += (seconds - self._cost) / 64
+        self._charged += seconds
 
     def bell(self) -> Bell | None:
         """This loop's bell, made when it is first needed; None if there is none to be had."""
@@ -89,7 +90,8 @@ class Clock:
         pause = max(pause, others * self._cost / (OLD_SHARE if wait.old else YOUNG_SHARE))
         wait.due = now + pause
         if pause >= COMMON:
-            wait.due = ceil(wait.due / COMMON - 1) * COMMON  # a little early, so that no look is late by it
+            grid = 2.0 ** floor(log2(pause / 2))
+            wait.due = floor(wait.due / grid) * grid  # early rather than late
         heappush(self._heap, (wait.due, next(self._count), wait))
 
     def _fired(self) -> None:
@@ -109,7 +111,8 @@ class Clock:
             if pause is not None:
                 self._push(wait, now, pause)
         if looks:
-            self._cost += ((perf_counter() - start) / looks - self._cost) / 16
+            self._cost += ((perf_counter() - start + self._charged) / looks - self._cost) / 16
+            self._charged = 0.0
         while self._heap and self._heap[0][2].due != self._heap[0][0]:
             heappop(self._heap)
         if self._heap:
