@@ -24,7 +24,7 @@ from .source import Source
 
 COMMON = 5e-3
 """Pauses from this one on, in seconds, end on common instants: a quarter to a half of the pause apart."""
-YOUNG_SHARE, OLD_SHARE = 0.02, 0.004
+YOUNG_SHARE, OLD_SHARE = 0.02, 0.003
 """How much of a processor all looks together may take: of waits in their first second or so, and of all older ones."""
 VAIN_WAKE = 30e-6
 """What it costs to wake a task that tries in vain, in seconds."""
