@@ -45,8 +45,7 @@ class Clock:
 
     def __init__(self, loop: object) -> None:
         self._loop = loop
-        self._fd = timerfd.create() if probes.enabled("timerfd") else -1
-        self._source = Source(self._fd, self._fired) if self._fd >= 0 else None
+        self._fd, self._source = self._made()
         self._timer: loops.Timer | None = None
         self._heap: list[tuple[float, int, Wait]] = []
         self._count = itertools.count()
@@ -57,6 +56,20 @@ class Clock:
         self._bell: Bell | None = None
         self._has_bell = True  # as far as is known
         self.users = 0
+
+    def _made(self) -> tuple[int, Source | None]:
+        """A timer's descriptor; -1 if there is none to be had, and then the loop's own timer has to do."""
+        if not probes.enabled("timerfd"):
+            return -1, None
+        try:
+            fd = timerfd.create()
+        except OSError:
+            return -1, None
+        try:
+            return fd, Source(fd, self._fired, self.close)
+        except OSError:
+            os.close(fd)
+            return -1, None
 
     def schedule(self, wait: Wait, pause: float) -> None:
         """Call `wait.look()` in `pause` seconds, or somewhat later if there are many."""
@@ -126,21 +139,26 @@ class Clock:
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = loops.call_later(self._loop, pause, self._fired)
+        self._timer = loops.call_later(self._loop, max(pause, 1e-3), self._fired)  # uvloop takes less for nothing
 
     def release(self) -> None:
         """One user less; the last one gives the timer back."""
         self.users -= 1
-        if self.users:
-            return
+        if not self.users:
+            self.close()
+
+    def close(self) -> None:
+        """Give all back: nobody uses it, or the loop is over."""
         if _clocks.get(self._loop) is self:
             del _clocks[self._loop]
-        if self._bell is not None:
-            self._bell.close()
+        bell, self._bell, self._has_bell = self._bell, None, False
+        if bell is not None:
+            bell.close()
         if self._timer is not None:
             self._timer.cancel()
-        if self._source is not None:
-            self._source.close()
+        source, self._source = self._source, None
+        if source is not None:
+            source.close()
             os.close(self._fd)
 
 
@@ -151,8 +169,9 @@ def clock() -> Clock:
     """This loop's clock, made when it is first needed; `release` it once for each call."""
     loop = loops.current()
     if loop not in _clocks:
-        for closed in [other for other in _clocks if isinstance(other, asyncio.AbstractEventLoop) and other.is_closed()]:
-            del _clocks[closed]
+        for other in list(_clocks):
+            if isinstance(other, asyncio.AbstractEventLoop) and other.is_closed() and (over := _clocks.get(other)):
+                over.close()
         _clocks[loop] = Clock(loop)
     _clocks[loop].users += 1
     return _clocks[loop]

@@ -10,10 +10,11 @@ import errno
 import mmap
 import os
 from contextlib import suppress
+from threading import RLock
 from typing import Protocol
 
 from aipc._sys import probes
-from aipc._sys.bell_board import NOBODY, WAITERS, Board, row_of, rows
+from aipc._sys.bell_board import NOBODY, WAITERS, Board, calls, row_of
 
 from .source import Source
 
@@ -26,30 +27,34 @@ class Waiter(Protocol):
     """Who waits for an object."""
 
     def rung(self) -> bool:
-        """Perhaps it is there: False if nobody waits any more."""
+        """Perhaps it is there: whether somebody who waits for it was woken."""
 
 
 class _Shared:
-    """This process's board, which all its doorbells share."""
+    """This process's board, which all its doorbells and bells share, in all threads."""
 
     def __init__(self) -> None:
         self.board: Board | None = None
         self.users = 0
         self.bells: set[Bell] = set()
+        self._lock = RLock()
 
     def enter(self) -> Board | None:
-        self.users += 1
-        if self.board is None and probes.enabled("doorbell"):
-            with suppress(OSError):  # then the pauses have to do
-                self.board = Board()
-        return self.board
+        with self._lock:
+            self.users += 1
+            if self.users == 1 and probes.enabled("doorbell"):
+                with suppress(OSError):  # then the pauses have to do
+                    self.board = Board()
+            return self.board
 
     def leave(self) -> None:
-        self.users -= 1
-        if not self.users and self.board is not None:
-            self.board.leave()
-            self.board.unmap()
-            self.board = None
+        with self._lock:
+            self.users -= 1
+            if self.users or self.board is None:
+                return
+            board, self.board = self.board, None
+            board.leave()
+            board.unmap()
 
 
 _shared = _Shared()
@@ -71,11 +76,11 @@ os.register_at_fork(after_in_child=_forked)
 @atexit.register
 def _exiting() -> None:
     """What was never closed must not leave files behind."""
-    if _shared.board is not None:
-        for bell in tuple(_shared.bells):
-            bell.give_back()
-        _shared.board.leave()
-        _shared.board = None
+    board, _shared.board = _shared.board, None
+    for bell in tuple(_shared.bells):
+        bell.give_back()
+    if board is not None:
+        board.leave()
 
 
 class Doorbell:
@@ -101,7 +106,7 @@ class Doorbell:
             self._end = self._start + WAITERS
 
     def ring(self, most: int = WAITERS) -> None:
-        """Wake `most` of those who wait for the object, in turn; one who does not wait any more rings another."""
+        """Wake `most` of those who wait for the object, in turn; one who has no use for it rings another."""
         if self._memory[self._start : self._end] == NOBODY:
             return
         if not self._entered:
@@ -134,12 +139,21 @@ class Bell:
             raise
         self._board = board
         self._waits: dict[int, set[Waiter]] = {}
-        self._source = Source(self._fifo, self._fired)
         _shared.bells.add(self)
+        try:
+            self._source = Source(self._fifo, self._fired)
+        except BaseException:
+            self.give_back()
+            _shared.leave()
+            raise
 
     def listen(self, row: int, wait: Waiter) -> None:
-        """Let `wait.rung()` be called when the row is rung, until it gives False."""
+        """Let `wait.rung()` be called when the row is rung, until `leave`."""
         self._waits.setdefault(row, set()).add(wait)
+        self.renew(row)
+
+    def renew(self, row: int) -> None:
+        """Somebody listens to that row, whatever another process has stored in its place."""
         self._board.memory[row * WAITERS + self.waiter] = 1
 
     def leave(self, row: int, wait: Waiter) -> None:
@@ -148,29 +162,32 @@ class Bell:
         waits.discard(wait)
         if not waits:
             self._waits.pop(row, None)
-            self._board.memory[row * WAITERS + self.waiter] = 0
+            if self in _shared.bells:
+                self._board.memory[row * WAITERS + self.waiter] = 0
 
     def _fired(self) -> None:
         try:
-            rung = rows(os.read(self._fifo, _READ_SIZE))
+            found = calls(os.read(self._fifo, _READ_SIZE))
         except BlockingIOError:
             return
-        for row in rung:
-            for wait in [wait for wait in self._waits.get(row, ()) if not wait.rung()]:
-                self.leave(row, wait)
+        for row, until in found:
+            woken = [wait.rung() for wait in tuple(self._waits.get(row, ()))]
             if row not in self._waits:
-                self._board.ring(row, self.waiter, 1)
+                self._board.memory[row * WAITERS + self.waiter] = 0
+            if not any(woken):
+                self._board.ring(row, self.waiter, 1, until)
 
     def close(self) -> None:
-        """Let go of the column and the board."""
+        """Let go of the column and the board. The loop may be over."""
         self._source.close()
         self.give_back()
         _shared.leave()
 
     def give_back(self) -> None:
         """Let go of the column."""
-        _shared.bells.discard(self)
-        self._board.give_back(self.waiter, self._lock, self._fifo)
+        if self in _shared.bells:
+            _shared.bells.discard(self)
+            self._board.give_back(self.waiter, self._lock, self._fifo)
 
     def forget(self) -> None:
         """In a forked child."""

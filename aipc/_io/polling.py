@@ -28,24 +28,25 @@ LONGEST_PAUSE = 100e-3
 _LONG_WAIT = 1.1
 
 
-def _always() -> bool:
+def always() -> bool:
     return True
 
 
 class Polling(Waiting):
     """Any number of tasks that wait for one object. `hopeful` tells, without a side effect, whether a try is worth while.
 
-    `name` is the object's, the same in all processes: whoever provides what is waited for says so by `announce`.
+    `names` are the object's, the same in all processes, one for each thing that may be waited for: whoever provides it says so
+    by `announce`.
     """
 
     SPIN_SECONDS: ClassVar[float] = 200e-6  # the first pause, a wake-up from it, and the same again at the other side
     PROBES_A_TURN: ClassVar[int] = 0
 
-    __slots__ = ("_bell", "_clock", "_doorbell", "_hopeful", "_loop", "_pause", "_since", "_woken", "due", "old")
+    __slots__ = ("_bell", "_clock", "_doorbells", "_hopeful", "_loop", "_pause", "_since", "_woken", "due", "old")
 
-    def __init__(self, owner: Handle, hopeful: Callable[[], bool] = _always, name: str = "") -> None:
+    def __init__(self, owner: Handle, hopeful: Callable[[], bool] = always, *names: str) -> None:
         super().__init__(owner)
-        self._doorbell = Doorbell(name) if name else None
+        self._doorbells = tuple(map(Doorbell, names))
         self._bell: Bell | None = None  # where this listens
         self._hopeful = hopeful
         self._pause = FIRST_PAUSE
@@ -73,10 +74,11 @@ class Polling(Waiting):
         if self._woken:
             self._woken = False
             self._clock.charge(VAIN_WAKE)
-        if self._doorbell is not None and self._bell is None:
+        if self._bell is None and self._doorbells:
             self._bell = self._clock.bell()
             if self._bell is not None:
-                self._bell.listen(self._doorbell.row, self)
+                for doorbell in self._doorbells:
+                    self._bell.listen(doorbell.row, self)
                 return loops.turning()()  # one more try: who provided it before now did not ring
         if self.due == inf:
             self._clock.schedule(self, self._next_pause())
@@ -86,22 +88,26 @@ class Polling(Waiting):
         """It may be there now: wake who waits for it, all of this object's tasks and `most` others."""
         if self._waiters:
             self.wake()
-        if self._doorbell is not None:
-            self._doorbell.ring(most)
+        for doorbell in self._doorbells:
+            doorbell.ring(most)
 
     def rung(self) -> bool:
-        """Somebody may have provided what is waited for."""
+        """Somebody may have provided what is waited for. False if nobody waits, or it is not there."""
         if not self.awaited:
-            self._bell = None
+            self._unlisten()
             return False
-        if self._hopeful():
-            self.wake()
+        if not self._hopeful():
+            return False
+        self.wake()
         return True
 
     def look(self) -> float | None:
         """A pause is over: the next one, or None if nobody waits or all are to retry."""
         if not self.awaited:
             return None
+        if self._bell is not None:
+            for doorbell in self._doorbells:
+                self._bell.renew(doorbell.row)
         if self._hopeful():
             self._woken = True
             self.wake()
@@ -114,20 +120,24 @@ class Polling(Waiting):
         self._pause = 2 * pause
         return pause
 
-    def _leave(self) -> None:
-        if self._bell is not None and self._doorbell is not None:
-            self._bell.leave(self._doorbell.row, self)
+    def _unlisten(self) -> None:
+        if self._bell is not None:
+            for doorbell in self._doorbells:
+                self._bell.leave(doorbell.row, self)
             self._bell = None
-        if self._clock is not None:
+
+    def _leave(self) -> None:
+        if self._clock is not None and not self.owner.forked:
+            self._unlisten()
             self._clock.forget(self)
             self._clock.release()
-            self._clock = None
+        self._clock = self._bell = None
 
     def close(self) -> None:
         """Let go of the clock; every waiter retries and finds the object closed."""
         self._leave()
         self._loop = None
-        if self._doorbell is not None:
-            self._doorbell.close()
-            self._doorbell = None
+        doorbells, self._doorbells = self._doorbells, ()
+        for doorbell in doorbells:
+            doorbell.close()
         self.wake()

@@ -10,13 +10,17 @@ from .reactor import READ, Reactor, reactor_of
 
 
 class Source:
-    """Calls `fired` when `fd` is readable, on the loop that runs now; `fired` drains it. `fd` is the caller's to close, after `close`."""
+    """Calls `fired` when `fd` is readable, on the loop that runs now; `fired` drains it. `fd` is the caller's to close, after `close`.
 
-    __slots__ = ("_closed", "_fd", "_reactor", "_trio_task", "fired")
+    trio's runs leave no trace by which to tell later that they are over: `ended` is called when one ends before `close`.
+    """
 
-    def __init__(self, fd: int, fired: Callable[[], None]) -> None:
+    __slots__ = ("_closed", "_ended", "_fd", "_reactor", "_trio_task", "fired")
+
+    def __init__(self, fd: int, fired: Callable[[], None], ended: Callable[[], None] | None = None) -> None:
         self._fd = fd
         self.fired = fired
+        self._ended = ended
         self._reactor: Reactor | None = None
         self._trio_task = False
         self._closed = False
@@ -39,6 +43,8 @@ class Source:
             pass  # closed while waiting
         finally:
             self._trio_task = False
+            if self._ended is not None and not self._closed:
+                self._ended()
 
     def close(self) -> None:
         """Leave the loop."""

@@ -14,9 +14,9 @@ class LockHandle(Handle):
 
     __slots__ = ("polling",)
 
-    def __init__(self, name: str, hopeful: Callable[[], bool], object_name: str) -> None:
+    def __init__(self, name: str, hopeful: Callable[[], bool], *object_names: str) -> None:
         super().__init__(name)
-        self.polling: Polling = Polling(self, hopeful, object_name)
+        self.polling: Polling = Polling(self, hopeful, *object_names)
 
     def _close(self) -> None:
         try:

@@ -36,7 +36,7 @@ class _SemaphoreHandle(LockHandle):
 
     def __init__(self, semaphore: posix.NamedSemaphore, url: str, path: str, shape: os.stat_result) -> None:
         super().__init__(url, self._hopeful, f"file {path}")
-        self.zeroing: Polling = Polling(self, lambda: self.semaphore.value == 0, f"file {path}")
+        self.zeroing: Polling = Polling(self, lambda: self.semaphore.value == 0, f"file {path} zero")
         self.semaphore: posix.NamedSemaphore = semaphore
         self.held: int = 0
         self.counter: bool = False

@@ -31,7 +31,7 @@ class _SetHandle(LockHandle):
     def __init__(self, semaphores: sysv.SemaphoreSet, name: str, index: int, undo: bool, unlink: bool) -> None:
         called = object_name("sem", semaphores.id)
         super().__init__(name, self._asked(lambda value: value > 0), called)
-        self.zeroing: Polling = Polling(self, self._asked(lambda value: value == 0), called)
+        self.zeroing: Polling = Polling(self, self._asked(lambda value: value == 0), f"{called} zero")
         self.index: int = index
         self.set: sysv.SemaphoreSet = semaphores
         self.undo: bool = undo

@@ -43,7 +43,8 @@ class _RowHandle(LockHandle):
     __slots__ = ("count", "semaphores", "unlink", "wanted")
 
     def __init__(self, semaphores: sysv.SemaphoreSet, count: int, name: str, unlink: bool) -> None:
-        super().__init__(name, self._hopeful, object_name("sem", semaphores.id))
+        called = object_name("sem", semaphores.id)
+        super().__init__(name, self._hopeful, called, f"{called} zero")
         self.semaphores: sysv.SemaphoreSet = semaphores
         self.count: int = count
         self.unlink: bool = unlink

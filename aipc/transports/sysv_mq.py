@@ -18,7 +18,7 @@ import sysv_ipc
 from aipc._address import Address
 from aipc._io.errors import translate
 from aipc._io.handle import Handle
-from aipc._io.polling import Polling
+from aipc._io.polling import Polling, always
 from aipc._sys.sysv_key import key_of, object_name
 from aipc._sys.sysv_queue import EXCEPT, NOERROR, Queue, SysVQueueStatus, longest_message
 from aipc.abc import Buffer, ChannelAttribute, Message
@@ -43,7 +43,7 @@ class _QueueHandle(Handle):
         self.unlink: bool = unlink
         called = object_name("queue", queue.id)
         self.incoming: Polling = Polling(self, queue.has_messages, f"{called} in")
-        self.outgoing: Polling = Polling(self, name=f"{called} out")
+        self.outgoing: Polling = Polling(self, always, f"{called} out")
 
     def explain(self, error: OSError) -> Exception:
         if error.errno == errno.E2BIG and not self.closed:
@@ -54,10 +54,12 @@ class _QueueHandle(Handle):
         return super().explain(error)
 
     def _close(self) -> None:
-        self.incoming.close()
-        self.outgoing.close()
-        if self.unlink:
-            self.remove()
+        try:
+            if self.unlink:
+                self.remove()
+        finally:
+            self.incoming.close()
+            self.outgoing.close()
 
     def remove(self) -> None:
         """Remove the queue; who waits here learns of it at once."""
@@ -161,7 +163,7 @@ class SysVQueueChannel(TransportChannel):
             if value is not None and value < 0:
                 raise ValueError(f"{self._name}: {name}={value}: must be 0 or more")
         self._controlled(self._queue.change, **given)
-        self._handle.outgoing.wake()  # there may be more room
+        self._handle.outgoing.announce()  # there may be more room
 
     def remove(self) -> None:
         """Remove the queue, with what is in it, now: everybody who waits for it gets ObjectRemoved. Again: nothing happens."""
