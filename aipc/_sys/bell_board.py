@@ -153,7 +153,8 @@ class Board:
         self.memory.close()
 
     def forget(self) -> None:
-        """In a forked child: its parent's locks are to end with its parent."""
+        """In a forked child: its parent's locks are to end with its parent. The mapping has a descriptor of its own, a copy."""
+        self.memory.close()
         os.close(self._fd)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import stat
 import sys
@@ -300,25 +301,34 @@ def test_coming_and_going(loop: str, bells: Path, url: str) -> None:
     assert there(bells) == []
 
 
-ENTERING = """
-import sys
+AT_ONCE = """
+import mmap, os, sys
 from aipc._sys import bell_board
-bell_board.DIRECTORY = sys.argv[1]
-for _ in range(300):
+place, me = sys.argv[1], int(sys.argv[2])
+with open(f"{place}/progress", "r+b") as file:
+    progress = mmap.mmap(file.fileno(), 2)
+def meet():
+    progress[me] = (progress[me] + 1) % 256
+    while progress[1 - me] == (progress[me] - 1) % 256:
+        os.sched_yield()
+for number in range(1000):
+    bell_board.DIRECTORY = f"{place}/{number}"
     board = bell_board.Board()
-    column = board.claim()
-    board.give_back(*column)
+    meet()
     board.leave()
     board.unmap()
 print("done")
 """
 
 
-def test_entering_and_leaving(bells: Path) -> None:
-    """The same for the board alone."""
-    with python(ENTERING, str(bells)) as one, python(ENTERING, str(bells)) as other:
+def test_leaving_at_once(bells: Path) -> None:
+    """Of two, one removes the board; 1,000 times, as it takes luck to meet."""
+    for number in range(1_000):
+        (bells / str(number)).mkdir()
+    (bells / "progress").write_bytes(bytes(2))
+    with python(AT_ONCE, str(bells), "0") as one, python(AT_ONCE, str(bells), "1") as other:
         assert said(one) == said(other) == "done"
-    assert there(bells) == []
+    assert [path.name for path in bells.glob("*/*")] == []
 
 
 UNCLOSED = (
@@ -366,10 +376,40 @@ async def test_forked_child(bells: Path, url: str) -> None:
                 os._exit(0)
     try:
         assert there(bells) == []
+        board = Board()
+        with claimed(board, 1):
+            pass  # the first column is free
+        board.leave()
+        board.unmap()
     finally:
         os.close(writing)
         os.close(reading)
         os.waitpid(pid, 0)
+
+
+FORKED = WAITER.replace(
+    "print(",
+    "os.fork() or os._exit(os.write(1, b'forked\\n') and os.read(0, 1) != b''); print(",
+    1,
+)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_survivor_of_a_killed_process(loop: str, bells: Path, url: str) -> None:
+    """A forked child that outlives it keeps neither its column nor the board."""
+    with open(url.removeprefix("flock:"), "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with python(FORKED, loop, str(bells), "hour", url) as waiter:
+            assert {said(waiter), said(waiter)} == {"forked", "parked"}
+            assert there(bells) == ["", "-0"]
+            waiter.kill()
+            waiter.wait()
+            board = Board()
+            with claimed(board, 1):
+                pass
+            board.leave()
+            board.unmap()
+            assert there(bells) == []
 
 
 async def _take_turns(url: str) -> None:

@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 import aipc
+from aipc._io import polling
 from aipc.testing.expect import settle
 
 from ..peers import compile_peer, process, python, run, said, tell
@@ -303,6 +304,48 @@ async def test_no_ring_is_lost(scheme: str, place: Path, anyio_backend: tuple[st
             for peer in (one, two, three):
                 tell(peer, "go")
             assert [said(peer) for peer in (one, two, three)] == ["done"] * 3
+
+
+RELEASER = (
+    CHILD
+    + """
+async def main():
+    async with aipc.open_lock(sys.argv[2]) as it:
+        it.acquire_nowait()
+        print("acquired", flush=True)
+        sys.stdin.readline()
+        it.release()
+        print("released", flush=True)
+        sys.stdin.readline()
+start(sys.argv[1], main)
+"""
+)
+
+
+async def test_released_just_before_the_wait(
+    place: Path, monkeypatch: pytest.MonkeyPatch, anyio_backend: tuple[str, dict[str, bool]]
+) -> None:
+    """Between the last vain try and the moment from which this process can be rung: one more try finds it."""
+    for pause in ("FIRST_PAUSE", "LONG_PAUSE", "LONGEST_PAUSE"):
+        monkeypatch.setattr(polling, pause, 3600.0)
+    url = f"flock:{place}/lock"
+    with python(RELEASER, loop_of(anyio_backend), url) as releaser:
+        assert said(releaser) == "acquired"
+        async with aipc.open_lock(url) as ours:
+            handle = ours._handle  # type: ignore[attr-defined]
+            handle.polling._skip = 1  # park at once
+
+            def take() -> None:
+                try:
+                    handle.take()
+                except BlockingIOError:
+                    tell(releaser, "release")
+                    assert said(releaser) == "released"
+                    raise
+
+            with anyio.fail_after(20):
+                await handle.polling.attempt(take)
+            ours.release()
 
 
 THREADS = (
