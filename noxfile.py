@@ -27,8 +27,11 @@ def tests(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *session.posargs)
 
 
+FALLBACKS = ["timerfd", "spin", "timerfd,spin", "tmpfile", "doorbell", "membarrier", "order", "membarrier,order"]
+
+
 @nox.session(python="3.11")
-@nox.parametrize("disabled", ["timerfd", "spin", "timerfd,spin", "tmpfile", "membarrier", "order", "membarrier,order"])
+@nox.parametrize("disabled", FALLBACKS)
 def fallback(session: nox.Session, disabled: str) -> None:
     """The suite with optional kernel features switched off."""
     install(session, "test")

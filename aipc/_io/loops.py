@@ -9,7 +9,7 @@ import asyncio
 import sys
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from typing import Any, TypeVarTuple
+from typing import Any, Protocol, TypeVarTuple
 
 Arguments = TypeVarTuple("Arguments")
 
@@ -28,6 +28,39 @@ def turning() -> Callable[[], Awaitable[None]]:
     """A function to await for one turn of this loop, in which all else that is ready runs; a cancellation point."""
     checkpoint: Callable[[], Awaitable[None]] = sys.modules["trio"].lowlevel.checkpoint if in_trio() else _asyncio_turn
     return checkpoint
+
+
+def current() -> object:
+    """What stands for the loop that runs here: asyncio's loop, or trio's token."""
+    if in_trio():
+        return sys.modules["trio"].lowlevel.current_trio_token()
+    return asyncio.get_running_loop()
+
+
+class Timer(Protocol):
+    """Something that is to happen later."""
+
+    def cancel(self) -> None: ...
+
+
+class _TrioTimer:
+    def __init__(self) -> None:
+        self._scope = sys.modules["trio"].CancelScope()
+        self.cancel = self._scope.cancel
+
+    async def run(self, seconds: float, function: Callable[[], None]) -> None:
+        with self._scope:
+            await sys.modules["trio"].sleep(seconds)
+            function()
+
+
+def call_later(loop: object, seconds: float, function: Callable[[], None]) -> Timer:
+    """Call `function` on that loop, which is the one that runs here, by its own timer: it may be a millisecond late."""
+    if isinstance(loop, asyncio.AbstractEventLoop):
+        return loop.call_later(seconds, function)
+    timer = _TrioTimer()
+    sys.modules["trio"].lowlevel.spawn_system_task(timer.run, seconds, function)
+    return timer
 
 
 _background: set[asyncio.Task[None]] = set()

@@ -1,23 +1,23 @@
-"""Waiting for an object without a descriptor: System V queues and semaphores, file locks.
+"""Waiting for an object without a descriptor: System V queues, semaphores, locks on files.
 
 Each try is a non-blocking system call. Between tries the pauses double, from 50 µs to 10 ms; a wait that has lasted over a
-second doubles them on, to 100 ms, because the kernel alone charges some 40 µs for each wake-up. A timerfd measures them:
-asyncio's and trio's own timers round up to a millisecond, and uvloop's returns at once.
+second doubles them on, to 100 ms, because the kernel alone charges some 40 µs for each wake-up. `clock` measures them, for all
+waits of a loop together, and stretches them when there are many. A doorbell cuts them short when the other side is aipc, too.
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
 from collections.abc import Awaitable, Callable
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, ClassVar
 
-from aipc._sys import probes, timerfd
+from aipc._sys.bell_board import WAITERS
 
 from . import loops
 from .attempt import Waiting
-from .reactor import READ, Reactor, reactor_of
+from .clock import VAIN_WAKE, Clock, clock
+from .doorbell import Bell, Doorbell
 
 if TYPE_CHECKING:
     from .handle import Handle
@@ -28,146 +28,116 @@ LONGEST_PAUSE = 100e-3
 _LONG_WAIT = 1.1
 
 
-def _always() -> bool:
+def always() -> bool:
     return True
 
 
 class Polling(Waiting):
-    """Any number of tasks that wait for one object. `hopeful` tells, without a side effect, whether a try is worth while."""
+    """Any number of tasks that wait for one object. `hopeful` tells, without a side effect, whether a try is worth while.
+
+    `names` are the object's, the same in all processes, one for each thing that may be waited for: whoever provides it says so
+    by `announce`.
+    """
 
     SPIN_SECONDS: ClassVar[float] = 200e-6  # the first pause, a wake-up from it, and the same again at the other side
     PROBES_A_TURN: ClassVar[int] = 0
 
-    __slots__ = ("_hopeful", "_pause", "_since", "_ticker")
+    __slots__ = ("_bell", "_clock", "_doorbells", "_hopeful", "_loop", "_pause", "_since", "_woken", "due", "old")
 
-    def __init__(self, owner: Handle, hopeful: Callable[[], bool] = _always) -> None:
+    def __init__(self, owner: Handle, hopeful: Callable[[], bool] = always, *names: str) -> None:
         super().__init__(owner)
+        self._doorbells = tuple(map(Doorbell, names))
+        self._bell: Bell | None = None  # where this listens
         self._hopeful = hopeful
         self._pause = FIRST_PAUSE
         self._since = 0.0
-        self._ticker: _Ticker | None = None
+        self._woken = False
+        self._clock: Clock | None = None
+        self._loop: object = None
+        self.due: float = inf
+        self.old: bool = False
 
     def _begin(self) -> None:
         self._pause = FIRST_PAUSE
         self._since = monotonic()
-        if self._ticker is not None:
-            self._ticker.stop()  # it may be in a long pause of another task's wait
+        self._woken = False
+        if self._clock is not None:
+            self._clock.forget(self)  # it may be in a long pause of another task's wait
+        self.old = False
 
     def _park(self) -> Awaitable[None]:
-        if self._ticker is None:
-            self._ticker = _Ticker(self._tick)
-        if not self._ticker.running:
-            self._ticker.start(self._next_pause())
+        loop = loops.current()
+        if self._loop is not loop:
+            self._leave()
+            self._clock, self._loop = clock(), loop
+        assert self._clock is not None
+        if self._woken:
+            self._woken = False
+            self._clock.charge(VAIN_WAKE)
+        if self._bell is None and self._doorbells:
+            self._bell = self._clock.bell()
+            if self._bell is not None:
+                for doorbell in self._doorbells:
+                    self._bell.listen(doorbell.row, self)
+                return loops.turning()()  # one more try: who provided it before now did not ring
+        if self.due == inf:
+            self._clock.schedule(self, self._next_pause())
         return self.queue()
 
-    def _tick(self) -> float | None:
+    def announce(self, most: int = WAITERS) -> None:
+        """It may be there now: wake who waits for it, all of this object's tasks and `most` others."""
+        if self._waiters:
+            self.wake()
+        for doorbell in self._doorbells:
+            doorbell.ring(most)
+
+    def rung(self) -> bool:
+        """Somebody may have provided what is waited for. False if nobody waits, or it is not there."""
+        if not self.awaited:
+            self._unlisten()
+            return False
+        if not self._hopeful():
+            return False
+        self.wake()
+        return True
+
+    def look(self) -> float | None:
         """A pause is over: the next one, or None if nobody waits or all are to retry."""
         if not self.awaited:
             return None
+        if self._bell is not None:
+            for doorbell in self._doorbells:
+                self._bell.renew(doorbell.row)
         if self._hopeful():
+            self._woken = True
             self.wake()
             return None
         return self._next_pause()
 
     def _next_pause(self) -> float:
-        longest = LONG_PAUSE if monotonic() - self._since < _LONG_WAIT else LONGEST_PAUSE
-        pause = min(self._pause, longest)
+        self.old = monotonic() - self._since >= _LONG_WAIT
+        pause = min(self._pause, LONGEST_PAUSE if self.old else LONG_PAUSE)
         self._pause = 2 * pause
         return pause
 
+    def _unlisten(self) -> None:
+        if self._bell is not None:
+            for doorbell in self._doorbells:
+                self._bell.leave(doorbell.row, self)
+            self._bell = None
+
+    def _leave(self) -> None:
+        if self._clock is not None and not self.owner.forked:
+            self._unlisten()
+            self._clock.forget(self)
+            self._clock.release()
+        self._clock = self._bell = None
+
     def close(self) -> None:
-        """Give the timer back; every waiter retries and finds the object closed."""
-        if self._ticker is not None:
-            self._ticker.close()
-            self._ticker = None
+        """Let go of the clock; every waiter retries and finds the object closed."""
+        self._leave()
+        self._loop = None
+        doorbells, self._doorbells = self._doorbells, ()
+        for doorbell in doorbells:
+            doorbell.close()
         self.wake()
-
-
-class _Ticker:
-    """Calls `tick` after a pause, and again after each next pause that it gives, on whichever loop runs."""
-
-    __slots__ = ("_fd", "_handle", "_loop", "_pause", "_reactor", "_tick", "_trio_task", "running")
-
-    def __init__(self, tick: Callable[[], float | None]) -> None:
-        self._tick = tick
-        self._fd = timerfd.create() if probes.enabled("timerfd") else -1
-        self._reactor: Reactor | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._handle: asyncio.TimerHandle | None = None
-        self._trio_task = False
-        self._pause = 0.0
-        self.running = False
-
-    def start(self, pause: float) -> None:
-        """Begin, from the task that is about to park."""
-        self.running = True
-        if loops.in_trio():
-            self._loop = None
-            if not self._trio_task:
-                self._trio_task = True
-                loops.start_soon(self._run_in_trio)
-        else:
-            self._loop = asyncio.get_running_loop()
-            if self._fd >= 0:
-                self._watch(reactor_of(self._loop))
-        self._arm(pause)
-
-    def _watch(self, reactor: Reactor) -> None:
-        if self._reactor is not reactor:
-            reactor.watch(self._fd, READ, self)
-            self._reactor = reactor
-
-    def _arm(self, pause: float) -> None:
-        self._pause = pause
-        if self._fd >= 0:
-            timerfd.arm(self._fd, pause)
-        elif self._loop is not None:
-            self._handle = self._loop.call_later(pause, self.fired)
-
-    def fired(self) -> None:
-        """The pause is over."""
-        if self._fd >= 0 and not timerfd.expired(self._fd):
-            return  # stopped, or begun anew, in the same turn of the loop
-        if not self.running:
-            return
-        pause = self._tick()
-        if pause is None:
-            self.stop()
-        elif pause != self._pause or self._fd < 0:  # the timerfd repeats itself: a steady pause needs no system call
-            self._arm(pause)
-
-    async def _run_in_trio(self) -> None:
-        import trio
-
-        try:
-            while self.running:
-                if self._fd >= 0:
-                    await trio.lowlevel.wait_readable(self._fd)
-                else:
-                    await trio.sleep(self._pause)
-                self.fired()
-        except trio.ClosedResourceError:
-            pass  # closed while waiting
-        finally:
-            self._trio_task = False
-
-    def stop(self) -> None:
-        """Forget the pause that runs."""
-        self.running = False
-        if self._handle is not None:
-            self._handle.cancel()
-        if self._fd >= 0:
-            timerfd.arm(self._fd, 0)
-
-    def close(self) -> None:
-        """Stop, and give the descriptor back."""
-        self.stop()
-        if self._reactor is not None:
-            self._reactor.unwatch(self._fd, READ)
-        if self._fd >= 0:
-            if self._trio_task:
-                import trio
-
-                trio.lowlevel.notify_closing(self._fd)
-            os.close(self._fd)
-            self._fd = -1

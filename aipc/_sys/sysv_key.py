@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from functools import cache
 
 import sysv_ipc
 
@@ -45,3 +46,14 @@ def _ftok(address: Address, path: str, project: int | None) -> int:
         return int(sysv_ipc.ftok(path, project, True))
     except FileNotFoundError:
         raise ObjectMissing(errno.ENOENT, f"{address.url}: there is no file {path} to make a key of") from None
+
+
+@cache
+def _world() -> str:
+    """System V identifiers mean something in one namespace only (ipc_namespaces(7))."""
+    return os.readlink("/proc/self/ns/ipc")
+
+
+def object_name(kind: str, identifier: int) -> str:
+    """What to call an object by its identifier, the same in all processes that can reach it."""
+    return f"{_world()} {kind} {identifier}"

@@ -25,8 +25,8 @@ if sys.version_info >= (3, 13):
         return os.timerfd_create(_CLOCK_MONOTONIC, flags=_FLAGS)
 
     def arm(fd: int, seconds: float) -> None:
-        """Let the timer fire every `seconds`, 0 for never again; forgets earlier expiries that nobody read."""
-        os.timerfd_settime(fd, initial=seconds, interval=seconds)
+        """Let the timer fire once, in `seconds`; forgets an earlier expiry that nobody read."""
+        os.timerfd_settime(fd, initial=seconds)
 
 else:
     _libc = ctypes.CDLL(None, use_errno=True)
@@ -48,7 +48,7 @@ else:
         return _check(_libc.timerfd_create(_CLOCK_MONOTONIC, _FLAGS))
 
     def arm(fd: int, seconds: float) -> None:
-        """Let the timer fire every `seconds`, 0 for never again; forgets earlier expiries that nobody read."""
+        """Let the timer fire once, in `seconds`; forgets an earlier expiry that nobody read."""
         whole, rest = divmod(seconds, 1)
-        time = _Timespec(int(whole), int(rest * 1e9))
-        _check(_libc.timerfd_settime(fd, 0, ctypes.byref(_Itimerspec(time, time)), None))
+        time = _Itimerspec(value=_Timespec(int(whole), int(rest * 1e9)))
+        _check(_libc.timerfd_settime(fd, 0, ctypes.byref(time), None))

@@ -11,6 +11,7 @@ import anyio
 
 from aipc._io.handle import Handle
 from aipc._io.polling import LONG_PAUSE, Polling
+from aipc._sys.bell_board import WAITERS
 
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
@@ -32,9 +33,9 @@ class LockHandle(Handle):
 
     __slots__ = ("_held_on_end", "_let_go_at", "_rest_until", "_taken_at", "_turn", "polling")
 
-    def __init__(self, name: str, hopeful: Callable[[], bool]) -> None:
+    def __init__(self, name: str, hopeful: Callable[[], bool], *object_names: str) -> None:
         super().__init__(name)
-        self.polling: Polling = Polling(self, hopeful)
+        self.polling: Polling = Polling(self, hopeful, *object_names)
         self._held_on_end = 0.0
         self._taken_at = self._let_go_at = self._rest_until = 0.0
         self._turn = TURN
@@ -70,13 +71,13 @@ class LockHandle(Handle):
             self._held_on_end = max(0.0, self._held_on_end - self._gap())
         self._taken_at = monotonic()
 
-    def released(self) -> None:
-        """After a release: tasks that wait for it here may have it; the time counts."""
+    def released(self, most: int = WAITERS) -> None:
+        """After a release: who waits for it may have it, here and in `most` other processes; the time counts."""
         if self._taken_at:
             self._let_go_at = monotonic()
             self._held_on_end += self._let_go_at - self._taken_at
             self._taken_at = 0.0
-        self.polling.wake()
+        self.polling.announce(most)
 
     async def _rest(self) -> None:
         """Leave it to others for a moment; all tasks of this object do."""
@@ -88,6 +89,7 @@ class LockHandle(Handle):
     def _close(self) -> None:
         try:
             self._let_go()
+            self.polling.announce()
         finally:
             self.polling.close()
 

@@ -33,7 +33,9 @@ class _RangeHandle(HeldFile):
         super().__init__(name, path, reopen, shared=shared)
         self.where: Range = where
         self.process: bool = process
-        self.upgrading: Polling = Polling(self, lambda: self.held == 1 and self._free(shared=False))
+        self.upgrading: Polling = Polling(
+            self, lambda: self.held == 1 and self._free(shared=False), f"file {os.path.realpath(path)}"
+        )
 
     def _hopeful(self) -> bool:
         return super()._hopeful() and (bool(self.held) or self._free(shared=self.shared))
@@ -133,7 +135,7 @@ class ByteRangeLock(HeldFileLock):
         except OSError as error:
             raise handle.explain(error) from None
         handle.exclusive = False
-        handle.polling.wake()
+        handle.polling.announce()
 
     def locked(self) -> bool:
         return self._blocker() is not None

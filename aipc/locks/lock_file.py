@@ -29,7 +29,7 @@ class HeldFile(LockHandle):
     __slots__ = ("_path", "_reopen", "exclusive", "fd", "held", "shared")
 
     def __init__(self, name: str, path: str, reopen: Callable[[], int], *, shared: bool) -> None:
-        super().__init__(name, self._hopeful)
+        super().__init__(name, self._hopeful, f"file {os.path.realpath(path)}")
         self.held: int = 0
         self.shared: bool = shared
         self.exclusive: bool = False  # what is held now; a shared lock may have been upgraded

@@ -35,8 +35,8 @@ class _SemaphoreHandle(LockHandle):
     __slots__ = ("_path", "_shape", "counter", "held", "semaphore", "unlink", "zeroing")
 
     def __init__(self, semaphore: posix.NamedSemaphore, url: str, path: str, shape: os.stat_result) -> None:
-        super().__init__(url, self._hopeful)
-        self.zeroing: Polling = Polling(self, lambda: self.semaphore.value == 0)
+        super().__init__(url, self._hopeful, f"file {path}")
+        self.zeroing: Polling = Polling(self, lambda: self.semaphore.value == 0, f"file {path} zero")
         self.semaphore: posix.NamedSemaphore = semaphore
         self.held: int = 0
         self.counter: bool = False
@@ -170,6 +170,7 @@ class PosixSemaphore(Semaphore):
         handle = self._handle
         handle.check()
         handle.take(n)
+        handle.zeroing.announce()
         if not handle.counter:
             handle.held += n
 
@@ -185,7 +186,7 @@ class PosixSemaphore(Semaphore):
         self._asked(handle.give, n)
         if not handle.counter:
             handle.held -= n
-        handle.released()
+        handle.released(n)
 
     def _asked(self, call: Callable[..., Result], *arguments: object) -> Result:
         self._handle.checked()

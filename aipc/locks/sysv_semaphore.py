@@ -14,6 +14,7 @@ from aipc._address import Address
 from aipc._io.errors import translate
 from aipc._io.polling import Polling
 from aipc._sys import sysv_semaphore as sysv
+from aipc._sys.sysv_key import object_name
 from aipc.abc import Semaphore
 
 from .base import LockHandle
@@ -28,8 +29,9 @@ class _SetHandle(LockHandle):
     __slots__ = ("held", "index", "set", "undo", "unlink", "zeroing")
 
     def __init__(self, semaphores: sysv.SemaphoreSet, name: str, index: int, undo: bool, unlink: bool) -> None:
-        super().__init__(name, self._asked(lambda value: value > 0))
-        self.zeroing: Polling = Polling(self, self._asked(lambda value: value == 0))
+        called = object_name("sem", semaphores.id)
+        super().__init__(name, self._asked(lambda value: value > 0), called)
+        self.zeroing: Polling = Polling(self, self._asked(lambda value: value == 0), f"{called} zero")
         self.index: int = index
         self.set: sysv.SemaphoreSet = semaphores
         self.undo: bool = undo
@@ -87,6 +89,7 @@ class SysVSemaphore(Semaphore):
         self._handle.check()
         self._handle.set.operate(steps)
         self._handle.held += n
+        self._handle.zeroing.announce()
 
     def release(self, n: int = 1) -> None:
         handle = self._handle
@@ -99,7 +102,7 @@ class SysVSemaphore(Semaphore):
             )
         self._asked(handle.set.operate, steps)
         handle.held = max(0, handle.held - n)
-        handle.released()
+        handle.released(n)
 
     def _asked(self, call: Callable[..., Result], *arguments: object) -> Result:
         self._handle.checked()

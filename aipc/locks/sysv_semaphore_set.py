@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 from aipc._address import options
 from aipc._io.errors import translate
 from aipc._sys import sysv_semaphore as sysv
+from aipc._sys.sysv_key import object_name
 from aipc.abc import Closing
 from aipc.exceptions import AddressError, LimitExceeded
 
@@ -41,7 +42,8 @@ class _RowHandle(LockHandle):
     __slots__ = ("count", "semaphores", "unlink", "wanted")
 
     def __init__(self, semaphores: sysv.SemaphoreSet, count: int, name: str, unlink: bool) -> None:
-        super().__init__(name, self._hopeful)
+        called = object_name("sem", semaphores.id)
+        super().__init__(name, self._hopeful, called, f"{called} zero")
         self.semaphores: sysv.SemaphoreSet = semaphores
         self.count: int = count
         self.unlink: bool = unlink
@@ -174,6 +176,7 @@ class SysVSemaphoreSet(Closing):
         handle = self._opened()
         handle.check()
         handle.semaphores.operate(operations)
+        handle.polling.announce()
 
     async def operate(self, operations: Iterable[tuple[int, int]], *, undo: bool | None = None) -> None:
         """Do all steps `(index, delta)` at once, in order, as soon as all can be done.
@@ -213,13 +216,13 @@ class SysVSemaphoreSet(Closing):
         if len(given) != handle.count:
             raise ValueError(f"{self._address.url}: {len(given)} values for {handle.count} semaphores")
         self._asked(handle.semaphores.set_values, given)
-        handle.polling.wake()
+        handle.polling.announce()
 
     def set_value(self, index: int, value: int) -> None:
         """Set one (SETVAL); the rest as for `set_values`."""
         handle = self._opened()
         self._asked(handle.semaphores.set_value, self._index(index), self._within(value))
-        handle.polling.wake()
+        handle.polling.announce()
 
     def _within(self, value: int) -> int:
         if not 0 <= value <= sysv.LARGEST_VALUE:
@@ -248,7 +251,7 @@ class SysVSemaphoreSet(Closing):
         """Remove the set now: everybody who waits for it gets ObjectRemoved."""
         handle = self._opened()
         self._asked(handle.semaphores.remove)
-        handle.polling.wake()
+        handle.polling.announce()
 
     async def aclose(self) -> None:
         """Close; `unlink` removes the set. The values stay. Idempotent, also under cancellation."""

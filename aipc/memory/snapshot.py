@@ -32,7 +32,7 @@ class _SnapshotHandle(Handle):
         self.segment: SharedMemory = segment
         self.writes: bool = writes
         self.seen: int = 0
-        self.polling: Polling = Polling(self, self.changed)
+        self.polling: Polling = Polling(self, self.changed, f"file {os.fstat(segment.fd).st_dev}:{os.fstat(segment.fd).st_ino}")
 
     def changed(self) -> bool:
         """Whether there is a value that this object has not given out."""
@@ -105,6 +105,7 @@ class Snapshot:
         if not self._handle.writes:
             raise UnsupportedOperation(f"{self._handle.name}: opened to read; its writer is open(name, write=True)")
         layout.publish(as_bytes(data))
+        self._handle.polling.announce()
 
     def latest(self) -> bytes | None:
         """The latest value, whole; None before the first. ProtocolError if somebody else wrote into the memory."""

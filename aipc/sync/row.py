@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from aipc._io.errors import translate
 from aipc._sys import sysv_semaphore as sysv
+from aipc._sys.sysv_key import object_name
 from aipc.locks.base import LockHandle
 
 KIND = 0
@@ -52,7 +53,7 @@ class Row(LockHandle):
     __slots__ = ("_seen", "_semaphores", "count", "own", "unlink")
 
     def __init__(self, semaphores: sysv.SemaphoreSet, count: int, name: str, *, unlink: bool) -> None:
-        super().__init__(name, self._changed)
+        super().__init__(name, self._changed, object_name("sem", semaphores.id))
         self._semaphores = semaphores
         self._seen: list[int] = []
         self.count: int = count
@@ -94,6 +95,7 @@ class Row(LockHandle):
             except BlockingIOError:
                 return False  # somebody was faster
             self.own.update(change.own)
+            self.polling.announce()
         return True
 
     async def when(self, decide: Decide) -> Any:
@@ -131,7 +133,7 @@ class Row(LockHandle):
     def remove(self) -> None:
         """Remove the set now."""
         self.polling.attempt_nowait(self._remove)
-        self.polling.wake()
+        self.polling.announce()
 
     def _remove(self) -> None:
         self.check()

@@ -16,6 +16,8 @@ class Leaked(AssertionError):
 
 
 _SYSTEM_V = {"msg": "message queue", "sem": "semaphore set", "shm": "shared memory"}
+_DOORBELLS = "aipc-bells-"
+"""What killed processes leave of their doorbells, their user's next process takes over, and removes."""
 _SHM = "/dev/shm"  # noqa: S108 - the place where the C library keeps them
 
 
@@ -29,7 +31,7 @@ def kernel_objects() -> frozenset[str]:
         lines = Path(f"/proc/sysvipc/{kind}").read_text().splitlines()[1:]
         found |= {f"{name} {line.split()[1]} (key {int(line.split()[0]) & 0xFFFFFFFF:#x})" for line in lines}
     if os.path.isdir(_SHM):
-        found |= {f"POSIX shared memory or semaphore {entry}" for entry in os.listdir(_SHM)}
+        found |= {f"POSIX shared memory or semaphore {entry}" for entry in os.listdir(_SHM) if not entry.startswith(_DOORBELLS)}
     found |= {f"POSIX message queue {entry}" for entry in queue_names() or ()}
     return frozenset(found)
 

@@ -18,8 +18,8 @@ import sysv_ipc
 from aipc._address import Address
 from aipc._io.errors import translate
 from aipc._io.handle import Handle
-from aipc._io.polling import Polling
-from aipc._sys.sysv_key import key_of
+from aipc._io.polling import Polling, always
+from aipc._sys.sysv_key import key_of, object_name
 from aipc._sys.sysv_queue import EXCEPT, NOERROR, Queue, SysVQueueStatus, longest_message
 from aipc.abc import Buffer, ChannelAttribute, Message
 from aipc.exceptions import InvalidMessage, MessageTooLarge
@@ -41,8 +41,9 @@ class _QueueHandle(Handle):
         super().__init__(name)
         self.queue: Queue = queue
         self.unlink: bool = unlink
-        self.incoming: Polling = Polling(self, queue.has_messages)
-        self.outgoing: Polling = Polling(self)
+        called = object_name("queue", queue.id)
+        self.incoming: Polling = Polling(self, queue.has_messages, f"{called} in")
+        self.outgoing: Polling = Polling(self, always, f"{called} out")
 
     def explain(self, error: OSError) -> Exception:
         if error.errno == errno.E2BIG and not self.closed:
@@ -53,10 +54,12 @@ class _QueueHandle(Handle):
         return super().explain(error)
 
     def _close(self) -> None:
-        self.incoming.close()
-        self.outgoing.close()
-        if self.unlink:
-            self.remove()
+        try:
+            if self.unlink:
+                self.remove()
+        finally:
+            self.incoming.close()
+            self.outgoing.close()
 
     def remove(self) -> None:
         """Remove the queue; who waits here learns of it at once."""
@@ -64,8 +67,8 @@ class _QueueHandle(Handle):
             self.queue.remove()
         except OSError as error:
             raise translate(error, self.name) from None
-        self.incoming.wake()
-        self.outgoing.wake()
+        self.incoming.announce()
+        self.outgoing.announce()
 
 
 class SysVQueueChannel(TransportChannel):
@@ -105,6 +108,7 @@ class SysVQueueChannel(TransportChannel):
         if not 1 <= type <= _LARGEST_TYPE:
             raise InvalidMessage(f"{self._name}: type={type}: a message's type must be from 1 to {_LARGEST_TYPE:,}")
         self._queue.send(item, type)
+        self._handle.incoming.announce()
         self._sent += 1
         self._bytes_sent += len(item)
 
@@ -119,6 +123,7 @@ class SysVQueueChannel(TransportChannel):
         if abs(type) > _LARGEST_TYPE:
             raise InvalidMessage(f"{self._name}: type={type}: no message has such a type; the largest is {_LARGEST_TYPE:,}")
         received = self._queue.receive_flagged(type, flags) if flags else self._queue.receive(type)
+        self._handle.outgoing.announce()
         self._received += 1
         self._bytes_received += len(received[0])
         return received
@@ -158,7 +163,7 @@ class SysVQueueChannel(TransportChannel):
             if value is not None and value < 0:
                 raise ValueError(f"{self._name}: {name}={value}: must be 0 or more")
         self._controlled(self._queue.change, **given)
-        self._handle.outgoing.wake()  # there may be more room
+        self._handle.outgoing.announce()  # there may be more room
 
     def remove(self) -> None:
         """Remove the queue, with what is in it, now: everybody who waits for it gets ObjectRemoved. Again: nothing happens."""

@@ -1,0 +1,484 @@
+"""The board in a directory of the test's own: who is in it, what killed processes leave, what hostile names do."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+
+import aipc
+from aipc._sys import bell_board
+from aipc._sys.bell_board import NOBODY, ROWS, WAITERS, Board, calls, row_of
+from aipc.testing.expect import in_child, settle
+
+from ..peers import isolated, python, run, said, tell
+from .test_doorbell import CHILD
+
+LOOPS = ["asyncio", "uvloop", "trio"]
+BOARD = f"aipc-bells-{os.geteuid()}"
+
+WAITER = (
+    CHILD
+    + """
+from aipc._sys import bell_board
+async def main():
+    async with aipc.open_lock(sys.argv[4]) as it:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(it.acquire)
+            while not parked():
+                await anyio.sleep(0)
+            print("parked", flush=True)
+    print("closed", flush=True)
+    sys.stdin.readline()
+bell_board.DIRECTORY = sys.argv[2]
+if sys.argv[3] == "hour":
+    hour()
+start(sys.argv[1], main)
+"""
+)
+
+
+@pytest.fixture
+def bells(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the board is, for this process, too."""
+    directory = place / "bells"
+    directory.mkdir()
+    monkeypatch.setattr(bell_board, "DIRECTORY", str(directory))
+    return directory
+
+
+@pytest.fixture
+def url(place: Path) -> str:
+    return f"flock:{place}/lock"
+
+
+def there(bells: Path) -> list[str]:
+    return sorted(entry.removeprefix(BOARD) for entry in os.listdir(bells))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_what_is_there_while_somebody_waits(loop: str, bells: Path, url: str) -> None:
+    """A board and a FIFO, for this user only. The last one to close leaves nothing; before that it need not end."""
+    async with aipc.open_lock(url) as ours:
+        ours.acquire_nowait()
+        with python(WAITER, loop, str(bells), "hour", url) as waiter:
+            assert said(waiter) == "parked"
+            assert there(bells) == ["", "-0"]
+            board, fifo = (os.stat(bells / (BOARD + end)) for end in ("", "-0"))
+            assert stat.filemode(board.st_mode) == "-rw-------"
+            assert stat.filemode(fifo.st_mode) == "prw-------"
+            ours.release()
+            assert said(waiter) == "closed"
+            assert there(bells) == [""]  # this process has rung
+    assert there(bells) == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_killed_waiters(bells: Path, url: str) -> None:
+    """The next one takes over a column, and the last one removes what no one took over."""
+    async with aipc.open_lock(url) as ours:
+        ours.acquire_nowait()
+        with ExitStack() as stack:
+            waiters = [stack.enter_context(python(WAITER, loop, str(bells), "hour", url)) for loop in LOOPS]
+            assert [said(waiter) for waiter in waiters] == ["parked"] * 3
+            assert there(bells) == ["", "-0", "-1", "-2"]
+            for waiter in waiters:
+                waiter.kill()
+                waiter.wait()
+        assert there(bells) == ["", "-0", "-1", "-2"]
+        with python(WAITER, "asyncio", str(bells), "hour", url) as waiter:
+            assert said(waiter) == "parked"
+            assert there(bells) == ["", "-0", "-1", "-2"]
+            assert (bells / BOARD).read_bytes().count(1, 0, ROWS * WAITERS) == 3  # the first of the dead one's is its own now
+            ours.release()
+            assert said(waiter) == "closed"
+            assert (bells / BOARD).read_bytes().count(1, 0, ROWS * WAITERS) == 0  # the ring found two of them gone
+    assert there(bells) == []
+
+
+@contextmanager
+def claimed(board: Board, number: int) -> Iterator[None]:
+    """So many columns are somebody's."""
+    columns = [board.claim() for _ in range(number)]
+    try:
+        assert [waiter for waiter, _, _ in columns] == list(range(number))
+        yield
+    finally:
+        for column in columns:
+            board.give_back(*column)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_as_many_waiters_as_there_is_room_for_and_one_more(loop: str, bells: Path, url: str) -> None:
+    """The 64th is rung; the 65th comes through by its pauses."""
+    board = Board()
+    async with aipc.open_lock(url) as ours:
+        for others, pauses in ((WAITERS - 1, "hour"), (WAITERS, "short")):
+            ours.acquire_nowait()
+            with claimed(board, others), python(WAITER, loop, str(bells), pauses, url) as waiter:
+                assert said(waiter) == "parked"
+                assert len(there(bells)) == 1 + WAITERS
+                ours.release()
+                assert said(waiter) == "closed"
+        with claimed(board, WAITERS), pytest.raises(BlockingIOError):
+            board.claim()
+    board.leave()
+    board.unmap()
+    assert there(bells) == []
+
+
+def missing(bells: Path) -> None:
+    bells.rmdir()
+
+
+def symlink(bells: Path) -> None:
+    (bells / "elsewhere").write_bytes(b"")
+    (bells / BOARD).symlink_to("elsewhere")
+
+
+def directory(bells: Path) -> None:
+    (bells / BOARD).mkdir()
+
+
+def readable_by_others(bells: Path) -> None:
+    (bells / BOARD).write_bytes(bytes(100_000))
+    (bells / BOARD).chmod(0o644)
+
+
+def fifo(bells: Path) -> None:
+    os.mkfifo(bells / BOARD, 0o600)
+
+
+HOSTILE = [missing, symlink, directory, readable_by_others, fifo]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("hostile", HOSTILE)
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_no_board_to_be_had(hostile: object, loop: str, bells: Path, url: str) -> None:
+    """Then there are no bells, what is there stays as it is, and the pauses do."""
+    hostile(bells)  # type: ignore[operator]
+    before = [(path, path.lstat()) for path in bells.glob("*")]
+    with pytest.raises(OSError, match=r"\[Errno"):
+        Board()
+    async with aipc.open_lock(url) as ours:
+        ours.acquire_nowait()
+        with python(WAITER, loop, str(bells), "short", url) as waiter:
+            assert said(waiter) == "parked"
+            ours.release()
+            assert said(waiter) == "closed"
+    after = [(path, path.lstat()) for path in bells.glob("*")]
+    assert [(path, about.st_mode, about.st_size, about.st_mtime) for path, about in after] == [
+        (path, about.st_mode, about.st_size, about.st_mtime) for path, about in before
+    ]
+
+
+def test_removed_for_ever(bells: Path) -> None:
+    """A process that is stopped while it removes the board: others give up, and go without."""
+    path = bells / BOARD
+    path.touch(0o600)
+    fd = os.open(path, os.O_RDWR)
+    try:
+        bell_board.byte_locks.lock(fd, bell_board._PRESENT, shared=False, process=False)
+        with pytest.raises(BlockingIOError):
+            Board()
+    finally:
+        os.close(fd)
+    board = Board()
+    board.leave()
+    board.unmap()
+    assert there(bells) == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_something_else_in_the_place_of_a_fifo(loop: str, bells: Path, url: str) -> None:
+    """That column is left alone; what is there stays."""
+    (bells / f"{BOARD}-0").write_text("a file")
+    (bells / f"{BOARD}-1").symlink_to(f"{BOARD}-0")
+    (bells / f"{BOARD}-2").mkdir()
+    async with aipc.open_lock(url) as ours:
+        ours.acquire_nowait()
+        with python(WAITER, loop, str(bells), "hour", url) as waiter:
+            assert said(waiter) == "parked"
+            assert there(bells) == ["", "-0", "-1", "-2", "-3"]
+            ours.release()
+            assert said(waiter) == "closed"
+    assert there(bells) == ["-0", "-1", "-2"]
+    assert (bells / f"{BOARD}-0").read_text() == "a file"
+
+
+LIMITED = """
+import os, resource, sys
+from aipc._sys import bell_board
+bell_board.DIRECTORY = sys.argv[1]
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    bell_board.Board()
+except OSError as error:
+    print(error.errno, os.listdir(sys.argv[1]))
+"""
+
+FULL = """
+import os, subprocess
+from aipc._sys import bell_board
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "none", "/dev/shm"], check=True)
+try:
+    bell_board.Board()
+except OSError as error:
+    print(error.errno, os.listdir("/dev/shm"))
+"""
+
+
+def test_no_room(bells: Path) -> None:
+    """Found out before a page is touched, which would be SIGBUS; the empty file does not stay."""
+    assert run(sys.executable, "-c", LIMITED, str(bells)) == "27 []\n"
+    assert isolated(FULL) == "28 []\n"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_a_cleared_byte_is_stored_again(bells: Path, url: str) -> None:
+    """Whatever went wrong on the board lasts for one pause."""
+    with python(WAITER, "asyncio", str(bells), "short", url) as waiter:
+        async with aipc.open_lock(url) as ours:
+            ours.acquire_nowait()
+            assert said(waiter) == "parked"
+            board = Board()
+            row = row_of(f"file {url.removeprefix('flock:')}")
+            here = slice(row * WAITERS, (row + 1) * WAITERS)
+            assert board.memory[here] == b"\1" + bytes(WAITERS - 1)
+            board.memory[here] = NOBODY
+            with anyio.fail_after(30):
+                while board.memory[here] == NOBODY:
+                    await anyio.sleep(0)
+            assert board.memory[here] == b"\1" + bytes(WAITERS - 1)
+            board.leave()
+            board.unmap()
+            ours.release()
+            assert said(waiter) == "closed"
+
+
+COMING_AND_GOING = (
+    CHILD
+    + """
+from aipc._sys import bell_board
+bell_board.DIRECTORY = sys.argv[2]
+async def main():
+    for _ in range(300):
+        async with aipc.open_lock(sys.argv[3]) as it, it:
+            await anyio.sleep(0)
+start(sys.argv[1], main)
+print("done")
+"""
+)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_coming_and_going(loop: str, bells: Path, url: str) -> None:
+    """Two processes enter and leave at once, hundreds of times: the second to leave removes it all."""
+    with (
+        python(COMING_AND_GOING, loop, str(bells), url) as one,
+        python(COMING_AND_GOING, loop, str(bells), url) as other,
+    ):
+        assert said(one) == said(other) == "done"
+        assert one.wait() == other.wait() == 0
+    assert there(bells) == []
+
+
+AT_ONCE = """
+import mmap, os, sys
+from aipc._sys import bell_board
+place, me = sys.argv[1], int(sys.argv[2])
+with open(f"{place}/progress", "r+b") as file:
+    progress = mmap.mmap(file.fileno(), 2)
+def meet():
+    progress[me] = (progress[me] + 1) % 256
+    while progress[1 - me] == (progress[me] - 1) % 256:
+        os.sched_yield()
+for number in range(1000):
+    bell_board.DIRECTORY = f"{place}/{number}"
+    board = bell_board.Board()
+    meet()
+    board.leave()
+    board.unmap()
+print("done")
+"""
+
+
+def test_leaving_at_once(bells: Path) -> None:
+    """Of two, one removes the board; 1,000 times, as it takes luck to meet."""
+    for number in range(1_000):
+        (bells / str(number)).mkdir()
+    (bells / "progress").write_bytes(bytes(2))
+    with python(AT_ONCE, str(bells), "0") as one, python(AT_ONCE, str(bells), "1") as other:
+        assert said(one) == said(other) == "done"
+    assert [path.name for path in bells.glob("*/*")] == []
+
+
+UNCLOSED = (
+    CHILD
+    + """
+from aipc._sys import bell_board
+bell_board.DIRECTORY = sys.argv[2]
+async def main():
+    global kept
+    kept = [await aipc.open_lock(sys.argv[3]) for _ in range(2)]
+    kept[0].acquire_nowait()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(kept[1].acquire)
+        while not parked():
+            await anyio.sleep(0)
+        kept[0].release()
+        print(len(os.listdir(sys.argv[2])), flush=True)
+start(sys.argv[1], main)
+"""
+)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_never_closed(loop: str, bells: Path, url: str) -> None:
+    """The process's end removes it."""
+    assert run(sys.executable, "-W", "ignore", "-c", UNCLOSED, loop, str(bells), url) == "2\n"
+    assert there(bells) == []
+
+
+@pytest.mark.anyio
+async def test_forked_child(bells: Path, url: str) -> None:
+    """It holds none of its parent's locks: the parent's column and board go while it lives. Its own doorbells work."""
+    reading, writing = os.pipe()
+    async with aipc.open_lock(url) as one, aipc.open_lock(url) as other:
+        one.acquire_nowait()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(other.acquire)
+            await settle()
+            one.release()
+            assert there(bells) == ["", "-0"]
+            pid = os.fork()
+            if pid == 0:
+                os.close(writing)
+                os.read(reading, 1)
+                os._exit(0)
+    try:
+        assert there(bells) == []
+        board = Board()
+        with claimed(board, 1):
+            pass  # the first column is free
+        board.leave()
+        board.unmap()
+    finally:
+        os.close(writing)
+        os.close(reading)
+        os.waitpid(pid, 0)
+
+
+FORKED = """
+import os
+def fork():
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.write(writing, b"begun")
+        os.read(0, 1)
+        os._exit(0)
+    os.read(reading, 5)
+""" + WAITER.replace('print("parked"', 'fork(); print("parked"')
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_survivor_of_a_killed_process(loop: str, bells: Path, url: str) -> None:
+    """A forked child that outlives it keeps neither its column nor the board."""
+    with open(url.removeprefix("flock:"), "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with python(FORKED, loop, str(bells), "hour", url) as waiter:
+            assert said(waiter) == "parked"
+            assert there(bells) == ["", "-0"]
+            waiter.kill()
+            waiter.wait()
+            board = Board()
+            with claimed(board, 1):
+                pass
+            board.leave()
+            board.unmap()
+            assert there(bells) == []
+
+
+async def _take_turns(url: str) -> None:
+    async with aipc.open_lock(url) as one, aipc.open_lock(url) as other:
+        one.acquire_nowait()
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(other.acquire)
+                await settle()
+                one.release()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_forked_child_has_doorbells_of_its_own(bells: Path, url: str) -> None:
+    """While its parent's are in use, which are not its own to remove."""
+
+    def use() -> None:
+        asyncio.run(_take_turns(f"{url}2"))
+        assert there(bells) == ["", "-0"]
+
+    async with aipc.open_lock(url) as one, aipc.open_lock(url) as other:
+        one.acquire_nowait()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(other.acquire)
+            await settle()
+            with anyio.fail_after(30):
+                while there(bells) != ["", "-0"]:
+                    await anyio.sleep(0)
+            in_child(use)
+            one.release()
+    assert there(bells) == []
+
+
+RINGER = """
+import asyncio, signal, sys
+import aipc
+from aipc._sys import bell_board, sigpipe
+bell_board.DIRECTORY = sys.argv[1]
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+async def main():
+    async with aipc.open_lock(sys.argv[2]) as it:
+        it.acquire_nowait()
+        print("acquired", flush=True)
+        sys.stdin.readline()
+        it.release()
+        print(sigpipe.deadly, signal.pthread_sigmask(signal.SIG_BLOCK, []), flush=True)
+asyncio.run(main())
+"""
+
+
+def test_where_sigpipe_would_end_the_process(bells: Path, url: str) -> None:
+    """A ring is guarded there, as its waiter may be killed in the middle of it."""
+    with python(RINGER, str(bells), url) as ringer:
+        assert said(ringer) == "acquired"
+        with python(WAITER, "asyncio", str(bells), "hour", url) as waiter:
+            assert said(waiter) == "parked"
+            tell(ringer, "release")
+            assert said(waiter) == "closed"
+            assert said(ringer).startswith("True ")
+
+
+def test_what_is_written_into_a_fifo() -> None:
+    """Halves of a call, and rows that there are not, do no harm."""
+    assert calls(b"") == calls(b"x") == set()
+    assert calls((5 + ROWS * 63).to_bytes(2, sys.byteorder) + b"x") == {(5, 63)}
+    assert all(row < ROWS and until < WAITERS for row, until in calls(bytes(range(256)) * 2))
