@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -104,6 +106,19 @@ async def _udp(_: Path, peer: Peer) -> AsyncIterator[Acknowledged]:
 
 
 @asynccontextmanager
+async def _tls(directory: Path, peer: Peer) -> AsyncIterator[Channel]:
+    with TemporaryDirectory() as place:
+        certificate, key = f"{place}/certificate.pem", f"{place}/key.pem"
+        request = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=tour"
+        files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
+        await anyio.run_process([*shlex.split(request), *files])
+        async with aipc.listen("tls://127.0.0.1:0", certfile=certificate, keyfile=key) as listener:
+            peer("channel", f"tls://127.0.0.1:{listener.extra(SocketAttribute.local_port)}?cafile={certificate}")
+            async with await listener.accept() as channel:
+                yield channel
+
+
+@asynccontextmanager
 async def _sysv_queue(directory: Path, peer: Peer) -> AsyncIterator[tuple[Channel, Channel]]:
     there, back = (f"sysv-mq:{directory}?project={project}" for project in (1, 2))
     async with (
@@ -140,6 +155,8 @@ CHANNELS: dict[str, Callable[[Path, Peer], AbstractAsyncContextManager[Any]]] = 
     "posix-mq": _posix_queue,
     "tcp": lambda _, peer: _tcp("127.0.0.1", peer),
 }
+if shutil.which("openssl"):  # which makes the certificate
+    CHANNELS["tls"] = _tls
 LOCKS: dict[str, Callable[[Path], tuple[str, dict[str, Any]]]] = {
     "flock": lambda directory: (f"flock:{directory}/lock", {}),
     "fcntl": lambda directory: (f"fcntl:{directory}/lock", {}),
