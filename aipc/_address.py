@@ -106,6 +106,7 @@ OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
     "framing": (str, str, "a framing's name"),
     "max_message_size": _SIZE,
     "backlog": _SIZE,
+    "max_connections": _SIZE,
     "max_bytes": _SIZE,
     "max_messages": _SIZE,
     "priority": _COUNT,

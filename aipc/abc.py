@@ -14,7 +14,9 @@ from typing import Any, NamedTuple, Self
 
 import anyio
 import anyio.abc
-from anyio import TypedAttributeSet, typed_attribute
+from anyio import TypedAttributeProvider, TypedAttributeSet, typed_attribute
+
+from aipc.exceptions import UnsupportedOperation
 
 Buffer = bytes | bytearray | memoryview
 """What can be sent: any contiguous bytes-like object."""
@@ -158,8 +160,8 @@ class Channel(anyio.abc.ObjectStream[bytes]):
         """What went through so far."""
 
 
-class Listener(Closing):
-    """Accepts connections, each a Channel."""
+class Listener(Closing, TypedAttributeProvider):
+    """Accepts connections, each a Channel. `extra` tells the address that it has, as anyio's `SocketAttribute`, and more."""
 
     @abstractmethod
     async def accept(self) -> Channel:
@@ -170,8 +172,16 @@ class Listener(Closing):
         """Run `handler(channel)` as a task for each connection, until cancelled, and close the channel when it ends.
 
         A handler's error ends its own connection only, and is logged (logger `aipc`). Cancelled: all handlers are cancelled,
-        and their channels closed, before it raises.
+        and their channels closed, before it raises. After `drain` it returns, when the last handler has ended.
         """
+
+    async def drain(self) -> None:
+        """Stop listening, close the listener, and wait until the handlers of every `serve` have ended.
+
+        Not from such a handler: it would wait for itself. How long is the caller's: cancelled, as by a timeout around it,
+        those that still run are cancelled, too, and `serve` returns when they have ended.
+        """
+        raise UnsupportedOperation(f"{self!r} can't be drained")
 
     def __aiter__(self) -> Self:
         return self

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from . import loops
+from .loops import WaitQueue
+
+if TYPE_CHECKING:
+    import trio
 
 _logger = logging.getLogger("aipc")
 
@@ -19,55 +25,79 @@ class _Closable(Protocol):
 Item = TypeVar("Item", bound=_Closable)
 
 
-async def serve(accept: Callable[[], Awaitable[Item]], handler: Callable[[Item], Awaitable[object]]) -> None:
-    """Run `handler(item)` as a task for each accepted item, and close the item when it ends.
-
-    A handler's error is logged. Cancelled, or an error of `accept`: all handlers are cancelled and ended before it raises.
-    """
-    if loops.in_trio():
-        await _serve_in_trio(accept, handler)
-    else:
-        await _Crew(handler).serve(accept)
+def crew(handler: Callable[[Item], Awaitable[object]], limit: float = math.inf) -> Crew[Item]:
+    """The tasks of one `serve`: `handler(item)` for each item, at most `limit` at once."""
+    return _TrioCrew(handler, limit) if loops.in_trio() else _AsyncioCrew(handler, limit)
 
 
-async def _serve_in_trio(accept: Callable[[], Awaitable[Item]], handler: Callable[[Item], Awaitable[object]]) -> None:
-    import trio
+class Crew(WaitQueue, ABC, Generic[Item]):
+    """The tasks of one `serve`. Who waits here waits for one of them to end."""
 
-    async def run(item: Item) -> None:
-        try:
-            await handler(item)
-        except Exception as error:  # noqa: BLE001 - it ends its own connection only
-            _log(item, error)
-        finally:
-            item.close()
+    __slots__ = ("_handler", "_limit", "_open")
 
-    failed: Exception | None = None
-    async with trio.open_nursery() as nursery:
-        try:
-            while True:
-                nursery.start_soon(run, await accept())
-        except Exception as error:  # noqa: BLE001 - raised below, by itself and not in a group
-            failed = error
-            nursery.cancel_scope.cancel()
-    if failed is not None:
-        raise failed
-
-
-class _Crew(Generic[Item]):
-    def __init__(self, handler: Callable[[Item], Awaitable[object]]) -> None:
+    def __init__(self, handler: Callable[[Item], Awaitable[object]], limit: float) -> None:
+        super().__init__()
         self._handler = handler
+        self._limit = limit
+        self._open = True
+
+    @abstractmethod
+    async def serve(self, accept: Callable[[], Awaitable[Item | None]]) -> None:
+        """Run a task for each accepted item, and close the item when it ends, until `accept` gives None and all have ended.
+
+        A handler's error is logged. Cancelled, or an error of `accept`: all handlers are cancelled and ended before it raises.
+        """
+
+    @property
+    @abstractmethod
+    def running(self) -> int:
+        """How many tasks have not ended."""
+
+    @abstractmethod
+    def cancel(self) -> None:
+        """Cancel all tasks, without waiting for their end."""
+
+    async def _admit(self, accept: Callable[[], Awaitable[Item | None]]) -> Item | None:
+        while self.running >= self._limit and self._open:
+            await self.queue()
+        return await accept()
+
+    def admit_no_more(self) -> None:
+        """`accept` has an end, or an error, to tell: ask it now, even if the limit is reached."""
+        self._open = False
+        self.wake()
+
+    async def ended(self) -> None:
+        """Wait until no task runs."""
+        while self.running:
+            await self.queue()
+
+
+class _AsyncioCrew(Crew[Item]):
+    __slots__ = ("_ended", "_running")
+
+    def __init__(self, handler: Callable[[Item], Awaitable[object]], limit: float) -> None:
+        super().__init__(handler, limit)
         self._running: dict[asyncio.Task[object], Item] = {}
         self._ended = self._end  # one bound method for all tasks
 
-    async def serve(self, accept: Callable[[], Awaitable[Item]]) -> None:
+    async def serve(self, accept: Callable[[], Awaitable[Item | None]]) -> None:
         try:
-            while True:
-                item = await accept()
+            while (item := await self._admit(accept)) is not None:
                 task = asyncio.create_task(self._start(item), name="aipc connection")
                 self._running[task] = item
                 task.add_done_callback(self._ended)
+            await self.ended()
         finally:
-            await self._cancel()
+            await self._end_all()
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    def cancel(self) -> None:
+        for task in self._running:
+            task.cancel()
 
     def _start(self, item: Item) -> Coroutine[Any, Any, object]:
         try:
@@ -82,11 +112,12 @@ class _Crew(Generic[Item]):
         item.close()
         if not task.cancelled() and (error := task.exception()) is not None:
             _log(item, error)
+        if self._waiters:
+            self.wake()
 
-    async def _cancel(self) -> None:
+    async def _end_all(self) -> None:
         cancelled: asyncio.CancelledError | None = None
-        for task in self._running:
-            task.cancel()
+        self.cancel()
         while self._running:
             try:
                 await asyncio.wait(self._running)
@@ -94,6 +125,49 @@ class _Crew(Generic[Item]):
                 cancelled = error
         if cancelled is not None:
             raise cancelled
+
+
+class _TrioCrew(Crew[Item]):
+    __slots__ = ("_count", "_scope")
+
+    def __init__(self, handler: Callable[[Item], Awaitable[object]], limit: float) -> None:
+        super().__init__(handler, limit)
+        self._count = 0
+        self._scope: trio.CancelScope | None = None
+
+    async def serve(self, accept: Callable[[], Awaitable[Item | None]]) -> None:
+        import trio
+
+        failed: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            self._scope = nursery.cancel_scope
+            try:
+                while (item := await self._admit(accept)) is not None:
+                    self._count += 1
+                    nursery.start_soon(self._run, item)
+            except Exception as error:  # noqa: BLE001 - raised below, by itself and not in a group
+                failed = error
+                nursery.cancel_scope.cancel()
+        if failed is not None:
+            raise failed
+
+    async def _run(self, item: Item) -> None:
+        try:
+            await self._handler(item)
+        except Exception as error:  # noqa: BLE001 - it ends its own connection only
+            _log(item, error)
+        finally:
+            item.close()
+            self._count -= 1
+            self.wake()
+
+    @property
+    def running(self) -> int:
+        return self._count
+
+    def cancel(self) -> None:
+        if self._scope is not None:
+            self._scope.cancel()
 
 
 async def _failing(error: Exception) -> object:

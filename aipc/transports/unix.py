@@ -38,6 +38,7 @@ async def listen(
     max_message_size: int = MAX_MESSAGE_SIZE,
     fds: bool = False,
     backlog: int = 1024,
+    max_connections: int | None = None,
     mode: int = 0o600,
     exclusive: bool = False,
     unlink: bool = True,
@@ -53,7 +54,9 @@ async def listen(
         return UnixChannel(SocketHandle(connection, address.url), chosen, collects=fds)
 
     sock = unix_address.new_socket(socket.SOCK_STREAM)
-    return await unix_address.listen(address, sock, wrap, backlog=backlog, mode=mode, exclusive=exclusive, unlink=unlink)
+    return await unix_address.listen(
+        address, sock, wrap, backlog=backlog, mode=mode, exclusive=exclusive, unlink=unlink, max_connections=max_connections
+    )
 
 
 def pair() -> tuple[UnixChannel, UnixChannel]:

@@ -113,6 +113,7 @@ async def listen(
     mode: int,
     exclusive: bool,
     unlink: bool,
+    max_connections: int | None = None,
 ) -> SocketListener:
     """Bind and listen with `sock`, which is closed if that fails or is cancelled; `wrap` makes a channel of each connection."""
     try:
@@ -121,7 +122,8 @@ async def listen(
     except BaseException:
         sock.close()
         raise
-    return SocketListener(ListenerHandle(sock, address.url), wrap, forget if unlink else lambda: None)
+    handle = ListenerHandle(sock, address.url)
+    return SocketListener(handle, wrap, forget if unlink else lambda: None, max_connections=max_connections)
 
 
 async def bind(path: str, name: str, sock: socket.socket, *, mode: int, exclusive: bool) -> Callable[[], None]:

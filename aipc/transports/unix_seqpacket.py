@@ -101,6 +101,7 @@ async def listen(
     address: Address,
     *,
     backlog: int = 1024,
+    max_connections: int | None = None,
     mode: int = 0o600,
     exclusive: bool = False,
     unlink: bool = True,
@@ -118,7 +119,9 @@ async def listen(
         return _channel(connection, address.url)
 
     sock = _socket(address, send_buffer, receive_buffer)
-    return await unix_address.listen(address, sock, wrap, backlog=backlog, mode=mode, exclusive=exclusive, unlink=unlink)
+    return await unix_address.listen(
+        address, sock, wrap, backlog=backlog, mode=mode, exclusive=exclusive, unlink=unlink, max_connections=max_connections
+    )
 
 
 def _socket(address: Address, send_buffer: int | None, receive_buffer: int | None) -> socket.socket:
