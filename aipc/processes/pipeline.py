@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -10,7 +11,8 @@ from typing import Any, Self
 
 import anyio
 
-from aipc._io.child import Child, Command, called, end, signal_all, start
+from aipc._io.child import Child, Command, called, start
+from aipc._io.ending import end, signal_all
 from aipc._io.plumbing import Plumbing
 from aipc.abc import Buffer
 from aipc.exceptions import AddressError, UnsupportedOperation
@@ -68,6 +70,16 @@ class Pipeline:
             return None
         return next((code for code in reversed(codes) if code), 0)
 
+    @property
+    def outcomes(self) -> list[str]:
+        """Of each child: as `outcome` of `aipc.popen`."""
+        return [child.outcome for child in self._children]
+
+    @property
+    def usages(self) -> list[resource.struct_rusage | None]:
+        """Of each child: as `usage` of `aipc.popen`."""
+        return [child.usage for child in self._children]
+
     async def wait(self) -> list[int]:
         """Wait until all children have ended by themselves: their `returncodes`. Cancelled: nothing happened."""
         return [await child.wait() for child in self._children]
@@ -94,7 +106,7 @@ class Pipeline:
 
     def send_signal(self, signum: int) -> None:
         """Send a signal to each child that runs: to the last one first, so that none takes another's death for the end of input."""
-        signal_all(self._children, signum)
+        signal_all(self._children, signum, tree=True)
 
     def terminate(self) -> None:
         """Send SIGTERM to each child that runs."""

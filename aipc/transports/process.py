@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -9,7 +10,8 @@ from types import TracebackType
 from typing import Any
 
 from aipc._address import Address
-from aipc._io.child import GRACE, Child, Command, end, start
+from aipc._io.child import Child, Command, start
+from aipc._io.ending import GRACE, end
 from aipc._io.handle import FileHandle
 from aipc._io.plumbing import Plumbing
 from aipc.abc import ChannelAttribute
@@ -47,6 +49,24 @@ class ProcessChannel(ByteStreamChannel):
         """
         return self._child.returncode
 
+    @property
+    def outcome(self) -> str:
+        """How the child ended, in words, as a shell would say it: "exit status 3", "killed by SIGSEGV (core dumped)"; "running"."""
+        return self._child.outcome
+
+    @property
+    def usage(self) -> resource.struct_rusage | None:
+        """What the child took, and those of its own children that it waited for: seconds of processor time, memory (getrusage(2)).
+
+        None until its `returncode` is known, and if nobody can tell.
+        """
+        return self._child.usage
+
+    @property
+    def forced(self) -> bool:
+        """Whether it, or its process group, did not end after SIGTERM, and was sent SIGKILL for that."""
+        return self._child.forced
+
     async def wait(self) -> int:
         """Wait until the child has ended by itself: its `returncode`. A child that reads needs `send_eof` first.
 
@@ -55,8 +75,11 @@ class ProcessChannel(ByteStreamChannel):
         return await self._child.wait()
 
     def send_signal(self, signum: int) -> None:
-        """Send the child a signal; nothing if it has ended (pidfd_send_signal(2)). AccessDenied if it is another user's by now."""
-        self._child.send_signal(signum)
+        """Send the child a signal; nothing if it has ended (pidfd_send_signal(2)). AccessDenied if it is another user's by now.
+
+        If it has a process group of its own: to all members.
+        """
+        self._child.send_signal(signum, tree=True)
 
     def terminate(self) -> None:
         """Send SIGTERM."""
