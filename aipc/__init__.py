@@ -10,7 +10,8 @@ memory/         shares memory
 signals.py      signals, received and sent
 systemd.py      what a service tells systemd, and gets from it
 wire/           framing, without I/O
-processes/      children: popen, pipeline
+processes/      children: popen, pipeline, spawn, spawn_pool
+service.py      the life of a service
 _io/            the only room that waits, and the only one that knows the event loops
 _sys/           plain system calls
 testing/        conformance suites, cancellation injector, leak checker: for your own transports, too
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from aipc._open import listen as listen
     from aipc._open import open_channel as open_channel
     from aipc._open import open_lock as open_lock
+    from aipc._sys.processes import describe_exit as describe_exit
     from aipc._sys.signal_mask import blocked_signals as blocked_signals
     from aipc._sys.signalfd import SignalInfo as SignalInfo
     from aipc._sys.sysv_queue import SysVQueueStatus as SysVQueueStatus
@@ -59,6 +61,8 @@ if TYPE_CHECKING:
     from aipc.exceptions import SegmentInUse as SegmentInUse
     from aipc.exceptions import UnknownHost as UnknownHost
     from aipc.exceptions import UnsupportedOperation as UnsupportedOperation
+    from aipc.exceptions import WorkerDied as WorkerDied
+    from aipc.exceptions import WorkerFailed as WorkerFailed
     from aipc.exceptions import WrongObject as WrongObject
     from aipc.locks.byte_range import ByteRangeLock as ByteRangeLock
     from aipc.locks.sysv_semaphore_set import SysVSemaphoreSet as SysVSemaphoreSet
@@ -70,6 +74,12 @@ if TYPE_CHECKING:
     from aipc.processes.children import pipeline as pipeline
     from aipc.processes.children import popen as popen
     from aipc.processes.pipeline import Pipeline as Pipeline
+    from aipc.processes.pool import Pool as Pool
+    from aipc.processes.pool import spawn_pool as spawn_pool
+    from aipc.processes.spawn import spawn as spawn
+    from aipc.processes.worker import Worker as Worker
+    from aipc.service import Service as Service
+    from aipc.service import service as service
     from aipc.signals import SignalReceiver as SignalReceiver
     from aipc.signals import open_signal_receiver as open_signal_receiver
     from aipc.signals import send_signal as send_signal
@@ -81,6 +91,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "aipc._objects": ("IpcObject", "list_objects", "remove_object"),
     "aipc._open": ("Opening", "listen", "open_channel", "open_lock"),
+    "aipc._sys.processes": ("describe_exit",),
     "aipc._sys.signal_mask": ("blocked_signals",),
     "aipc._sys.signalfd": ("SignalInfo",),
     "aipc._sys.sysv_queue": ("SysVQueueStatus",),
@@ -92,6 +103,7 @@ _HOMES = {
         "AccessDenied", "AddressError", "AipcError", "ForkedError", "InvalidMessage", "LimitExceeded",
         "MessageTooLarge", "NoSpace", "NobodyListens", "ObjectExists", "ObjectMissing", "ObjectRemoved",
         "ProcessMissing", "ProtocolError", "SegmentInUse", "UnknownHost", "UnsupportedOperation", "WrongObject",
+        "WorkerDied", "WorkerFailed",
     ),
     "aipc.locks.byte_range": ("ByteRangeLock",),
     "aipc.locks.sysv_semaphore_set": ("SysVSemaphoreSet",),
@@ -102,6 +114,10 @@ _HOMES = {
     "aipc.memory.sysv": ("SysVSharedMemory",),
     "aipc.processes.children": ("pipeline", "popen"),
     "aipc.processes.pipeline": ("Pipeline",),
+    "aipc.processes.pool": ("Pool", "spawn_pool"),
+    "aipc.processes.spawn": ("spawn",),
+    "aipc.processes.worker": ("Worker",),
+    "aipc.service": ("Service", "service"),
     "aipc.signals": ("SignalReceiver", "open_signal_receiver", "send_signal"),
     "aipc.transports.pair": ("channel_pair",),
     "aipc.transports.pipe": ("pipe",),

@@ -25,6 +25,7 @@ CHANNELS: Mapping[str, str] = {
     "signal": "aipc.transports.realtime_signal:connect",
 }
 LISTENERS: Mapping[str, str] = {
+    "fd": "aipc.transports.descriptor_listener:listen",
     "unix": "aipc.transports.unix:listen",
     "unix+seqpacket": "aipc.transports.unix_seqpacket:listen",
 }

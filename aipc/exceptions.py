@@ -79,6 +79,14 @@ class ObjectRemoved(AipcError, anyio.BrokenResourceError):
     """The kernel object was removed while this process used it (EIDRM, or EINVAL at the next try)."""
 
 
+class WorkerDied(AipcError, anyio.BrokenResourceError):
+    """A worker ended without a result: it was killed, or cancelled, or left by `sys.exit`. The text says how."""
+
+
+class WorkerFailed(AipcError, RuntimeError):
+    """A worker's function raised an error that can't travel: the text is its traceback."""
+
+
 class ProtocolError(AipcError, anyio.BrokenResourceError):
     """A peer's bytes break the framing: the channel can't be trusted from here on."""
 

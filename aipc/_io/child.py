@@ -51,6 +51,7 @@ class Child:
             self._pidfd = FileHandle(os.pidfd_open(process.pid), self._name, spins=False)
         except ProcessLookupError:
             process.returncode = _UNKNOWN  # SIGCHLD is ignored, or somebody waits for any child: it is gone already
+            self.leads = False
         except OSError as error:
             process.kill()
             process.wait()

@@ -87,9 +87,9 @@ def pipeline(
 ) -> Opening[Pipeline]:
     """Children in a row, as by `|`: `async with aipc.pipeline(["sort"], ["uniq", "-c"]) as pipeline`, or await it.
 
-    `stdin` and `stdout` are channels of the result (subprocess.PIPE), or go elsewhere as for `popen`; the options after
-    them are for all children: `process_group=0` gives each a group of its own. With `pipefail` the result's `returncode` is the last one that is not 0. Leaving the block ends
-    and reaps all children as `popen` does.
+    `stdin` and `stdout` are channels of the result (subprocess.PIPE), or go elsewhere as for `popen`; the options after them
+    are for all children: `process_group=0` gives each a group of its own. With `pipefail` the result's `returncode` is the last
+    one that is not 0. Leaving the block ends and reaps all children as `popen` does.
 
     Errors as for `popen`; the text says which stage. Those before it are ended and reaped first. Cancelled: nothing was started.
     """
