@@ -54,7 +54,7 @@ async def listen(
         handle = SocketHandle(connection, address.url)
         return DescriptorChannel(handle, handle, chosen)
 
-    return SocketListener(ListenerHandle(sock, address.url), wrap, max_connections=max_connections)
+    return SocketListener(ListenerHandle(sock, address.url), wrap, max_connections=max_connections, shared=True)
 
 
 def _listening(fd: int, name: str) -> socket.socket:
