@@ -20,6 +20,7 @@ from .spawn import spawn
 from .worker import Worker
 
 _logger = logging.getLogger("aipc")
+Welcome = Callable[[Worker], Awaitable[object]]
 POLICIES = ("always", "on-failure", "never")
 _GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
 
@@ -27,11 +28,17 @@ _GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError
 class _Seat:
     """A worker's place, which its successor gets."""
 
-    __slots__ = ("busy", "worker")
+    __slots__ = ("busy", "retired", "worker")
 
     def __init__(self) -> None:
         self.worker: Worker | None = None
         self.busy = False
+        self.retired = False
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a worker that lives is at a request."""
+        return self.busy and self.worker is not None and self.worker.returncode is None
 
 
 class Pool:
@@ -41,10 +48,17 @@ class Pool:
     """
 
     def __init__(
-        self, tasks: anyio.abc.TaskGroup, start: Callable[[], Opening[Worker]], pauses: _Pauses, restart: str, grace: float
+        self,
+        tasks: anyio.abc.TaskGroup,
+        start: Callable[[], Opening[Worker]],
+        welcome: Welcome | None,
+        pauses: _Pauses,
+        restart: str,
+        grace: float,
     ) -> None:
         self._tasks = tasks
         self._start = start
+        self._welcome = welcome
         self._pauses = pauses
         self._restart = restart
         self._grace = grace
@@ -58,6 +72,40 @@ class Pool:
     def workers(self) -> list[Worker]:
         """Those that run now. One that is being replaced is missing."""
         return [seat.worker for seat in self._seats if seat.worker is not None and seat.worker.returncode is None]
+
+    async def wait_ready(self) -> None:
+        """Wait until every worker has started, and was welcomed. WorkerDied if they have ended. Cancelled: nothing happened."""
+        await self._ready(self._seats)
+
+    async def _ready(self, seats: list[_Seat]) -> None:
+        while not all(seat.worker is not None for seat in seats):
+            self._check()
+            await self._changed.queue()
+
+    async def renew(self) -> None:
+        """Put a new worker in the place of each, and then let the old ones end, as leaving the block would: a graceful restart.
+
+        The old ones finish the requests that they are at. Cancelled: there may be more workers than before, until the next
+        `renew`.
+        """
+        old = list(self._seats)
+        self.keep(sum(not seat.retired for seat in old))
+        await self._ready(self._seats[len(old) :])
+        self._seats = self._seats[len(old) :]
+        async with anyio.create_task_group() as tasks:
+            for seat in old:
+                seat.retired = True
+                tasks.start_soon(self._retire, seat)
+
+    async def _retire(self, seat: _Seat) -> None:
+        with anyio.move_on_after(self._grace):
+            await self._finished([seat])
+        if seat.worker is not None:
+            await seat.worker.aclose()
+
+    async def _finished(self, seats: list[_Seat]) -> None:
+        while any(seat.at_work for seat in seats):
+            await self._changed.queue()
 
     async def wait(self) -> None:
         """Wait until no worker runs, and none will be started again. Cancelled: nothing happened."""
@@ -116,9 +164,12 @@ class Pool:
                 if worker is not None and not seat.busy and worker.returncode is None:
                     seat.busy = True
                     return seat, worker
-            if not self._kept:
-                raise WorkerDied("no worker of the pool runs, and none will be started again")
+            self._check()
             await self._changed.queue()
+
+    def _check(self) -> None:
+        if not self._kept:
+            raise WorkerDied("no worker of the pool runs, and none will be started again")
 
     def _release(self, seat: _Seat, worker: Worker) -> None:
         if seat.worker is worker:
@@ -128,9 +179,10 @@ class Pool:
     def keep(self, n: int) -> None:
         """Start so many workers, and keep them running."""
         for _ in range(n):
-            self._seats.append(_Seat())
+            seat = _Seat()
+            self._seats.append(seat)
             self._kept += 1
-            self._tasks.start_soon(self._keep, self._seats[-1])
+            self._tasks.start_soon(self._keep, seat)
 
     async def _keep(self, seat: _Seat) -> None:
         pauses = self._pauses.begin()
@@ -138,11 +190,11 @@ class Pool:
             while True:
                 began = anyio.current_time()
                 succeeded = await self._run(seat)
-                if self._closing.is_set() or self._restart == "never" or (succeeded and self._restart == "on-failure"):
+                if self._restart == "never" or (succeeded and self._restart == "on-failure"):
                     break
                 with anyio.move_on_after(pauses.after(anyio.current_time() - began)):
                     await self._closing.wait()
-                if self._closing.is_set():
+                if self._closing.is_set() or seat.retired:
                     break
                 self.restarts += 1
         finally:
@@ -153,15 +205,22 @@ class Pool:
         """One worker's life: whether its function returned."""
         try:
             async with self._start() as worker:
+                if self._welcome is not None:
+                    await self._welcome(worker)
+                if self._closing.is_set():
+                    return True  # leaving this block ends it
                 seat.worker, seat.busy = worker, False
                 self._changed.wake()
                 try:
                     await worker.result()
                 finally:
                     seat.worker = None
-        except Exception:
-            if not self._closing.is_set():
-                _logger.exception("a worker of the pool failed")
+                    self._changed.wake()
+        except Exception as error:
+            if not (self._closing.is_set() or seat.retired):
+                _logger.error(
+                    "a worker of the pool failed: %s", error, exc_info=None if isinstance(error, WorkerDied) else error
+                )
             return False
         return True
 
@@ -169,6 +228,8 @@ class Pool:
         """End all workers at once, gently."""
         self._closing.set()
         self._changed.wake()
+        with anyio.move_on_after(self._grace):
+            await self._finished(self._seats)
         workers = self.workers
 
         def end_streams() -> None:
@@ -212,6 +273,7 @@ async def spawn_pool(
     backoff: float = 0.1,
     backoff_limit: float = 30.0,
     healthy_after: float = 10.0,
+    welcome: Welcome | None = None,
     grace: float = GRACE,
     **options: Any,
 ) -> AsyncIterator[Pool]:
@@ -219,7 +281,8 @@ async def spawn_pool(
 
     One that ends is replaced: "always"; "on-failure", if its function raised or it was killed; "never". The first time at once,
     then after `backoff` seconds, and twice as long each time up to `backoff_limit`, until one has lived for `healthy_after`
-    seconds. Failures are logged (logger `aipc`). `grace` and the other options are those of `aipc.spawn`.
+    seconds. Failures are logged (logger `aipc`). `await welcome(worker)` runs for each worker before it counts as one of the pool, to
+    hand it what it needs: a listening socket, for example. `grace` and the other options are those of `aipc.spawn`.
 
     Leaving the block ends all workers as leaving the one of `spawn` would, at once; how they ended is not raised. TypeError,
     AddressError: as for `spawn`. Cancelled: all are ended and reaped.
@@ -232,7 +295,7 @@ async def spawn_pool(
     failed: Exception | None = None
     async with anyio.create_task_group() as tasks:
         pauses = _Pauses(backoff, backoff_limit, healthy_after)
-        pool = Pool(tasks, lambda: spawn(function, *args, grace=grace, **options), pauses, restart, grace)
+        pool = Pool(tasks, lambda: spawn(function, *args, grace=grace, **options), welcome, pauses, restart, grace)
         pool.keep(n)
         try:
             yield pool

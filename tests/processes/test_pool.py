@@ -215,3 +215,63 @@ async def test_what_cannot_be_is_refused_at_once() -> None:
         with pytest.raises(error):
             async with aipc.spawn_pool(**chosen):
                 pass
+
+
+async def test_renewed_while_requests_go_on() -> None:
+    """Every request is answered, by an old worker or by a new one."""
+    welcomed: list[int] = []
+
+    async def welcome(worker: aipc.Worker) -> None:
+        await worker.channel.send(b"hello")
+        assert (await worker.channel.receive()).endswith(b"hello")
+        welcomed.append(worker.pid)
+
+    async with aipc.spawn_pool(2, functions.answer, welcome=welcome) as pool:
+        await pool.wait_ready()
+        renewed = False
+
+        async def ask() -> None:
+            while not renewed:
+                await pool.request(b"slow")
+
+        with anyio.fail_after(60):
+            for _ in range(2):
+                renewed = False
+                old = {worker.pid for worker in pool.workers}
+                assert len(old) == 2
+                async with anyio.create_task_group() as tasks:
+                    for _ in range(3):
+                        tasks.start_soon(ask)
+                    await pool.renew()
+                    renewed = True
+                assert len(pool.workers) == 2
+                assert not old & {worker.pid for worker in pool.workers}
+        assert pool.restarts == 0
+        assert len(children()) == 2
+    assert len(set(welcomed)) == 6
+
+
+async def test_renewing_what_has_ended() -> None:
+    async with aipc.spawn_pool(1, functions.loop_name, restart="never") as pool:
+        with anyio.fail_after(30):
+            await pool.wait()
+            with pytest.raises(aipc.WorkerDied):
+                await pool.wait_ready()
+            await pool.renew()
+
+
+@pytest.mark.parametrize("welcomed", [False, True])
+async def test_left_while_workers_start(welcomed: bool) -> None:
+    """Also those that are no part of the pool yet are told to end."""
+    greeted = anyio.Event()
+
+    async def welcome(worker: aipc.Worker) -> None:
+        greeted.set()
+        await worker.channel.send(b"hello")
+        await worker.channel.receive()
+
+    with anyio.fail_after(30):
+        async with aipc.spawn_pool(2, functions.answer, welcome=welcome if welcomed else None, grace=3_600):
+            if welcomed:
+                await greeted.wait()
+    assert children() == []
