@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from aipc.processes.pool import Pool as Pool
     from aipc.processes.pool import spawn_pool as spawn_pool
     from aipc.processes.spawn import spawn as spawn
+    from aipc.processes.stopping import stop_children as stop_children
     from aipc.processes.worker import Worker as Worker
     from aipc.service import Service as Service
     from aipc.service import service as service
@@ -116,6 +117,7 @@ _HOMES = {
     "aipc.processes.pipeline": ("Pipeline",),
     "aipc.processes.pool": ("Pool", "spawn_pool"),
     "aipc.processes.spawn": ("spawn",),
+    "aipc.processes.stopping": ("stop_children",),
     "aipc.processes.worker": ("Worker",),
     "aipc.service": ("Service", "service"),
     "aipc.signals": ("SignalReceiver", "open_signal_receiver", "send_signal"),

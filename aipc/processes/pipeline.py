@@ -31,7 +31,7 @@ class Pipeline:
     `stdin` is a channel into the first one, and `stdout` out of the last one; None where it was redirected.
     """
 
-    __slots__ = ("_children", "_grace", "_pipefail", "_raw", "stdin", "stdout")
+    __slots__ = ("_grace", "_pipefail", "_raw", "processes", "stdin", "stdout")
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Pipeline:
         raw: bool,
         pipefail: bool,
     ) -> None:
-        self._children = children
+        self.processes: Sequence[Child] = children
         self._grace = grace
         self._raw = raw
         self._pipefail = pipefail
@@ -53,12 +53,12 @@ class Pipeline:
     @property
     def pids(self) -> list[int]:
         """The children's process numbers, first to last."""
-        return [child.pid for child in self._children]
+        return [child.pid for child in self.processes]
 
     @property
     def returncodes(self) -> list[int | None]:
         """Of each child: None while it runs, then as `returncode` of `aipc.popen`."""
-        return [child.returncode for child in self._children]
+        return [child.returncode for child in self.processes]
 
     @property
     def returncode(self) -> int | None:
@@ -73,16 +73,16 @@ class Pipeline:
     @property
     def outcomes(self) -> list[str]:
         """Of each child: as `outcome` of `aipc.popen`."""
-        return [child.outcome for child in self._children]
+        return [child.outcome for child in self.processes]
 
     @property
     def usages(self) -> list[resource.struct_rusage | None]:
         """Of each child: as `usage` of `aipc.popen`."""
-        return [child.usage for child in self._children]
+        return [child.usage for child in self.processes]
 
     async def wait(self) -> list[int]:
         """Wait until all children have ended by themselves: their `returncodes`. Cancelled: nothing happened."""
-        return [await child.wait() for child in self._children]
+        return [await child.wait() for child in self.processes]
 
     async def communicate(self, data: Buffer = b"") -> bytes:
         """Send `data` and the end of input, receive all output meanwhile, and wait: what came out; `b""` if that was redirected.
@@ -106,7 +106,7 @@ class Pipeline:
 
     def send_signal(self, signum: int) -> None:
         """Send a signal to each child that runs: to the last one first, so that none takes another's death for the end of input."""
-        signal_all(self._children, signum, tree=True)
+        signal_all(self.processes, signum, tree=True)
 
     def terminate(self) -> None:
         """Send SIGTERM to each child that runs."""
@@ -121,7 +121,7 @@ class Pipeline:
 
         Cancelled: SIGTERM at once, and the rest all the same: no process stays.
         """
-        await end(self._children, self._let_go, self._grace, gently=True)
+        await end(self.processes, self._let_go, self._grace, gently=True)
 
     async def __aenter__(self) -> Self:
         return self
@@ -129,7 +129,7 @@ class Pipeline:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await end(self._children, self._let_go, self._grace, gently=error is None)
+        await end(self.processes, self._let_go, self._grace, gently=error is None)
 
     def _let_go(self) -> None:
         for channel in (self.stdin, self.stdout):

@@ -218,9 +218,8 @@ class Pool:
                     self._changed.wake()
         except Exception as error:
             if not (self._closing.is_set() or seat.retired):
-                _logger.error(
-                    "a worker of the pool failed: %s", error, exc_info=None if isinstance(error, WorkerDied) else error
-                )
+                trace = None if isinstance(error, WorkerDied) else error
+                _logger.error("a worker of the pool failed: %s", error, exc_info=trace)  # noqa: TRY400
             return False
         return True
 
