@@ -128,7 +128,6 @@ class Service:
             async with anyio.create_task_group() as drains:
                 for listener in self._listeners:
                     drains.start_soon(listener.drain)
-            await self._until(lambda: not self._serving)
             self._cancel_background()
             await self._until(lambda: not self._running)
             if not self._body_stays:
