@@ -11,7 +11,7 @@ signals.py      signals, received and sent
 systemd.py      what a service tells systemd, and gets from it
 wire/           framing, without I/O
 processes/      children: popen, pipeline, spawn, spawn_pool
-service.py      the life of a service
+lifecycle.py    the life of a service
 _io/            the only room that waits, and the only one that knows the event loops
 _sys/           plain system calls
 testing/        conformance suites, cancellation injector, leak checker: for your own transports, too
@@ -64,6 +64,8 @@ if TYPE_CHECKING:
     from aipc.exceptions import WorkerDied as WorkerDied
     from aipc.exceptions import WorkerFailed as WorkerFailed
     from aipc.exceptions import WrongObject as WrongObject
+    from aipc.lifecycle import Service as Service
+    from aipc.lifecycle import service as service
     from aipc.locks.byte_range import ByteRangeLock as ByteRangeLock
     from aipc.locks.sysv_semaphore_set import SysVSemaphoreSet as SysVSemaphoreSet
     from aipc.memory.mapped_file import MappedFile as MappedFile
@@ -79,8 +81,6 @@ if TYPE_CHECKING:
     from aipc.processes.spawn import spawn as spawn
     from aipc.processes.stopping import stop_children as stop_children
     from aipc.processes.worker import Worker as Worker
-    from aipc.service import Service as Service
-    from aipc.service import service as service
     from aipc.signals import SignalReceiver as SignalReceiver
     from aipc.signals import open_signal_receiver as open_signal_receiver
     from aipc.signals import send_signal as send_signal
@@ -106,6 +106,7 @@ _HOMES = {
         "ProcessMissing", "ProtocolError", "SegmentInUse", "UnknownHost", "UnsupportedOperation", "WrongObject",
         "WorkerDied", "WorkerFailed",
     ),
+    "aipc.lifecycle": ("Service", "service"),
     "aipc.locks.byte_range": ("ByteRangeLock",),
     "aipc.locks.sysv_semaphore_set": ("SysVSemaphoreSet",),
     "aipc.memory.mapped_file": ("MappedFile",),
@@ -119,7 +120,6 @@ _HOMES = {
     "aipc.processes.spawn": ("spawn",),
     "aipc.processes.stopping": ("stop_children",),
     "aipc.processes.worker": ("Worker",),
-    "aipc.service": ("Service", "service"),
     "aipc.signals": ("SignalReceiver", "open_signal_receiver", "send_signal"),
     "aipc.transports.pair": ("channel_pair",),
     "aipc.transports.pipe": ("pipe",),

@@ -326,3 +326,9 @@ async def test_told_to_stop_under_load(loop: str, place: Path) -> None:
         assert running.wait(30) == 0
     assert answered >= 500
     assert list(place.iterdir()) == []
+
+
+def test_the_name_is_a_function_whatever_came_first() -> None:
+    """And not the module that it is in."""
+    with python("import aipc\naipc.Service\nimport aipc.lifecycle\nprint(callable(aipc.service))") as child:
+        assert said(child) == "True"
