@@ -28,7 +28,7 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session(python="3.11")
-@nox.parametrize("disabled", ["timerfd", "spin", "timerfd,spin", "tmpfile"])
+@nox.parametrize("disabled", ["timerfd", "spin", "timerfd,spin", "tmpfile", "membarrier", "order", "membarrier,order"])
 def fallback(session: nox.Session, disabled: str) -> None:
     """The suite with optional kernel features switched off."""
     install(session, "test")

@@ -87,6 +87,7 @@ if TYPE_CHECKING:
     from aipc.transports.pair import channel_pair as channel_pair
     from aipc.transports.pipe import pipe as pipe
     from aipc.transports.process import ProcessChannel as ProcessChannel
+    from aipc.transports.shm_channel import RingChannel as RingChannel
     from aipc.transports.sysv_mq import SysVQueueChannel as SysVQueueChannel
 
 _HOMES = {
@@ -122,6 +123,7 @@ _HOMES = {
     "aipc.processes.worker": ("Worker",),
     "aipc.signals": ("SignalReceiver", "open_signal_receiver", "send_signal"),
     "aipc.transports.pair": ("channel_pair",),
+    "aipc.transports.shm_channel": ("RingChannel",),
     "aipc.transports.pipe": ("pipe",),
     "aipc.transports.process": ("ProcessChannel",),
     "aipc.transports.sysv_mq": ("SysVQueueChannel",),

@@ -107,6 +107,7 @@ OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
     "max_message_size": _SIZE,
     "backlog": _SIZE,
     "max_connections": _SIZE,
+    "capacity": _SIZE,
     "max_bytes": _SIZE,
     "max_messages": _SIZE,
     "priority": _COUNT,
@@ -127,7 +128,6 @@ OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
     "direction": (_choice("receive", "send"), str, "receive or send"),
     "keep_open": _BOOLEAN,
     "wait": _BOOLEAN,
-    "capacity": _SIZE,
     "pid": _SIZE,
 }
 """How each option is read from a query: parser, Python type, and what would be right."""

@@ -19,6 +19,7 @@ CHANNELS: Mapping[str, str] = {
     "unix": "aipc.transports.unix:connect",
     "unix+dgram": "aipc.transports.unix_datagram:connect",
     "unix+seqpacket": "aipc.transports.unix_seqpacket:connect",
+    "shm": "aipc.transports.shm:connect",
     "udp": "aipc.transports.udp:connect",
     "sysv-mq": "aipc.transports.sysv_mq:connect",
     "posix-mq": "aipc.transports.posix_mq:connect",
@@ -28,6 +29,7 @@ LISTENERS: Mapping[str, str] = {
     "fd": "aipc.transports.descriptor_listener:listen",
     "unix": "aipc.transports.unix:listen",
     "unix+seqpacket": "aipc.transports.unix_seqpacket:listen",
+    "shm": "aipc.transports.shm:listen",
 }
 LOCKS: Mapping[str, str] = {
     "flock": "aipc.locks.file_lock:open_flock",

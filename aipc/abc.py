@@ -59,6 +59,8 @@ class ChannelAttribute(TypedAttributeSet):
     descriptor: int = typed_attribute()
     #: the process at the other end, when the mechanism knows
     peer_credentials: Credentials = typed_attribute()
+    #: a pidfd of that process (SO_PEERPIDFD, Linux 6.5): no other process can come to have it. Yours to close
+    peer_pidfd: int = typed_attribute()
     #: the largest message that the mechanism takes
     max_message_size: int = typed_attribute()
     #: how many messages a POSIX queue has room for

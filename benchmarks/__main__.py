@@ -9,6 +9,7 @@ from rich.table import Table
 
 from .harness import Aipc, Streams, alternate, one_way, round_trip
 from .idle import measure
+from .ring import bulk, judge_all
 
 TWO_CORES, ONE_CORE = (0, 1), (0, 0)
 ROUNDS = 7
@@ -50,6 +51,14 @@ def main() -> int:
             5,
             at_most=False,
         )
+        judge(
+            f"1 MiB messages, {loop}",
+            *alternate(pair, lambda c: bulk(c, TWO_CORES), ROUNDS),
+            "bytes/s",
+            6,
+            at_most=False,
+        )
+    judge_all(judge, ROUNDS)
     memory = alternate(["streams", "aipc"], lambda kind: measure("memory", kind), 3)
     judge("memory of an idle connection", *memory, "bytes", 1 / 2, at_most=True)
     for loop in ("asyncio", "uvloop", "trio"):
@@ -59,6 +68,8 @@ def main() -> int:
         judge(f"idle Unix channel, {loop}", 1, idle["wakes"], "wake-ups/s", 0.5, at_most=True)
         idle = measure("idle", loop, "fifo")
         judge(f"FIFO whose last writer left, {loop}", 1, idle["core"], "of a core", 0.01, at_most=True)
+        idle = measure("idle", loop, "shm-pair")
+        judge(f"idle ring, {loop}", 1, idle["wakes"], "wake-ups/s", 0.5, at_most=True)
     Console().print(table)
     return 1 if failed else 0
 

@@ -147,7 +147,7 @@ def between(contestant: Contestant, cores: tuple[int, int], server: Body, client
         return result
 
 
-def alternate(contestants: Sequence[Contestant], measure: Callable[[Contestant], float], rounds: int) -> list[float]:
+def alternate(contestants: Sequence[Any], measure: Callable[[Any], float], rounds: int) -> list[float]:
     """Each contestant's median of `rounds` figures, measured in turn."""
     figures: list[list[float]] = [[] for _ in contestants]
     for _ in range(rounds):

@@ -105,8 +105,8 @@ async def _idle(url: str) -> dict[str, float]:
     """An idle receive: share of a core, and wake-ups a second."""
     before = after = None
     async with anyio.create_task_group() as tasks:
-        if url == "pair":
-            channel, _peer = aipc.channel_pair()
+        if url in ("pair", "shm-pair"):
+            channel, _peer = aipc.channel_pair("shm" if url == "shm-pair" else "stream")
         elif url == "fifo":
             channel = await _left_fifo()
         else:

@@ -57,10 +57,10 @@ def abstract(directory: Path) -> ChannelSubject:
     return ChannelSubject(open_pair, limit=_FRAMED)
 
 
-def stream_pair(directory: Path) -> ChannelSubject:
+def channel_pair(kind: str) -> ChannelSubject:
     @asynccontextmanager
     async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
-        ours, theirs = aipc.channel_pair("stream")
+        ours, theirs = aipc.channel_pair(kind)
         async with ours, theirs:
             yield ours, theirs
 
@@ -139,6 +139,21 @@ def udp(host: str, limit: int) -> ChannelSubject:
                 yield ours, theirs
 
     return ChannelSubject(open_pair, limit=limit, ends=False, pushes_back=False)
+
+
+def shm(directory: Path, capacity: int, limit: int = _FRAMED) -> ChannelSubject:
+    url = f"shm:{directory}/ring"
+
+    @asynccontextmanager
+    async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
+        async with (
+            aipc.listen(url, capacity=capacity, max_message_size=limit) as listener,
+            aipc.open_channel(url, capacity=capacity, max_message_size=limit) as ours,
+            await listener.accept() as theirs,
+        ):
+            yield ours, theirs
+
+    return ChannelSubject(open_pair, limit=limit)
 
 
 def pipe(directory: Path) -> ChannelSubject:
@@ -289,7 +304,12 @@ CHANNELS: dict[str, Callable[[Path], ChannelSubject]] = {
     "unix+seqpacket": unix_seqpacket,
     "unix+dgram": unix_datagram,
     "unix+dgram-to": unix_datagram_unconnected,
-    "stream-pair": stream_pair,
+    "stream-pair": lambda _: channel_pair("stream"),
+    "shm": lambda directory: shm(directory, 1 << 22),
+    "shm-4-KiB": lambda directory: shm(directory, 1 << 12, 1 << 14),
+    "shm-64-KiB": lambda directory: shm(directory, 1 << 16, 1 << 20),
+    "shm-64-MiB": lambda directory: shm(directory, 1 << 26, 1 << 28),
+    "shm-pair": lambda _: channel_pair("shm"),
     "seqpacket-pair": lambda _: packet_pair("seqpacket"),
     "dgram-pair": lambda _: packet_pair("dgram"),
     "udp": lambda _: udp("127.0.0.1", 65_507),

@@ -13,6 +13,7 @@ import aipc
 from aipc import ByteRangeLock, SysVSemaphoreSet, open_lock
 from aipc.abc import Channel, Lock, Semaphore
 from aipc.testing import CANCELLED, Moment, inject
+from aipc.transports.shm_channel import RingChannel
 
 from .subjects import CHANNELS, LOCKS, fill, new_name
 
@@ -35,6 +36,8 @@ SIZES = {
     "exec": 4_000,
     "sysv-mq": 8_000,
     "posix-mq": 8_000,
+    "shm-64-KiB": 20_000,
+    "shm-4-KiB": 900,
 }  # bytes of a message of which a few fill the mechanism
 DEEPEST = 5  # awaits: spins, then the first parks
 
@@ -115,7 +118,7 @@ async def test_send(mechanism: str, size: int, operation: str, place: Path) -> N
 
 
 @pytest.mark.parametrize("operation", ["send", "send_many"])
-@pytest.mark.parametrize("mechanism", ["unix", "pipe", "exec", "fifo"])
+@pytest.mark.parametrize("mechanism", ["unix", "pipe", "exec", "fifo", "shm-64-KiB"])
 async def test_send_longer_than_the_kernel_takes(mechanism: str, operation: str, place: Path) -> None:
     """A cancelled frame of which a part had left is finished, none is torn, and what came after it is sent."""
     async with patience(), CHANNELS[mechanism](place).open_pair() as (sender, receiver):
@@ -136,6 +139,72 @@ async def test_send_longer_than_the_kernel_takes(mechanism: str, operation: str,
             sent = received[:-1]
             assert sent == (whole[: len(sent)] if outcome is CANCELLED else whole)
         assert receiver.statistics().messages_received == sender.statistics().messages_sent
+
+
+async def lent(channel: RingChannel, message: bytes) -> None:
+    async with channel.loan(len(message)) as view:
+        view[:] = message
+
+
+async def viewed(channel: RingChannel) -> bytes:
+    async with channel.receive_view() as view:
+        return bytes(view)
+
+
+@pytest.mark.parametrize("mechanism", ["shm-64-KiB", "shm-4-KiB"])
+async def test_loan(mechanism: str, place: Path) -> None:
+    """A loan that waits for room and is cancelled at any await leaves the room free, and nothing sent."""
+    filler = bytes(SIZES[mechanism])
+    async with patience(), CHANNELS[mechanism](place).open_pair() as (sender, receiver):
+        assert isinstance(sender, RingChannel)
+        await sender.send(b"meet")
+        assert await receiver.receive() == b"meet"
+        cancelled = attempts = 0
+        while cancelled < CANCELLATIONS:
+            message = b"%d" % attempts + filler
+            at, ready_at, moment = attempts % DEEPEST, attempts // DEEPEST % DEEPEST, MOMENTS[attempts % 2]
+            attempts += 1
+            expected = [filler] * fill(sender, filler)
+            received: list[bytes] = []
+
+            def suspended(number: int, parked: bool, ready_at: int = ready_at, received: list[bytes] = received) -> None:
+                if (parked or number >= ready_at) and not received:
+                    received += drain(receiver)
+
+            outcome = await inject(lent(sender, message), at, moment, suspended)
+            if outcome is CANCELLED:
+                cancelled += 1
+            else:
+                expected.append(message)
+            assert received + drain(receiver) == expected
+
+
+@pytest.mark.parametrize("mechanism", ["shm-64-KiB", "shm-4-KiB"])
+async def test_receive_view(mechanism: str, place: Path) -> None:
+    """A message made ready at any moment of a view that is cancelled at any await is seen once, now or later."""
+    async with patience(), CHANNELS[mechanism](place).open_pair() as (sender, receiver):
+        assert isinstance(receiver, RingChannel)
+        cancelled = attempts = 0
+        while cancelled < CANCELLATIONS:
+            message = b"%d" % attempts
+            at, ready_at, moment = attempts % DEEPEST, attempts // DEEPEST % DEEPEST, MOMENTS[attempts % 2]
+            attempts += 1
+            sent = False
+
+            def suspended(number: int, parked: bool, ready_at: int = ready_at, message: bytes = message) -> None:
+                nonlocal sent
+                if (parked or number >= ready_at) and not sent:
+                    sent = True
+                    sender.send_nowait(message)
+
+            outcome = await inject(viewed(receiver), at, moment, suspended)
+            if outcome is CANCELLED:
+                cancelled += 1
+                if not sent:
+                    sender.send_nowait(message)
+                outcome = await receiver.receive()
+            assert outcome == message
+            assert drain(receiver) == []
 
 
 @pytest.mark.parametrize("mechanism", LOCKS)

@@ -71,12 +71,21 @@ class Waiting(WaitQueue, ABC):
     def _park(self) -> Awaitable[None]:
         """Wait until a retry may succeed. No side effect; a cancellation point."""
 
+    @abstractmethod
+    def close(self) -> None:
+        """Give back what waiting took; every waiter retries and finds the object closed."""
+
     def _begin(self) -> None:
         """A wait begins that did not end while spinning."""
 
     def _probe(self) -> Callable[[], object]:
         """A cheap question, true when a try may succeed, to ask while spinning."""
         return _always
+
+    def _spin_next(self) -> None:
+        """Spinning would have paid just now."""
+        if self._skip != math.inf:
+            self._skip = 0
 
     async def attempt(self, operation: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
         """Call `operation(*arguments)` until it does not raise BlockingIOError, waiting in between; give its result.
@@ -136,7 +145,7 @@ class Waiting(WaitQueue, ABC):
         _spinning.add(self)
         try:
             deadline = perf_counter() + self.SPIN_SECONDS
-            while perf_counter() < deadline:
+            while True:
                 for _ in range(self.PROBES_A_TURN):
                     if ready():
                         break
@@ -145,7 +154,9 @@ class Waiting(WaitQueue, ABC):
                 try:
                     result = operation(*arguments)
                 except BlockingIOError:
-                    continue
+                    if perf_counter() < deadline:
+                        continue
+                    break  # and not before a try: who parks must have tried just now
                 if self._penalty > 1:
                     self._penalty //= 2
                 return result

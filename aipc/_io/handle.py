@@ -13,6 +13,7 @@ import anyio
 from aipc.exceptions import AipcError, ForkedError
 
 from . import fork
+from .attempt import Waiting
 from .errors import translate
 from .readiness import Direction, Readiness
 
@@ -70,11 +71,11 @@ class FileHandle(Handle):
         os.set_blocking(fd, False)
         self.fd: int = fd
         self.readable: Readiness = Readiness(self, fd, Direction.READ, spins=spins)
-        self._writable: Readiness | None = None
+        self._writable: Waiting | None = None
         self._spins = spins
 
     @property
-    def writable(self) -> Readiness:
+    def writable(self) -> Waiting:
         """Waits until the descriptor can be written to; made when first used, as a server's idle connections never do."""
         if self._writable is None:
             self._writable = Readiness(self, self.fd, Direction.WRITE, spins=self._spins)

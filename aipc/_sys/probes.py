@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import cache
 
-FEATURES = frozenset({"timerfd", "spin", "tmpfile"})
+FEATURES = frozenset({"membarrier", "order", "spin", "timerfd", "tmpfile"})
 
 
 @cache

@@ -123,6 +123,7 @@ CHANNELS: dict[str, Callable[[Path, Peer], AbstractAsyncContextManager[Any]]] = 
     "unix+seqpacket": lambda directory, peer: _listening(f"unix+seqpacket:{directory}/tour", peer),
     "unix+dgram": _unix_datagrams,
     "udp (acknowledged)": _udp,
+    "shm": lambda directory, peer: _listening(f"shm:{directory}/tour-ring", peer),
     "socket pair": _pair,
     "pipe": _pipe,
     "exec": _child,

@@ -38,8 +38,8 @@ def spawn(
 ) -> Opening[Worker]:
     """A Python child that runs `await function(channel, *args)`: `async with aipc.spawn(work, 5) as worker`, or await it.
 
-    A fresh interpreter, never a fork of this one. `worker.channel` is connected to the function's `channel`: both receive
-    descriptors, too. `channel` is its kind, as for `channel_pair`: "stream" or "seqpacket". `loop` is "asyncio", "uvloop" or
+    A fresh interpreter, never a fork of this one. `worker.channel` is connected to the function's `channel`: `channel` is its
+    kind, as for `channel_pair`: "stream" or "seqpacket", which take descriptors, too, or "shm", for large messages. `loop` is "asyncio", "uvloop" or
     "trio"; by default the one that runs here.
 
     The function must be one at the top of a module, or of the main script, and its arguments such that pickle takes them:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import signal
-import socket
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,10 +12,10 @@ import anyio
 from aipc._io import loops
 from aipc._io.child import Child
 from aipc._io.ending import end
-from aipc.abc import Channel, ChannelAttribute
+from aipc.abc import Channel
 from aipc.transports.base import TransportChannel
 
-from . import travel
+from . import travel, worker_channels
 
 
 class Worker:
@@ -43,18 +40,11 @@ class Worker:
 
     async def _watch(self) -> None:
         await self.child.wait()
-        self._hang_up(socket.SHUT_RDWR)
-
-    def _hang_up(self, how: int) -> None:
-        """What is on its way to us can still be received."""
-        fd: int = self.channel.extra(ChannelAttribute.descriptor, -1)
-        if fd >= 0:
-            with socket.socket(fileno=os.dup(fd)) as sock, suppress(OSError):  # the other end may be gone
-                sock.shutdown(how)
+        worker_channels.hang_up(self.channel)
 
     def end_stream(self) -> None:
         """Let its `channel` come to an end, once it has received what is on its way. A plain `send_eof`, for all kinds."""
-        self._hang_up(socket.SHUT_WR)
+        worker_channels.end_stream(self.channel)
 
     @property
     def pid(self) -> int:

@@ -271,17 +271,22 @@ async def cancels_without_loss(subject: ChannelSubject) -> None:
         check(await receiver.receive() == subject.message(b"kept"), "a cancelled receive lost the next message")
         if not subject.pushes_back:
             return
+
+        def numbered(number: int) -> bytes:  # so long that few of them fill the largest buffer
+            text = b"%4d" % number
+            return text.ljust(min(1_000, subject.limit)) if subject.size is None else subject.message(text)
+
         taken = 0
         with suppress(anyio.WouldBlock):
             while True:
-                sender.send_nowait(subject.message(b"%4d" % taken))
+                sender.send_nowait(numbered(taken))
                 taken += 1
         for _ in range(5):
             with anyio.move_on_after(0.001):
-                await sender.send(subject.message(b"gone"))
+                await sender.send(numbered(-1))
                 check(False, "a full channel took a message")
         got = [await receiver.receive() for _ in range(taken)]
-        check(got == [subject.message(b"%4d" % number) for number in range(taken)], "messages lost behind a cancelled send")
+        check(got == list(map(numbered, range(taken))), "messages lost behind a cancelled send")
         await sender.send(subject.message(b"end"))
         check(await receiver.receive() == subject.message(b"end"), "a cancelled send sent its message")
 

@@ -279,12 +279,12 @@ class ByteStreamChannel(TransportChannel):
         if self._unfinished is not None:
             await waiting.attempt(self._flush, self._unfinished)
         if not self._output_ended:
-            self._output_ended = True
-            waiting.attempt_nowait(self._end_writing)
+            await waiting.attempt(self._end_writing)
 
     def _end_writing(self) -> None:
         self._writer.check()
         self._writer.end_writing()
+        self._output_ended = True
 
     def close(self) -> None:
         if self._unfinished is not None:

@@ -67,7 +67,13 @@ class SocketListener(Listener):
                 connection, _ = self._handle.sock.accept()
             except ConnectionAbortedError:
                 continue  # it was gone before we looked (accept(2))
-            return self._wrap(connection)
+            try:
+                return self._wrap(connection)
+            except ConnectionError:  # likewise
+                connection.close()
+            except BaseException:
+                connection.close()
+                raise
 
     async def serve(self, handler: Callable[[Channel], Awaitable[object]]) -> None:
         tasks: Crew[TransportChannel] = crew(handler, self._limit)

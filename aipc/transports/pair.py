@@ -7,19 +7,21 @@ from collections.abc import Callable
 from aipc.abc import Channel
 from aipc.exceptions import AddressError
 
-from . import unix, unix_datagram, unix_seqpacket
+from . import shm_channel, unix, unix_datagram, unix_seqpacket
 
 _KINDS: dict[str, Callable[[], tuple[Channel, Channel]]] = {
     "stream": unix.pair,
     "seqpacket": unix_seqpacket.pair,
     "dgram": unix_datagram.pair,
+    "shm": shm_channel.pair,
 }
 
 
 def channel_pair(kind: str = "stream") -> tuple[Channel, Channel]:
     """Two channels, each the other's peer (socketpair(2)).
 
-    `kind`: "stream" (framed messages over a Unix stream socket), "seqpacket" or "dgram" (the kernel keeps messages apart).
+    `kind`: "stream" (framed messages over a Unix stream socket), "seqpacket" or "dgram" (the kernel keeps messages apart),
+    "shm" (shared memory).
     """
     if kind not in _KINDS:
         raise AddressError(f"channel_pair({kind!r}): must be one of {', '.join(_KINDS)}")

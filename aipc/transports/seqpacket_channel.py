@@ -65,6 +65,7 @@ class SeqpacketChannel(UnixPacketChannel):
         return {
             **super().extra_attributes,
             ChannelAttribute.peer_credentials: lambda: self._asked(unix_address.credentials),
+            ChannelAttribute.peer_pidfd: lambda: self._asked(unix_address.pidfd),
         }
 
     async def send_eof(self) -> None:

@@ -24,6 +24,7 @@ from .base import TransportChannel
 from .listener import SocketListener
 
 TAKEN = "the socket there is connected to another one, and receives from that one only"
+_SO_PEERPIDFD = 77
 _KINDS = {socket.SOCK_STREAM: "stream", socket.SOCK_SEQPACKET: "sequenced-packet", socket.SOCK_DGRAM: "datagram"}
 
 
@@ -59,6 +60,11 @@ def credentials(sock: socket.socket) -> Credentials:
     """The process that connected, or listened, as it was then (SO_PEERCRED)."""
     data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, rights.UCRED.size)
     return Credentials(*rights.UCRED.unpack(data))
+
+
+def pidfd(sock: socket.socket) -> int:
+    """A pidfd of that process, close-on-exec; ESRCH if it has been reaped. The caller closes it."""
+    return sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
 
 
 def new_socket(kind: socket.SocketKind) -> socket.socket:

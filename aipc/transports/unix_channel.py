@@ -88,6 +88,7 @@ class UnixChannel(ByteStreamChannel):
         return {
             ChannelAttribute.descriptor: lambda: self._handle.fd,
             ChannelAttribute.peer_credentials: lambda: self._asked(unix_address.credentials),
+            ChannelAttribute.peer_pidfd: lambda: self._asked(unix_address.pidfd),
             ChannelAttribute.max_message_size: lambda: self._framing.limit,
             anyio.abc.SocketAttribute.raw_socket: lambda: self._asked(lambda sock: sock),
             anyio.abc.SocketAttribute.family: lambda: socket.AF_UNIX,

@@ -26,7 +26,7 @@ class Left(Exception):
     """The block is left by an error."""
 
 
-@pytest.mark.parametrize("kind", ["stream", "seqpacket"])
+@pytest.mark.parametrize("kind", ["stream", "seqpacket", "shm"])
 async def test_messages_arguments_and_result(kind: str) -> None:
     async with aipc.spawn(functions.echo, 1, "two", channel=kind) as worker:
         assert worker.pid != os.getpid()
@@ -41,7 +41,8 @@ async def test_messages_arguments_and_result(kind: str) -> None:
     assert not worker.forced
 
 
-async def test_more_than_the_kernel_holds() -> None:
+@pytest.mark.parametrize("kind", ["stream", "shm"])
+async def test_more_than_the_kernel_holds(kind: str) -> None:
     """Over a channel, in the arguments and in the result: none of it waits for somebody to read."""
     big = bytes(10_000_000)
     async with aipc.spawn(functions.echo, big) as worker, anyio.create_task_group() as tasks:
@@ -103,7 +104,7 @@ async def test_what_cannot_travel_is_refused_at_once(broken: object) -> None:
         aipc.spawn(broken)
     with pytest.raises(TypeError, match="pickle"):
         aipc.spawn(functions.echo, lambda: 1)
-    with pytest.raises(aipc.AddressError, match="stream, seqpacket"):
+    with pytest.raises(aipc.AddressError, match="stream, seqpacket, shm"):
         await aipc.spawn(functions.echo, channel="carrier pigeon")
     with pytest.raises(aipc.AddressError, match="asyncio, uvloop, trio"):
         aipc.spawn(functions.echo, loop="twisted")
@@ -140,8 +141,9 @@ async def test_killed_as_asked_is_no_error() -> None:
         await worker.result()
 
 
-async def test_death_is_seen_though_a_grandchild_holds_the_channel() -> None:
-    async with aipc.spawn(functions.with_grandchild) as worker:
+@pytest.mark.parametrize("kind", ["stream", "seqpacket", "shm"])
+async def test_death_is_seen_though_a_grandchild_holds_the_channel(kind: str) -> None:
+    async with aipc.spawn(functions.with_grandchild, channel=kind) as worker:
         grandchild = int(await worker.channel.receive())
         worker.kill()
         with anyio.fail_after(30), pytest.raises(anyio.EndOfStream):
@@ -194,8 +196,9 @@ async def test_left_before_it_has_begun() -> None:
     assert worker.returncode == -signal.SIGTERM
 
 
-async def test_what_was_sent_is_received_before_the_end() -> None:
-    async with aipc.spawn(functions.echo) as worker:
+@pytest.mark.parametrize("kind", ["stream", "seqpacket", "shm"])
+async def test_what_was_sent_is_received_before_the_end(kind: str) -> None:
+    async with aipc.spawn(functions.echo, channel=kind) as worker:
         for number in range(100):
             await worker.channel.send(b"%d" % number)
         await worker.channel.send_eof()
@@ -203,8 +206,9 @@ async def test_what_was_sent_is_received_before_the_end() -> None:
         assert [message async for message in worker.channel] == [b"%d" % number for number in range(100)]
 
 
-async def test_messages_that_nobody_takes_are_no_error() -> None:
-    async with aipc.spawn(functions.echo) as worker:
+@pytest.mark.parametrize("kind", ["stream", "seqpacket", "shm"])
+async def test_messages_that_nobody_takes_are_no_error(kind: str) -> None:
+    async with aipc.spawn(functions.echo, channel=kind) as worker:
         await worker.channel.send(b"unread")
     assert worker.returncode == 0
 

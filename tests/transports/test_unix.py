@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import tracemalloc
 from collections.abc import AsyncIterator
@@ -252,6 +253,33 @@ with socket.socket(socket.AF_UNIX) as sock:
     print("connected", flush=True)
     sys.stdin.read()
 """
+
+
+PEER = """
+import asyncio, sys, aipc
+async def main():
+    async with aipc.open_channel(sys.argv[1]) as channel:
+        await channel.send(b"here")
+        await channel.receive()
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("scheme", ["unix", "unix+seqpacket"])
+async def test_peer_pidfd(scheme: str, place: Path) -> None:
+    """It stands for the very process: it tells of its end, and can't be another's."""
+    url = f"{scheme}:{place}/socket"
+    async with aipc.listen(url) as listener:
+        with python(PEER, url) as peer, anyio.fail_after(30):
+            async with await listener.accept() as channel:
+                await channel.receive()
+                pidfd = channel.extra(aipc.ChannelAttribute.peer_pidfd)
+                assert not os.get_inheritable(pidfd)
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                assert await anyio.to_thread.run_sync(peer.wait) == -signal.SIGKILL
+                with pytest.raises(ProcessLookupError):
+                    signal.pidfd_send_signal(pidfd, 0)
+                os.close(pidfd)
 
 
 async def test_peer_credentials(place: Path) -> None:

@@ -1,0 +1,97 @@
+"""Waiting for a ring in shared memory: spin on its numbers; to park, ask the peer for a ring of the doorbell first.
+
+The doorbell is a socket: one direction's readiness serves both, and whoever drains it wakes all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from . import fork, loops
+from .attempt import Waiting, _spinning
+from .readiness import Direction, Readiness
+
+if TYPE_CHECKING:
+    from .handle import Handle
+
+_LOOKS = 128
+"""How often to look at the memory between two turns of the loop: a look costs a tenth of a poll(2)."""
+
+
+class End(Protocol):
+    """One end of a ring (`wire.ring`)."""
+
+    def sleep(self) -> bool: ...
+
+    def watch(self, looks: int) -> bool: ...
+
+
+class Records(Readiness):
+    """Waits for the producer's records, on the doorbell."""
+
+    PROBES_A_TURN: ClassVar[int] = 1
+
+    __slots__ = ("_end",)
+
+    budget: int
+
+    def __init__(self, owner: Handle, fd: int, end: End) -> None:
+        super().__init__(owner, fd, Direction.READ)
+        self._end = end
+
+    def promising(self) -> bool:
+        """Whether to try before `attempt` is called; looks a while if spinning pays."""
+        if self.budget <= 0 or self._generation != fork.generation:
+            return False
+        self.budget -= 1
+        if self._ready is None or _spinning:
+            return self._end.watch(1)
+        there = self._end.watch(_LOOKS)
+        if there and self._penalty > 1:
+            self._penalty //= 2
+        return there
+
+    def _park(self) -> Awaitable[None]:
+        if self._end.sleep():
+            self._spin_next()  # the peer was quicker than parking
+            return loops.turning()()
+        return super()._park()
+
+    def park(self) -> Awaitable[None]:
+        """Wait for the doorbell, whatever for."""
+        return super()._park()
+
+    def again(self) -> None:
+        """The doorbell was not drained to its end: the next wait is to find it ready, though no edge comes."""
+        if self._reactor is not None:
+            self._unwatch()
+        self.rouse()
+
+    def _probe(self) -> Callable[[], object]:
+        return partial(self._end.watch, _LOOKS)
+
+
+class Room(Waiting):
+    """Waits for the consumer to make room, on the same doorbell."""
+
+    SPIN_SECONDS: ClassVar[float] = Records.SPIN_SECONDS
+    PROBES_A_TURN: ClassVar[int] = 1
+
+    __slots__ = ("_bell", "_end")
+
+    def __init__(self, owner: Handle, end: End, bell: Records) -> None:
+        super().__init__(owner)
+        self._end = end
+        self._bell = bell
+
+    def _park(self) -> Awaitable[None]:
+        return loops.turning()() if self._end.sleep() else self._bell.park()
+
+    def _probe(self) -> Callable[[], object]:
+        return partial(self._end.watch, _LOOKS)
+
+    def close(self) -> None:
+        self._ready = None
+        self._bell.rouse()

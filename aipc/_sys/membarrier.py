@@ -1,0 +1,74 @@
+"""Ordering what this processor and another one see of shared memory (membarrier(2)).
+
+Who goes to sleep on a flag in shared memory stores the flag, and then looks once more for what it waits for; who provides that
+stores it, and then looks at the flag. Each side's store may still be on its way when it loads: both would sleep. A barrier
+`everywhere`, on the sleeping side, makes up for both, so that the side that provides pays nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from collections.abc import Callable
+from functools import cache
+from threading import Lock
+
+from aipc._sys import probes
+
+_NUMBERS = {"x86_64": 324, "aarch64": 283, "armv7l": 389, "riscv64": 283, "ppc64le": 365, "s390x": 356}
+_GLOBAL_EXPEDITED, _REGISTER_GLOBAL_EXPEDITED = 1 << 1, 1 << 2
+_IN_ORDER = frozenset({"x86_64", "AMD64", "i386", "i686", "s390x"})  # stores are seen in program order, loads are made in it
+
+_syscall = ctypes.CDLL(None, use_errno=True).syscall
+_number = _NUMBERS.get(platform.machine(), -1)
+
+
+@cache
+def registered() -> bool:
+    """Whether this process has asked to take part: `everywhere` of other processes then reaches it, and its own works."""
+    if _number < 0 or not probes.enabled("membarrier"):
+        return False
+    return not _call(_REGISTER_GLOBAL_EXPEDITED)
+
+
+os.register_at_fork(after_in_child=registered.cache_clear)
+
+
+class Barriers:
+    """What one end of a channel needs. `fence`: None where stores are seen, and loads made, in program order anyway.
+
+    `everywhere`: a full barrier on every processor that runs a registered process, and here; None if there is none.
+    """
+
+    __slots__ = ("everywhere", "fence")
+
+    def __init__(self) -> None:
+        self.fence: Callable[[], None] | None = None if _in_order() else _Fence()
+        self.everywhere: Callable[[], None] | None = _everywhere if registered() else None
+
+
+class _Fence:
+    """Orders all but a store and a later load. A lock that is let go and taken again does that on every processor."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._lock.acquire()
+
+    def __call__(self) -> None:
+        self._lock.release()
+        self._lock.acquire()
+
+
+def _in_order() -> bool:
+    return platform.machine() in _IN_ORDER and probes.enabled("order")
+
+
+def _everywhere() -> None:
+    _call(_GLOBAL_EXPEDITED)
+
+
+def _call(command: int) -> int:
+    return int(_syscall(_number, command, 0, 0))

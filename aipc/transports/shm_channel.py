@@ -1,0 +1,349 @@
+"""Messages through a pair of rings in shared memory; a Unix socket is the doorbell, and tells the peer's end.
+
+A send is a copy and two stores, a receive the same; the doorbell is rung only for a peer that sleeps. `wire.ring` has the layout.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
+from itertools import islice
+from types import TracebackType
+from typing import Any, cast
+
+import anyio
+
+from aipc._io.attempt import Waiting
+from aipc._io.handle import SocketHandle
+from aipc._io.ring_waiting import Records, Room
+from aipc._sys import membarrier, memfd, rights
+from aipc.abc import Buffer, ChannelAttribute, ChannelStatistics, Message
+from aipc.exceptions import MessageTooLarge, ProtocolError
+from aipc.wire.framing import MAX_MESSAGE_SIZE, Frame, Raw
+from aipc.wire.ring import DEFAULT, LARGEST, capacity_of, memory_size, prepare
+from aipc.wire.ring_consumer import Consumer
+from aipc.wire.ring_producer import Producer
+
+from . import unix_address
+from .byte_stream import ByteStreamChannel
+
+HELLO = b"aipcshm1"
+_DRAIN = 4096
+_BATCH = 64  # messages that are published as one
+_MOST_DRAINS = 16  # a peer that rings without end is not to keep the loop
+
+
+class RingHandle(SocketHandle):
+    """Owns the doorbell's socket and the mapping."""
+
+    __slots__ = ("_refused", "_words", "consumer", "gone", "memory", "producer")
+
+    def __init__(self, sock: socket.socket, name: str, sends: int, limit: int, window: int = LARGEST) -> None:
+        super().__init__(sock, name)
+        self.memory: mmap.mmap | None = None
+        self.gone: bool = False
+        self._refused: Exception | None = None
+        barriers = membarrier.Barriers()
+        self.producer: Producer = Producer(sends, self, barriers, window)
+        self.consumer: Consumer = Consumer(1 - sends, self, barriers, limit)
+        self.readable: Records = Records(self, self.fd, self.consumer)
+        self._writable = Room(self, self.producer, self.readable)
+
+    def offer(self, capacity: int) -> None:
+        """Make the memory, and show it to the peer."""
+        fd = memfd.create("aipc ring", memory_size(capacity))
+        try:
+            self._attach(fd, new=True)
+            rights.send(self.socket(), [HELLO], [fd])
+        finally:
+            os.close(fd)
+
+    def meet(self) -> None:
+        """Take the memory that the peer offers. BlockingIOError: it has not done so yet. WrongObject, ProtocolError: it will not."""
+        if self._refused is None:
+            try:
+                self._receive_offer()
+            except BlockingIOError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, there is no second offer
+                self._refused = error
+        if self._refused is not None:
+            raise self._refused.with_traceback(None)
+        self.readable.rouse()
+
+    def _receive_offer(self) -> None:
+        received = rights.receive(self.socket(), len(HELLO))
+        try:
+            if received.data != HELLO or len(received.fds) != 1:
+                said = f"said {received.data!r} with {len(received.fds)} descriptors" if received.data else "hung up"
+                raise ProtocolError(f"{self.name}: the peer {said}, where {HELLO!r} with one belongs")
+            self._attach(received.fds[0])
+        except OSError as error:
+            raise self.explain(error) from error
+        finally:
+            rights.close(received.fds)
+
+    def _attach(self, fd: int, *, new: bool = False) -> None:
+        """Map the memory behind `fd`, and work in it. WrongObject, ProtocolError, AccessDenied: it can't be trusted."""
+        size = memfd.check(fd)
+        capacity_of(size)
+        self.memory = mmap.mmap(fd, size)
+        self._words = memoryview(self.memory).cast("Q")
+        if new:
+            prepare(self._words)
+        self.producer.attach(self.memory, self._words)
+        self.consumer.attach(self.memory, self._words)
+
+    def view(self, start: int, end: int) -> memoryview:
+        """A part of the memory."""
+        return memoryview(cast("mmap.mmap", self.memory))[start:end]
+
+    def ring(self) -> bool:
+        """Wake the peer: one byte to its socket, unless it has many there already. False if it is gone."""
+        try:
+            self.socket().send(b"\0", socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            pass
+        except ConnectionError:
+            self.gone = True
+        return not self.gone
+
+    def hung_up(self) -> bool:
+        """Drain the doorbell, on behalf of all who wait for it: whether the peer has closed its end."""
+        if self.gone or self.memory is None:
+            return self.gone
+        for rung in range(_MOST_DRAINS):
+            try:
+                self.gone = not self.socket().recv(_DRAIN)
+            except BlockingIOError:
+                if rung:
+                    self.rouse()
+                return False
+            except ConnectionError:
+                self.gone = True
+            if self.gone:
+                self.rouse()
+                return True
+        self.rouse()
+        self.readable.again()
+        return False
+
+    def rouse(self) -> None:
+        """Let all who wait for the doorbell look again; nobody needs to be rung until they sleep again."""
+        self.producer.awake()
+        self.consumer.awake()
+        self.readable.rouse()
+
+    def end_writing(self) -> None:
+        """A mark in the ring: the doorbell must go on working."""
+        self.producer.end()
+
+    def _close(self) -> None:
+        self.producer.close()
+        self.consumer.close()
+        super()._close()
+        if self.memory is not None:
+            self._words.release()
+            with suppress(BufferError):  # a view is still out: the mapping goes with it
+                self.memory.close()
+
+
+class RingChannel(ByteStreamChannel):
+    """Messages through shared memory, to one other process."""
+
+    __slots__ = ("_consumer", "_handle", "_producer", "_short")
+
+    def __init__(self, handle: RingHandle, max_message_size: int) -> None:
+        super().__init__(handle, handle, Raw(max_message_size))
+        self._handle = handle
+        self._producer = handle.producer
+        self._consumer = handle.consumer
+        self._outgoing: Waiting = handle.writable
+        self._short = -1  # the longest message that goes the quick way; -1 while none may
+
+    async def send(self, item: Buffer, **meta: Any) -> None:
+        if type(item) is bytes and len(item) <= self._short and not meta:
+            try:
+                self._outgoing.spend()
+                self._producer.put(item)
+            except OSError:
+                pass  # the long way waits, or words the error
+            else:
+                return
+        await super().send(item, **meta)
+        if self._unfinished is None and not self._output_ended:
+            self._short = min(self._producer.largest, self._framing.limit)
+
+    async def send_many(self, items: Iterable[Buffer], **meta: Any) -> None:
+        waiting, left = self._writing(meta), iter(items)
+        refused = None
+        while refused is None:
+            batch: list[Buffer] = []
+            try:
+                batch.extend(islice(left, _BATCH))
+            except Exception as error:  # noqa: BLE001 - the items before it go first, then it is raised
+                refused = error
+            if not batch:
+                break
+            quick = await waiting.attempt(self._producer.put_many, batch, self._short) if self._short >= 0 else 0
+            for item in batch[quick:]:
+                await self.send(item)
+        if refused is not None:
+            raise refused
+
+    def _write(self, frame: Frame, frames: Sequence[Frame] = (), fds: Sequence[int] = ()) -> None:
+        self._short = -1  # nothing may overtake what this may leave unfinished, nor follow the end
+        if self._handle.hung_up():
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+        super()._write(frame, frames, fds)
+
+    def _push(self, frame: Frame | Any) -> int:
+        item = frame if isinstance(frame, bytes) else frame[0]
+        return self._producer.put_part(item if len(item) <= self._producer.largest else memoryview(item))
+
+    def _end_writing(self) -> None:
+        super()._end_writing()
+        self._short = -1
+
+    async def receive(self, **selection: Any) -> bytes:
+        if not selection:
+            try:
+                if self._handle.readable.promising():
+                    return self._consumer.take()
+            except OSError:
+                pass  # the long way waits, or words the error
+        return await self._reading(selection).attempt(self._consumer.take)
+
+    def _take(self) -> bytes:
+        return self._consumer.take()
+
+    def _take_message(self) -> Message:
+        return Message(self._consumer.take())
+
+    def _take_many(self, most: int | None) -> list[bytes]:
+        return self._consumer.take_many(most)
+
+    def statistics(self) -> ChannelStatistics:
+        ours, theirs = self._producer, self._consumer
+        return ChannelStatistics(ours.messages, theirs.messages, ours.position, theirs.position)
+
+    def loan(self, size: int) -> AbstractAsyncContextManager[memoryview]:
+        """Room in the ring for a message of exactly `size` bytes, to write it there: `async with channel.loan(size) as view`.
+
+        Leaving the block sends it; leaving by an exception does not. Other sends wait meanwhile. MessageTooLarge for more than
+        half of the ring, less 8 bytes. BufferError, and nothing is sent, if an array of numpy, or the like, still uses the view. Cancelled while it waits for room: nothing was taken.
+        """
+        return _Block(self._handle, partial(self._writing({}).attempt, self._lend, size), self._take_back)
+
+    def receive_view(self) -> AbstractAsyncContextManager[memoryview]:
+        """The next message where it stands in the ring: `async with channel.receive_view() as view`.
+
+        Entering the block takes the message, leaving it frees the room; other receives wait meanwhile. The peer can still change
+        what is in it: copy, then check. A message that came in parts is copied. BufferError at the end of the block if an array of numpy, or the like, still uses the view. Cancelled while it waits: nothing was consumed.
+        """
+        return _Block(self._handle, partial(self._reading({}).attempt, self._show), self._free)
+
+    def _lend(self, size: int) -> memoryview:
+        if self._output_ended:
+            raise anyio.ClosedResourceError(f"{self._name}: send_eof was called")
+        if self._unfinished is not None:
+            self._flush(self._unfinished)
+        if self._handle.memory is None:
+            self._handle.meet()
+        largest = min(self._framing.limit, self._producer.largest)
+        if not 0 <= size <= largest:
+            raise MessageTooLarge(
+                f"{self._name}: a loan of {size:,} bytes; at most {largest:,} stand in this ring in one piece"
+            )
+        if self._handle.hung_up():
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+        return self._handle.view(*self._producer.reserve(size))
+
+    def _take_back(self, view: memoryview, good: bool) -> None:
+        size = len(view)
+        try:
+            self._handle.check()
+            view.release()
+        except BaseException:
+            good = False
+            raise
+        finally:
+            if good:
+                self._producer.publish(size)
+            else:
+                self._producer.give_up()
+
+    def _show(self) -> memoryview:
+        shown = self._consumer.show()
+        return self._handle.view(*shown) if shown else memoryview(self._consumer.take())
+
+    def _free(self, view: memoryview, good: bool) -> None:
+        if not (self._handle.closed or self._handle.forked):
+            self._consumer.free()
+        view.release()
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        return {
+            ChannelAttribute.descriptor: lambda: self._handle.fd,
+            ChannelAttribute.peer_credentials: lambda: self._asked(unix_address.credentials),
+            ChannelAttribute.max_message_size: lambda: self._framing.limit,
+        }
+
+    def _asked(self, question: Callable[[socket.socket], Any]) -> Any:
+        try:
+            return question(self._handle.socket())
+        except OSError as error:
+            raise self._handle.explain(error) from error
+
+
+class _Block:
+    """A view of the ring for a block: `take` gives it, `give_back` ends it; others who wait for that place then try again."""
+
+    __slots__ = ("_give_back", "_handle", "_take", "_view")
+
+    def __init__(
+        self, handle: RingHandle, take: Callable[[], Awaitable[memoryview]], give_back: Callable[[memoryview, bool], None]
+    ) -> None:
+        self._handle = handle
+        self._take = take
+        self._give_back = give_back
+
+    async def __aenter__(self) -> memoryview:
+        self._view = await self._take()
+        return self._view
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._give_back(self._view, kind is None)
+        except OSError as failed:
+            if kind is None:
+                raise self._handle.explain(failed) from failed
+        except BufferError as failed:
+            if kind is None:
+                raise BufferError(
+                    f"{self._handle.name}: something made of the view is still in use at the block's end"
+                ) from failed
+        finally:
+            self._handle.readable.rouse()
+
+
+def pair(capacity: int = DEFAULT, max_message_size: int = MAX_MESSAGE_SIZE) -> tuple[RingChannel, RingChannel]:
+    """Two connected channels in this process."""
+    ours, theirs = (RingHandle(sock, "shm pair", sends, max_message_size) for sends, sock in enumerate(socket.socketpair()))
+    try:
+        ours.offer(capacity)
+        theirs.meet()
+        ours.rouse()
+    except BaseException:
+        ours.close()
+        theirs.close()
+        raise
+    return RingChannel(ours, max_message_size), RingChannel(theirs, max_message_size)

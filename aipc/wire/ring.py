@@ -1,0 +1,169 @@
+"""A ring of records in shared memory: one process produces, one consumes. No system call, no `await`.
+
+Both directions of a channel stand in one piece of memory of `memory_size(capacity)` bytes, all numbers 8 bytes, native order:
+
+| offset | what |
+| --- | --- |
+| 0 + 2048 * direction | `published`: bytes that the producer has made visible, since the beginning; never falls |
+| + 128 | `consumed`: bytes that the consumer is through with |
+| + 256 | `reader sleeps`: 0: no; 1: ring once, and set it to 0 first; 2: ring each time |
+| + 384 | `writer sleeps`: likewise |
+| + 512 | `ended`: 1 when no more will be published |
+| + 640 | `registered`: 1 if the producer's process is within reach of membarrier(2) |
+| 4096 + capacity * direction | the records |
+
+Who makes the memory sets all four `sleeps` to 2; each end sets its own to 0 or 1 once it knows that barriers reach its peer.
+
+A record stands at `position mod capacity`, a multiple of 8: a header of 8 bytes, the payload, and filler up to the next multiple
+of 8. A record never wraps. The header is the payload's length, below 2^48, and two bits. Bit 63: a skip, nothing but filler up
+to the ring's end. Bit 62: a part of a message; the payload's first 8 bytes say how much of the message there is from here on,
+this part included, and the last part is a plain record.
+
+The peer may be hostile and may write anything at any time: each number is read once, into a local name, and checked before use.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from typing import Any, NoReturn, Protocol
+
+from aipc.exceptions import ProtocolError
+
+SMALLEST, LARGEST, DEFAULT = 4 * 1024, 1 << 30, 4 * 1024 * 1024
+"""Capacities, bytes: a power of two."""
+
+_PAGE = 4096
+SKIP, PART, LENGTH = 1 << 63, 1 << 62, (1 << 48) - 1
+HEADER = 8
+_APART = 16  # words: two cache lines, because processors fetch them in pairs
+CONTROLS = 256  # words of one direction's numbers
+_AWAKE, _ONCE, ALWAYS = 0, 1, 2
+_BLANK: Any = memoryview(bytes(_PAGE)).cast("Q")  # what new memory looks like
+
+
+def memory_size(capacity: int) -> int:
+    """Bytes of memory for both directions."""
+    return _PAGE + 2 * capacity
+
+
+def capacity_of(size: int) -> int:
+    """The capacity that memory of this size is for. ProtocolError if there is none."""
+    capacity = (size - _PAGE) // 2
+    if not is_capacity(capacity) or memory_size(capacity) != size:
+        raise ProtocolError(f"memory of {size:,} bytes does not hold two rings of a power of two, {SMALLEST:,} to {LARGEST:,}")
+    return capacity
+
+
+def is_capacity(capacity: int) -> bool:
+    """Whether a ring may have so many bytes."""
+    return SMALLEST <= capacity <= LARGEST and not capacity & (capacity - 1)
+
+
+def prepare(words: memoryview) -> None:
+    """Make new memory ready: nobody may rely on barriers yet."""
+    for direction in (0, 1):
+        for flag in (2, 3):
+            words[direction * CONTROLS + flag * _APART] = ALWAYS
+
+
+class Bell(Protocol):
+    """How the two processes wake each other, and learn of each other's end."""
+
+    def ring(self) -> bool:
+        """Wake the peer. False if it is gone."""
+
+    def hung_up(self) -> bool:
+        """Whether the peer is gone; asked only when there is nothing to do but wait."""
+
+    def meet(self) -> None:
+        """Attach both ends to the memory that the peer offers. BlockingIOError: it has not offered any yet."""
+
+
+class Barriers(Protocol):
+    """How to order what two processors see (`_sys.membarrier`)."""
+
+    @property
+    def fence(self) -> Callable[[], None] | None:
+        """Keeps this end's loads and stores in order; None where they are anyway."""
+
+    @property
+    def everywhere(self) -> Callable[[], None] | None:
+        """A full barrier on all processors that run registered processes; None if there is none."""
+
+
+class End:
+    """What both ends of one direction share. Until it is attached, it finds nothing and has room for nothing."""
+
+    __slots__ = (
+        "_asleep", "_base", "_bell", "_capacity", "_consumed", "_direction", "_ended", "_everywhere", "_fence", "_mask",
+        "_memory", "_peer_registered", "_published", "_reader_sleeps", "_registered", "_words", "_writer_sleeps", "messages",
+        "position",
+    )  # fmt: skip
+
+    def __init__(self, direction: int, bell: Bell, barriers: Barriers) -> None:
+        numbers = range(direction * CONTROLS, (direction + 1) * CONTROLS, _APART)
+        self._published, self._consumed, self._reader_sleeps, self._writer_sleeps, self._ended, self._registered = numbers[:6]
+        self._direction = direction
+        self._peer_registered = self._registered
+        self._asleep = self._reader_sleeps
+        self._bell = bell
+        self._fence = barriers.fence
+        self._everywhere = barriers.everywhere
+        self._memory: Any = None
+        self._words: Any = _BLANK
+        self._capacity = self._mask = self._base = 0
+        self.position: int = 0
+        """Bytes written or read since the beginning, headers and all."""
+        self.messages: int = 0
+
+    def attach(self, memory: Any, words: memoryview) -> None:
+        """Work in this memory from now on."""
+        self._memory = memory
+        self._words = words
+        self._capacity = (words.nbytes - _PAGE) // 2
+        self._mask = self._capacity - 1
+        self._base = _PAGE + self._direction * self._capacity
+        self.awake()
+
+    def awake(self) -> None:
+        """No need to be rung, as everybody here looks again; but not before the peer is within reach of our barriers."""
+        self._words[self._asleep] = _AWAKE if self._reached() else ALWAYS
+
+    def sleep(self) -> bool:
+        """Ask to be rung, right after a vain try and before waiting: True if a try may succeed after all."""
+        if self._memory is None:
+            return False  # the peer's memory comes by the same way as its rings
+        self._words[self._asleep] = _ONCE if self._reached() else ALWAYS
+        if self._everywhere is not None:
+            self._everywhere()
+        return self.watch(1)
+
+    def watch(self, looks: int) -> bool:
+        """Look so many times: True as soon as a try may succeed."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Let go of the memory: who uses this end afterwards gets EBADF."""
+        self._words = self._memory = _CLOSED
+
+    def _reached(self) -> bool:
+        return self._everywhere is not None and self._words[self._peer_registered] != 0
+
+    def _wake(self, flag: int) -> bool:
+        if self._words[flag] == _ONCE:
+            self._words[flag] = _AWAKE
+        return self._bell.ring()
+
+
+class _Closed:
+    """In place of memory that was unmapped."""
+
+    def __getitem__(self, *_: object) -> NoReturn:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    __setitem__ = __getitem__
+
+
+_CLOSED: Any = _Closed()

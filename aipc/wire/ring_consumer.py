@@ -1,0 +1,206 @@
+"""The reading end of a ring (`ring`)."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import anyio
+
+from aipc.exceptions import MessageTooLarge, ProtocolError
+
+from .framing import Body
+from .ring import ALWAYS, HEADER, LENGTH, PART, SKIP, Barriers, Bell, End
+
+_BATCH = 1024  # messages that are taken at once before the producer hears of the room
+_PARTS = 64  # of a message that are taken at once: more than stand in the ring at a time
+
+
+class Consumer(End):
+    """The end that reads. `limit`: the longest message, bytes."""
+
+    __slots__ = ("_body", "_failed", "_limit", "_plain", "_shown")
+
+    messages: int
+    position: int
+
+    def __init__(self, direction: int, bell: Bell, barriers: Barriers, limit: int) -> None:
+        super().__init__(direction, bell, barriers)
+        self._limit = limit
+        self._plain = limit  # the longest record that is a whole message; -1 when none is
+        self._body: Body | None = None  # a message in parts, under way
+        self._failed: Exception | None = None
+        self._shown = -1  # the size of the message that `show` has shown
+
+    def watch(self, looks: int) -> bool:
+        words, published, position = self._words, self._published, self.position
+        while looks:  # faster than any(), when it counts: what is looked for is there
+            if words[published] != position:
+                return True
+            looks -= 1
+        return False
+
+    def sleep(self) -> bool:
+        return self._shown < 0 and super().sleep()  # else `free` is waited for, not the peer
+
+    def take(self) -> bytes:
+        """The next message. BlockingIOError if there is none, EndOfStream if there will be none."""
+        words = self._words
+        position = self.position
+        there = words[self._published] - position
+        if self._fence is not None:
+            self._fence()
+        offset = position & self._mask
+        start = self._base + offset
+        size = words[start >> 3]
+        room = (size + 15) & -8
+        if room > there or size > self._plain or offset + room > self._capacity:
+            return self._take_other()
+        start += 8
+        data: bytes = self._memory[start : start + size]
+        if self._fence is not None:
+            self._fence()
+        self.position = words[self._consumed] = position + room
+        self.messages += 1
+        if words[self._writer_sleeps]:
+            self._wake(self._writer_sleeps)
+        return data
+
+    def take_many(self, most: int | None) -> list[bytes]:
+        """Messages that are there, at least one; at most `most`. BlockingIOError, EndOfStream as `take`."""
+        messages = [self.take()]
+        most = _BATCH if most is None else min(most, _BATCH)
+        words, memory, base, mask, plain = self._words, self._memory, self._base, self._mask, self._plain
+        position = self.position
+        until = min(words[self._published], position + self._capacity)
+        if self._fence is not None:
+            self._fence()
+        while len(messages) < most:
+            offset = position & mask
+            start = base + offset
+            size = words[start >> 3]
+            room = (size + 15) & -8
+            if position + room > until or size > plain or offset + room > self._capacity:
+                break  # nothing, or what only `take` understands: the next call meets it
+            start += 8
+            messages.append(memory[start : start + size])
+            position += room
+        self._consume(position)
+        self.messages += len(messages) - 1
+        return messages
+
+    def show(self) -> tuple[int, int] | None:
+        """The next message's payload in the memory: first and last place; it stays until `free`. None if it comes in parts."""
+        start, size, part = self._next()
+        if part or self._body is not None:
+            return None
+        self._shown, self._plain = size, -1
+        return start, start + size
+
+    def free(self) -> None:
+        """Be through with the message that was shown, if one was."""
+        if self._shown < 0:
+            return
+        size, self._shown, self._plain = self._shown, -1, self._limit
+        self._consume(self.position + ((size + 15) & -8))
+        self.messages += 1
+
+    def close(self) -> None:
+        if self._memory is not None:
+            self._words[self._reader_sleeps] = ALWAYS  # the ring fails, and tells the peer that nobody reads
+        super().close()
+
+    def _take_other(self) -> bytes:
+        """A message in parts, one behind a skip, or a bad one; or none."""
+        for _ in range(_PARTS):
+            start, size, part = self._next()
+            if self._body is None and not part:
+                data: bytes = self._memory[start : start + size]
+            else:
+                self._continue(start, size, part)
+                data = b"" if part else self._complete()
+            self._consume(self.position + ((size + 15) & -8))
+            if not part:
+                self.messages += 1
+                return data
+        raise BlockingIOError  # so that the loop turns: there will be more to do at once
+
+    def _next(self) -> tuple[int, int, bool]:
+        """The next record's payload: its place, its size, whether it is a part before the last. Skips are skipped. Checked."""
+        while True:
+            if self._failed is not None:
+                raise self._failed.with_traceback(None)
+            if self._shown >= 0:
+                raise BlockingIOError
+            there = self._words[self._published] - self.position
+            if not there:
+                self._look_around()
+                continue
+            if self._fence is not None:
+                self._fence()
+            offset = self.position & self._mask
+            header = self._words[self._base + offset >> 3]
+            behind = self._capacity - offset
+            if header == SKIP and there % 8 == 0 and behind < there <= self._capacity:
+                self._consume(self.position + behind)
+                continue
+            size = header & ~PART
+            room = (size + 15) & -8
+            if there % 8 or there > self._capacity or room > min(there, behind) or size > LENGTH:
+                self._fail(ProtocolError(f"the peer published {there:,} bytes, and a record of {header:#x} in them"))
+            if size > self._limit and header == size:
+                self._fail(_too_large(size, self._limit))
+            return self._base + offset + HEADER, size, header != size
+
+    def _continue(self, start: int, size: int, part: bool) -> None:
+        """One more part of a message: how much is missing is said in each, and must be so."""
+        first, end = start + 8 * part, start + size
+        rest = size
+        if part:
+            rest = self._words[start >> 3] if first < end else 0
+        body = self._body
+        if part == (rest <= end - first) or rest != (rest if body is None else body.missing):
+            self._fail(ProtocolError(f"the peer sent {size:,} bytes of a message of which it said that {rest:,} are left"))
+        with memoryview(self._memory)[first:end] as view:
+            if body is None:
+                if rest > self._limit:
+                    self._fail(_too_large(rest, self._limit))
+                self._body, self._plain = Body(rest, view), -1
+            else:
+                with body.space as space:
+                    space[: len(view)] = view
+                body.missing -= len(view)
+
+    def _complete(self) -> bytes:
+        body, self._body, self._plain = self._body, None, self._limit
+        assert body is not None
+        return body.message()
+
+    def _consume(self, position: int) -> None:
+        if self._fence is not None:
+            self._fence()
+        self.position = self._words[self._consumed] = position
+        if self._words[self._writer_sleeps]:
+            self._wake(self._writer_sleeps)
+
+    def _fail(self, error: Exception) -> NoReturn:
+        self._failed, self._plain, self._body = error, -1, None
+        raise error
+
+    def _look_around(self) -> None:
+        """Nothing is there: raise BlockingIOError or EndOfStream, unless something is there by now."""
+        if self._memory is None:
+            self._bell.meet()
+        over = self._bell.hung_up() or bool(self._words[self._ended])
+        if self._fence is not None:
+            self._fence()
+        if self.watch(1):  # looked at last: what the peer published before it went is still to be taken
+            return
+        if not over:
+            raise BlockingIOError
+        if self._body is not None:
+            self._fail(ProtocolError("the peer closed in the middle of a message"))
+        raise anyio.EndOfStream
+
+
+def _too_large(size: int, limit: int) -> MessageTooLarge:
+    return MessageTooLarge(f"the peer sends {size:,} bytes; max_message_size is {limit:,}")
