@@ -129,13 +129,14 @@ class Worker:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._end(gently=error is None)
+        gone = isinstance(error, (anyio.EndOfStream, anyio.BrokenResourceError))  # then it is ending, and may say why
+        await self._end(gently=error is None or gone)
         if self._error is None or self._told:
             return
         if error is None:
             if not (self._asked or self.child.forced or self.returncode == -signal.SIGTERM):
                 raise self._error
-        elif isinstance(error, (anyio.EndOfStream, anyio.BrokenResourceError)):
+        elif gone:
             error.add_note(f"{self._name} had ended: {self._error!r}{self._error.__cause__ or ''}")
 
     def __repr__(self) -> str:

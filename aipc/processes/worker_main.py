@@ -59,6 +59,7 @@ def _run(task: travel.Task) -> travel.Report | None:
 
 async def _serve(task: travel.Task, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> _Outcome:
     report: _Outcome = None
+    signal.signal(signal.SIGTERM, lambda *_: None)  # from here on: what has ended is to be reported
     async with (
         open_signal_receiver(signal.SIGTERM) as received,
         await worker_channels.workers_end(task.kind, task.channel) as channel,
