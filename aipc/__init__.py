@@ -11,7 +11,8 @@ sync/           Event, Condition, Barrier, RWLock between processes
 signals.py      signals, received and sent
 systemd.py      what a service tells systemd, and gets from it
 wire/           framing, without I/O
-processes/      children: popen, pipeline
+processes/      children: popen, pipeline, spawn, spawn_pool
+lifecycle.py    the life of a service
 _io/            the only room that waits, and the only one that knows the event loops
 _sys/           plain system calls
 testing/        conformance suites, cancellation injector, leak checker: for your own transports, too
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from aipc._open import listen as listen
     from aipc._open import open_channel as open_channel
     from aipc._open import open_lock as open_lock
+    from aipc._sys.processes import describe_exit as describe_exit
     from aipc._sys.signal_mask import blocked_signals as blocked_signals
     from aipc._sys.signalfd import SignalInfo as SignalInfo
     from aipc._sys.sysv_queue import SysVQueueStatus as SysVQueueStatus
@@ -62,7 +64,11 @@ if TYPE_CHECKING:
     from aipc.exceptions import SegmentInUse as SegmentInUse
     from aipc.exceptions import UnknownHost as UnknownHost
     from aipc.exceptions import UnsupportedOperation as UnsupportedOperation
+    from aipc.exceptions import WorkerDied as WorkerDied
+    from aipc.exceptions import WorkerFailed as WorkerFailed
     from aipc.exceptions import WrongObject as WrongObject
+    from aipc.lifecycle import Service as Service
+    from aipc.lifecycle import service as service
     from aipc.locks.byte_range import ByteRangeLock as ByteRangeLock
     from aipc.locks.sysv_semaphore_set import SysVSemaphoreSet as SysVSemaphoreSet
     from aipc.memory.mapped_file import MappedFile as MappedFile
@@ -73,6 +79,11 @@ if TYPE_CHECKING:
     from aipc.processes.children import pipeline as pipeline
     from aipc.processes.children import popen as popen
     from aipc.processes.pipeline import Pipeline as Pipeline
+    from aipc.processes.pool import Pool as Pool
+    from aipc.processes.pool import spawn_pool as spawn_pool
+    from aipc.processes.spawn import spawn as spawn
+    from aipc.processes.stopping import stop_children as stop_children
+    from aipc.processes.worker import Worker as Worker
     from aipc.signals import SignalReceiver as SignalReceiver
     from aipc.signals import open_signal_receiver as open_signal_receiver
     from aipc.signals import send_signal as send_signal
@@ -89,6 +100,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "aipc._objects": ("IpcObject", "list_objects", "remove_object"),
     "aipc._open": ("Opening", "listen", "open_channel", "open_lock"),
+    "aipc._sys.processes": ("describe_exit",),
     "aipc._sys.signal_mask": ("blocked_signals",),
     "aipc._sys.signalfd": ("SignalInfo",),
     "aipc._sys.sysv_queue": ("SysVQueueStatus",),
@@ -100,8 +112,9 @@ _HOMES = {
         "AccessDenied", "AddressError", "AipcError", "BrokenBarrierError", "CertificateRefused", "ForkedError",
         "InvalidMessage", "LimitExceeded", "MessageTooLarge", "NoSpace", "NobodyListens", "ObjectExists",
         "ObjectMissing", "ObjectRemoved", "ProcessMissing", "ProtocolError", "SegmentInUse", "UnknownHost",
-        "UnsupportedOperation", "WrongObject",
+        "UnsupportedOperation", "WorkerDied", "WorkerFailed", "WrongObject",
     ),
+    "aipc.lifecycle": ("Service", "service"),
     "aipc.locks.byte_range": ("ByteRangeLock",),
     "aipc.locks.sysv_semaphore_set": ("SysVSemaphoreSet",),
     "aipc.memory.mapped_file": ("MappedFile",),
@@ -111,6 +124,10 @@ _HOMES = {
     "aipc.memory.sysv": ("SysVSharedMemory",),
     "aipc.processes.children": ("pipeline", "popen"),
     "aipc.processes.pipeline": ("Pipeline",),
+    "aipc.processes.pool": ("Pool", "spawn_pool"),
+    "aipc.processes.spawn": ("spawn",),
+    "aipc.processes.stopping": ("stop_children",),
+    "aipc.processes.worker": ("Worker",),
     "aipc.signals": ("SignalReceiver", "open_signal_receiver", "send_signal"),
     "aipc.sync.barrier": ("Barrier",),
     "aipc.sync.condition": ("Condition",),

@@ -28,6 +28,7 @@ CHANNELS: Mapping[str, str] = {
     "tls": "aipc.transports.tls:connect",
 }
 LISTENERS: Mapping[str, str] = {
+    "fd": "aipc.transports.descriptor_listener:listen",
     "unix": "aipc.transports.unix:listen",
     "unix+seqpacket": "aipc.transports.unix_seqpacket:listen",
     "shm": "aipc.transports.shm:listen",

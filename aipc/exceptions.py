@@ -89,6 +89,14 @@ class BrokenBarrierError(AipcError, anyio.BrokenResourceError, threading.BrokenB
     """A barrier was aborted, or reset while this task waited at it; as for threading's and multiprocessing's barriers."""
 
 
+class WorkerDied(AipcError, anyio.BrokenResourceError):
+    """A worker ended without a result: it was killed, or cancelled, or left by `sys.exit`. The text says how."""
+
+
+class WorkerFailed(AipcError, RuntimeError):
+    """A worker's function raised an error that can't travel: the text is its traceback."""
+
+
 class ProtocolError(AipcError, anyio.BrokenResourceError):
     """A peer's bytes break the framing: the channel can't be trusted from here on."""
 

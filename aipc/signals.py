@@ -52,6 +52,11 @@ class SignalReceiver(Closing):
     @abstractmethod
     def _leave(self) -> None: ...
 
+    @property
+    @abstractmethod
+    def shared(self) -> bool:
+        """Whether other receivers, opened in the same way on this loop, get some of these signals, too."""
+
     async def aclose(self) -> None:
         """Stop receiving and restore what was before. What was not taken is dropped. Idempotent, also under cancellation."""
         if not self._closed:
@@ -143,6 +148,10 @@ class _PlainReceiver(SignalReceiver):
                     source.stop()
         self._queue.wake()
 
+    @property
+    def shared(self) -> bool:
+        return any(len(_sources[self._loop, signum].receivers) > 1 for signum in self.signals if not self._closed)
+
     def came(self, signum: int) -> None:
         """The loop saw the signal."""
         self._pending[signum] = None
@@ -216,6 +225,10 @@ class _DetailedReceiver(SignalReceiver):
             del _signalfds[self._thread]
             source.close()
         signal_mask.unblock(self.signals, discard=True)
+
+    @property
+    def shared(self) -> bool:
+        return any(other.signals & self.signals for other in self._source.receivers if other is not self)
 
     def came(self, info: SignalInfo) -> None:
         """A standard signal that is waiting to be taken already is the same one, as in the kernel."""

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import shlex
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
-import anyio
-
-from aipc._sys import signal_mask
+from aipc._sys import processes, signal_mask
 from aipc.exceptions import AddressError
 
 from .errors import named
@@ -25,23 +25,33 @@ Command = str | Sequence[str | bytes | os.PathLike[str]]
 """A list of words, or a string that is split as a shell would."""
 PathName = str | bytes | os.PathLike[str]
 
-GRACE = 5.0
-"""Seconds that a child has to end by itself, and again after SIGTERM."""
+_WHOLE_GROUP = 1 << 2  # PIDFD_SIGNAL_PROCESS_GROUP (pidfd_send_signal(2), Linux 6.9)
 _UNKNOWN = 0  # what subprocess reports, too, when somebody else took the status
 
 
 class Child:
-    """A process that this one started. Its exit status is taken as soon as anybody asks, so that no zombie stays."""
+    """A process that this one started. Its exit status is taken as soon as anybody asks, so that no zombie stays.
 
-    __slots__ = ("_pidfd", "_process")
+    leads       whether it has a process group of its own, which signals then go to
+    usage       what it and the children that it had reaped took (getrusage(2)); None while it runs, or if nobody can tell
+    forced      whether it had to be sent SIGKILL to end it
+    """
 
-    def __init__(self, process: subprocess.Popen[bytes], name: str) -> None:
+    __slots__ = ("_dumped", "_name", "_pidfd", "_process", "forced", "leads", "usage")
+
+    def __init__(self, process: subprocess.Popen[bytes], name: str, *, leads: bool = False) -> None:
         self._process = process
         self._pidfd: FileHandle | None = None
+        self._name = f"{name} (process {process.pid})"
+        self._dumped = False
+        self.leads: bool = leads
+        self.usage: resource.struct_rusage | None = None
+        self.forced: bool = False
         try:
-            self._pidfd = FileHandle(os.pidfd_open(process.pid), f"{name} (process {process.pid})", spins=False)
+            self._pidfd = FileHandle(os.pidfd_open(process.pid), self._name, spins=False)
         except ProcessLookupError:
             process.returncode = _UNKNOWN  # SIGCHLD is ignored, or somebody waits for any child: it is gone already
+            self.leads = False
         except OSError as error:
             process.kill()
             process.wait()
@@ -65,25 +75,53 @@ class Child:
         except OSError as error:
             raise self._handle.explain(error) from error
 
+    @property
+    def outcome(self) -> str:
+        """How it ended, in words: "exit status 3", "killed by SIGSEGV (core dumped)"; "running"."""
+        return processes.describe_exit(self.returncode, core_dumped=self._dumped)
+
     async def wait(self) -> int:
         """Wait until it has ended: its `returncode`. Cancelled: nothing happened."""
         if self._process.returncode is not None:
             return int(self._process.returncode)
         return await self._handle.readable.attempt(self._reap)
 
-    def send_signal(self, signum: int) -> None:
+    def send_signal(self, signum: int, *, tree: bool = False) -> None:
         """Send a signal; nothing if it has ended. Through the pidfd: never to another process with its number.
 
-        AccessDenied if it runs as another user by now.
+        `tree`: to its process group, if it leads one, as long as that has members. AccessDenied if it runs as another user by
+        now.
         """
-        if self.returncode is not None:
-            return
+        ended = self.returncode is not None
         try:
-            signal.pidfd_send_signal(self._handle.fd, signum)
+            if tree and self.leads:
+                self._signal_group(signum)
+            elif not ended:
+                signal.pidfd_send_signal(self._handle.fd, signum)
         except ProcessLookupError:
             pass  # it ended in between
         except OSError as error:
             raise self._handle.explain(error) from error
+
+    def _signal_group(self, signum: int) -> None:
+        if self._handle.closed:
+            return  # and so nobody was left
+        try:
+            signal.pidfd_send_signal(self._handle.fd, signum, None, _WHOLE_GROUP)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            os.killpg(self.pid, signum)
+
+    @property
+    def leaves_others(self) -> bool:
+        """Whether it has ended, and processes of its group have not."""
+        return self.leads and self.returncode is not None and not self._handle.closed and processes.group_lives(self.pid)
+
+    def let_go(self) -> None:
+        """Its group, if it leads one, has ended, too, or is to be left alone."""
+        if self._pidfd is not None and self._process.returncode is not None:
+            self._pidfd.close()
 
     @property
     def _handle(self) -> FileHandle:
@@ -95,15 +133,17 @@ class Child:
         if self._process.returncode is None:
             self._handle.check()
             try:
-                ended = os.waitid(os.P_PIDFD, self._handle.fd, os.WEXITED | os.WNOHANG)
-            except ChildProcessError:
-                status = _UNKNOWN
-            else:
+                ended = os.waitid(os.P_PIDFD, self._handle.fd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
                 if ended is None:
                     raise BlockingIOError
-                status = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
-            self._process.returncode = status
-            self._handle.close()
+                _, status, self.usage = os.wait4(self.pid, 0)  # a zombie: the number is still its own
+            except ChildProcessError:
+                self._process.returncode = _UNKNOWN
+            else:
+                self._process.returncode = os.waitstatus_to_exitcode(status)
+                self._dumped = os.WCOREDUMP(status)
+            if not self.leads:
+                self._handle.close()
         return int(self._process.returncode)
 
 
@@ -117,12 +157,19 @@ def start(
     stderr: int | None = None,
     cwd: PathName | None = None,
     env: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
+    process_group: int | None = None,
+    new_session: bool = False,
+    dies_with_parent: bool = False,
 ) -> Child:
-    """Start a process that inherits these three descriptors, and no others.
+    """Start a process that inherits these three descriptors and `pass_fds`, and no others.
 
     A plain call of a millisecond or so: the child is made by vfork(2), during which Python lets no other thread run, so that
     a worker thread would gain nothing. ObjectMissing if there is no such program or directory, AccessDenied if it may not be
     run, AddressError if the command is empty or can't be split.
+
+    `process_group`: 0 for a group of its own, else the group to join (setpgid(2)); `new_session`: a session of its own, and so
+    a group (setsid(2)). `dies_with_parent`: SIGKILL when the thread that starts it ends, or the process (PR_SET_PDEATHSIG).
     """
     chosen = _words(command, name, shell=shell)
     try:
@@ -135,13 +182,29 @@ def start(
             cwd=cwd,
             env=env,
             bufsize=0,
-            preexec_fn=signal_mask.clean_child if signal_mask.blocks_here() else None,  # noqa: PLW1509 - it only makes system calls
+            pass_fds=pass_fds,
+            process_group=None if new_session else process_group,
+            start_new_session=new_session,
+            preexec_fn=_preparation(dies_with_parent),  # noqa: PLW1509 - it only makes system calls
         )
     except OSError as error:
         raise _explained(error, name, chosen) from None
     except ValueError as error:  # a zero byte
         raise AddressError(f"{name}: {error}") from None
-    return Child(process, name)
+    return Child(process, name, leads=new_session or process_group == 0)
+
+
+def _preparation(dies_with_parent: bool) -> Callable[[], None] | None:
+    """What the child does between fork(2) and execve(2), if anything: without it, the faster vfork(2) will do."""
+    if not dies_with_parent:
+        return signal_mask.clean_child if signal_mask.blocks_here() else None
+    die = partial(processes.die_with, os.getpid())
+
+    def prepare() -> None:
+        signal_mask.clean_child()
+        die()
+
+    return prepare
 
 
 def _words(command: Command, name: str, *, shell: bool) -> Command:
@@ -177,38 +240,3 @@ def called(command: Command) -> str:
     """The command as a person would type it, for errors; its beginning if it is long."""
     text = command if isinstance(command, str) else shlex.join(os.fsdecode(word) for word in command)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def signal_all(children: Sequence[Child], signum: int) -> None:
-    """Send a signal to each: to the last of a pipeline first, so that none takes the death of the one before for the end of input."""
-    for child in reversed(children):
-        child.send_signal(signum)
-
-
-async def end(children: Sequence[Child], let_go: Callable[[], None], grace: float, *, gently: bool) -> None:
-    """End children, and take their statuses, whatever it takes: none is left when this returns or raises.
-
-    `let_go` closes our ends of their pipes. `gently`: that first, and `grace` seconds to end by themselves. Else, and then:
-    SIGTERM, `grace` seconds, SIGKILL. Cancelled while they end by themselves: SIGTERM at once; later cancellations wait
-    (a second `Task.cancel` of asyncio, which nothing can hold back, means SIGKILL at once).
-    """
-    steps = (None, signal.SIGTERM, signal.SIGKILL)
-    step = 0 if gently else 1
-    cancelled: BaseException | None = None
-    while True:
-        signum = steps[step]
-        if signum is not None:
-            signal_all(children, signum)
-        let_go()
-        patience = grace if step < 2 else float("inf")
-        try:
-            with anyio.CancelScope(deadline=anyio.current_time() + patience, shield=step > 0):
-                for child in children:
-                    await child.wait()
-        except anyio.get_cancelled_exc_class() as error:
-            cancelled = error
-        if all(child.returncode is not None for child in children):
-            break
-        step = min(step + 1, 2)
-    if cancelled is not None:
-        raise cancelled

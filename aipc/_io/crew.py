@@ -33,13 +33,14 @@ def crew(handler: Callable[[Item], Awaitable[object]], limit: float = math.inf) 
 class Crew(WaitQueue, ABC, Generic[Item]):
     """The tasks of one `serve`. Who waits here waits for one of them to end."""
 
-    __slots__ = ("_handler", "_limit", "_open")
+    __slots__ = ("_handler", "_limit", "_open", "_over")
 
     def __init__(self, handler: Callable[[Item], Awaitable[object]], limit: float) -> None:
         super().__init__()
         self._handler = handler
         self._limit = limit
         self._open = True
+        self._over = False
 
     @abstractmethod
     async def serve(self, accept: Callable[[], Awaitable[Item | None]]) -> None:
@@ -66,6 +67,16 @@ class Crew(WaitQueue, ABC, Generic[Item]):
         """`accept` has an end, or an error, to tell: ask it now, even if the limit is reached."""
         self._open = False
         self.wake()
+
+    def end(self) -> None:
+        """`serve` returns, or raises."""
+        self._over = True
+        self.wake()
+
+    async def over(self) -> None:
+        """Wait until `serve` returns."""
+        while not self._over:
+            await self.queue()
 
     async def ended(self) -> None:
         """Wait until no task runs."""

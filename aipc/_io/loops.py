@@ -9,14 +9,34 @@ import asyncio
 import sys
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from typing import Any, Protocol, TypeVarTuple
+from typing import Any, Protocol, TypeVar, TypeVarTuple
 
+import anyio
+
+Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 
 
 def in_trio() -> bool:
     """Whether a trio task runs this code (also true in trio's guest mode, inside an asyncio loop but in no task of it)."""
     return "trio" in sys.modules and (asyncio._get_running_loop() is None or asyncio.current_task() is None)
+
+
+NAMES = ("asyncio", "uvloop", "trio")
+
+
+def running_name() -> str:
+    """Which of `NAMES` runs this code."""
+    if in_trio():
+        return "trio"
+    return "uvloop" if type(asyncio.get_running_loop()).__module__.partition(".")[0] == "uvloop" else "asyncio"
+
+
+def run(name: str, function: Callable[[*Arguments], Awaitable[Result]], *arguments: *Arguments) -> Result:
+    """Run `function` on a new loop of that name until it returns."""
+    if name == "trio":
+        return anyio.run(function, *arguments, backend="trio")
+    return anyio.run(function, *arguments, backend_options={"use_uvloop": name == "uvloop"})
 
 
 @types.coroutine

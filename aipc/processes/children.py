@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from aipc._io.child import GRACE, Command, PathName, called
+from aipc._io.child import Command, PathName, called
+from aipc._io.ending import GRACE
 from aipc._io.plumbing import Plumbing
 from aipc._open import Opening
 from aipc.transports.process import ProcessChannel, framing_of, launch
@@ -29,6 +30,9 @@ def popen(
     cwd: PathName | None = None,
     env: Mapping[str, str] | None = None,
     grace: float = GRACE,
+    process_group: int | None = None,
+    new_session: bool = False,
+    dies_with_parent: bool = False,
 ) -> Opening[ProcessChannel]:
     """A child as a channel (popen(3)): `async with aipc.popen(["sort", "-u"], "r+") as child`, or await it.
 
@@ -37,11 +41,21 @@ def popen(
     subprocess.STDOUT. `max_message_size` is 16 MiB where there is a framing, and raw chunks have no limit.
 
     Leaving the block closes the pipes, gives the child `grace` seconds to end, then sends SIGTERM, and after `grace` seconds more
-    SIGKILL; left by an exception or a cancellation, it begins with SIGTERM. The child is reaped in any case.
+    SIGKILL; left by an exception or a cancellation, it begins with SIGTERM. The child is reaped in any case. With a process group
+    of its own (`process_group=0`, setpgid(2), or `new_session`, setsid(2)) all this holds for every process of that group.
+    `dies_with_parent`: the child gets SIGKILL when the thread that started it ends, or the process (PR_SET_PDEATHSIG, prctl(2)).
 
     ObjectMissing, AccessDenied: there is no such program or `cwd`, or it may not be run. AddressError: another mode, an empty
     command. Cancelled: not started, as nothing is awaited.
     """
+    options: dict[str, Any] = {
+        "shell": shell,
+        "cwd": cwd,
+        "env": env,
+        "process_group": process_group,
+        "new_session": new_session,
+        "dies_with_parent": dies_with_parent,
+    }
 
     async def start() -> ProcessChannel:
         name = f"popen ({called(command)})"
@@ -50,7 +64,7 @@ def popen(
             streams = {
                 what: redirected(plumbing, what, to) for what, to in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr))
             }
-            return launch(plumbing, command, mode, name, chosen, grace, shell=shell, cwd=cwd, env=env, **streams)
+            return launch(plumbing, command, mode, name, chosen, grace, **options, **streams)
 
     return Opening(start)
 
@@ -66,17 +80,27 @@ def pipeline(
     cwd: PathName | None = None,
     env: Mapping[str, str] | None = None,
     grace: float = GRACE,
+    process_group: int | None = None,
+    new_session: bool = False,
+    dies_with_parent: bool = False,
     pipefail: bool = False,
 ) -> Opening[Pipeline]:
     """Children in a row, as by `|`: `async with aipc.pipeline(["sort"], ["uniq", "-c"]) as pipeline`, or await it.
 
-    `stdin` and `stdout` are channels of the result (subprocess.PIPE), or go elsewhere as for `popen`; `stderr`, `cwd`, `env` and
-    `shell` are for all children. With `pipefail` the result's `returncode` is the last one that is not 0. Leaving the block ends
-    and reaps all children as `popen` does.
+    `stdin` and `stdout` are channels of the result (subprocess.PIPE), or go elsewhere as for `popen`; the options after them
+    are for all children: `process_group=0` gives each a group of its own. With `pipefail` the result's `returncode` is the last
+    one that is not 0. Leaving the block ends and reaps all children as `popen` does.
 
     Errors as for `popen`; the text says which stage. Those before it are ended and reaped first. Cancelled: nothing was started.
     """
-    options: dict[str, Any] = {"shell": shell, "cwd": cwd, "env": env}
+    options: dict[str, Any] = {
+        "shell": shell,
+        "cwd": cwd,
+        "env": env,
+        "process_group": process_group,
+        "new_session": new_session,
+        "dies_with_parent": dies_with_parent,
+    }
     return Opening(
         partial(
             start_pipeline,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -10,7 +11,8 @@ from typing import Any, Self
 
 import anyio
 
-from aipc._io.child import Child, Command, called, end, signal_all, start
+from aipc._io.child import Child, Command, called, start
+from aipc._io.ending import end, signal_all
 from aipc._io.plumbing import Plumbing
 from aipc.abc import Buffer
 from aipc.exceptions import AddressError, UnsupportedOperation
@@ -29,7 +31,7 @@ class Pipeline:
     `stdin` is a channel into the first one, and `stdout` out of the last one; None where it was redirected.
     """
 
-    __slots__ = ("_children", "_grace", "_pipefail", "_raw", "stdin", "stdout")
+    __slots__ = ("_grace", "_pipefail", "_raw", "processes", "stdin", "stdout")
 
     def __init__(
         self,
@@ -41,7 +43,7 @@ class Pipeline:
         raw: bool,
         pipefail: bool,
     ) -> None:
-        self._children = children
+        self.processes: Sequence[Child] = children
         self._grace = grace
         self._raw = raw
         self._pipefail = pipefail
@@ -51,12 +53,12 @@ class Pipeline:
     @property
     def pids(self) -> list[int]:
         """The children's process numbers, first to last."""
-        return [child.pid for child in self._children]
+        return [child.pid for child in self.processes]
 
     @property
     def returncodes(self) -> list[int | None]:
         """Of each child: None while it runs, then as `returncode` of `aipc.popen`."""
-        return [child.returncode for child in self._children]
+        return [child.returncode for child in self.processes]
 
     @property
     def returncode(self) -> int | None:
@@ -68,9 +70,19 @@ class Pipeline:
             return None
         return next((code for code in reversed(codes) if code), 0)
 
+    @property
+    def outcomes(self) -> list[str]:
+        """Of each child: as `outcome` of `aipc.popen`."""
+        return [child.outcome for child in self.processes]
+
+    @property
+    def usages(self) -> list[resource.struct_rusage | None]:
+        """Of each child: as `usage` of `aipc.popen`."""
+        return [child.usage for child in self.processes]
+
     async def wait(self) -> list[int]:
         """Wait until all children have ended by themselves: their `returncodes`. Cancelled: nothing happened."""
-        return [await child.wait() for child in self._children]
+        return [await child.wait() for child in self.processes]
 
     async def communicate(self, data: Buffer = b"") -> bytes:
         """Send `data` and the end of input, receive all output meanwhile, and wait: what came out; `b""` if that was redirected.
@@ -94,7 +106,7 @@ class Pipeline:
 
     def send_signal(self, signum: int) -> None:
         """Send a signal to each child that runs: to the last one first, so that none takes another's death for the end of input."""
-        signal_all(self._children, signum)
+        signal_all(self.processes, signum, tree=True)
 
     def terminate(self) -> None:
         """Send SIGTERM to each child that runs."""
@@ -109,7 +121,7 @@ class Pipeline:
 
         Cancelled: SIGTERM at once, and the rest all the same: no process stays.
         """
-        await end(self._children, self._let_go, self._grace, gently=True)
+        await end(self.processes, self._let_go, self._grace, gently=True)
 
     async def __aenter__(self) -> Self:
         return self
@@ -117,7 +129,7 @@ class Pipeline:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await end(self._children, self._let_go, self._grace, gently=error is None)
+        await end(self.processes, self._let_go, self._grace, gently=error is None)
 
     def _let_go(self) -> None:
         for channel in (self.stdin, self.stdout):

@@ -17,6 +17,7 @@ from aipc.abc import Channel, ChannelAttribute, Listener
 from .base import TransportChannel
 
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_NOBODY = frozenset({errno.EAGAIN, errno.EINVAL})  # EINVAL: after shutdown(2)
 _PATIENCE = 0.1  # seconds
 
 Accepted = TypeVar("Accepted")
@@ -24,6 +25,8 @@ Accepted = TypeVar("Accepted")
 
 class SocketListener(Listener):
     """A listening socket; `wrap` makes a channel of each connection; `forget` runs once, before it is closed.
+
+    `shared`: other processes accept from it, too, and so take what is left in its backlog.
 
     A `serve` runs at most `max_connections` handlers at once. While so many run, further connections wait in the kernel's
     backlog.
@@ -36,6 +39,7 @@ class SocketListener(Listener):
         forget: Callable[[], None] = lambda: None,
         *,
         max_connections: int | None = None,
+        shared: bool = False,
     ) -> None:
         self._handle = handle
         self._wrap = wrap
@@ -43,6 +47,7 @@ class SocketListener(Listener):
         self._limit = math.inf if max_connections is None else max_connections
         self._crews: set[Crew[TransportChannel]] = set()
         self._draining = False
+        self._shared = shared
 
     async def accept(self) -> TransportChannel:
         return await self._patiently(self._accept)
@@ -77,24 +82,47 @@ class SocketListener(Listener):
             await tasks.serve(self._next)
         finally:
             self._crews.discard(tasks)
+            tasks.end()
 
     async def _next(self) -> TransportChannel | None:
-        return await self._patiently(self._accept_or_end)
+        accepted = await self._patiently(self._accept_or_end)
+        if accepted is None:
+            await self.aclose()
+        return accepted
 
     def _accept_or_end(self) -> TransportChannel | None:
-        return None if self._draining else self._accept()
+        if not self._draining:
+            return self._accept()
+        if self._handle.closed or self._shared:
+            return None
+        try:
+            return self._accept()  # whoever is in the backlog takes himself for accepted
+        except OSError as error:
+            if error.errno not in _NOBODY:
+                raise
+            return None
 
     async def drain(self) -> None:
         self._draining = True
-        await self.aclose()
         crews = tuple(self._crews)
+        if not crews or self._handle.closed:
+            await self.aclose()
+        else:
+            self._refuse()
         try:
             for tasks in crews:
-                await tasks.ended()
+                await tasks.over()
         except BaseException:
+            await self.aclose()
             for tasks in crews:
                 tasks.cancel()
             raise
+
+    def _refuse(self) -> None:
+        """No more connections, if that can be had (unix(7)), and let `serve` take those that are in the backlog."""
+        if self._handle.sock.family == socket.AF_UNIX and not self._shared:
+            self._handle.sock.shutdown(socket.SHUT_RD)
+        self._handle.readable.rouse()
 
     async def aclose(self) -> None:
         if not (self._handle.closed or self._handle.forked):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -9,7 +10,8 @@ from types import TracebackType
 from typing import Any
 
 from aipc._address import Address
-from aipc._io.child import GRACE, Child, Command, end, start
+from aipc._io.child import Child, Command, start
+from aipc._io.ending import GRACE, end
 from aipc._io.handle import FileHandle
 from aipc._io.plumbing import Plumbing
 from aipc.abc import ChannelAttribute
@@ -25,19 +27,19 @@ MODES = ("r", "w", "r+")
 class ProcessChannel(ByteStreamChannel):
     """A child process: what it prints is received, what is sent is its input. Closing it ends and reaps the child."""
 
-    __slots__ = ("_child", "_grace")
+    __slots__ = ("_grace", "child")
 
     def __init__(
         self, child: Child, reader: FileHandle | None, writer: FileHandle | None, framing: Framing, grace: float
     ) -> None:
         super().__init__(reader, writer, framing)
-        self._child = child
+        self.child: Child = child
         self._grace = grace
 
     @property
     def pid(self) -> int:
         """The child's process number."""
-        return self._child.pid
+        return self.child.pid
 
     @property
     def returncode(self) -> int | None:
@@ -45,18 +47,39 @@ class ProcessChannel(ByteStreamChannel):
 
         0 if nobody can tell, because SIGCHLD is ignored or another part of the program took the status (as in subprocess).
         """
-        return self._child.returncode
+        return self.child.returncode
+
+    @property
+    def outcome(self) -> str:
+        """How the child ended, in words, as a shell would say it: "exit status 3", "killed by SIGSEGV (core dumped)"; "running"."""
+        return self.child.outcome
+
+    @property
+    def usage(self) -> resource.struct_rusage | None:
+        """What the child took, and those of its own children that it waited for: seconds of processor time, memory (getrusage(2)).
+
+        None until its `returncode` is known, and if nobody can tell.
+        """
+        return self.child.usage
+
+    @property
+    def forced(self) -> bool:
+        """Whether it, or its process group, did not end after SIGTERM, and was sent SIGKILL for that."""
+        return self.child.forced
 
     async def wait(self) -> int:
         """Wait until the child has ended by itself: its `returncode`. A child that reads needs `send_eof` first.
 
         Cancelled: nothing happened.
         """
-        return await self._child.wait()
+        return await self.child.wait()
 
     def send_signal(self, signum: int) -> None:
-        """Send the child a signal; nothing if it has ended (pidfd_send_signal(2)). AccessDenied if it is another user's by now."""
-        self._child.send_signal(signum)
+        """Send the child a signal; nothing if it has ended (pidfd_send_signal(2)). AccessDenied if it is another user's by now.
+
+        If it has a process group of its own: to all members.
+        """
+        self.child.send_signal(signum, tree=True)
 
     def terminate(self) -> None:
         """Send SIGTERM."""
@@ -71,12 +94,12 @@ class ProcessChannel(ByteStreamChannel):
 
         Cancelled: SIGTERM at once, and the rest all the same: no process stays.
         """
-        await end([self._child], self.close, self._grace, gently=True)
+        await end([self.child], self.close, self._grace, gently=True)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await end([self._child], self.close, self._grace, gently=error is None)
+        await end([self.child], self.close, self._grace, gently=error is None)
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:

@@ -1,4 +1,4 @@
-/* Children that do not behave: `child stubborn | slow | hermit | holder`. Each prints a line when it is ready. */
+/* Children that do not behave: `child stubborn | slow | hermit | holder | family | crash`. Each prints a line when it is ready. */
 
 #include <signal.h>
 #include <stdio.h>
@@ -62,6 +62,36 @@ static int holder(void)
     return 0;
 }
 
+/* Has two grandchildren, one of which ignores SIGTERM, and waits for both; all hold the pipes. Ends by SIGTERM itself. */
+static int family(void)
+{
+    pid_t pids[2];
+    int i, ready[2];
+    char byte;
+
+    if (pipe(ready) < 0)
+        return 1;
+    for (i = 0; i < 2; i++) {
+        pids[i] = fork();
+        if (pids[i] == 0) {
+            alarm(60);
+            if (i == 1)
+                signal(SIGTERM, SIG_IGN);
+            if (write(ready[1], "x", 1) != 1)
+                return 1;
+            for (;;)
+                pause();
+        }
+    }
+    for (i = 0; i < 2; i++)
+        if (read(ready[0], &byte, 1) != 1)
+            return 1;
+    printf("%d %d\n", (int)pids[0], (int)pids[1]);
+    fflush(stdout);
+    for (;;)
+        pause();
+}
+
 int main(int argc, char **argv)
 {
     alarm(60);
@@ -73,5 +103,9 @@ int main(int argc, char **argv)
         hermit();
     if (argc == 2 && strcmp(argv[1], "holder") == 0)
         return holder();
+    if (argc == 2 && strcmp(argv[1], "family") == 0)
+        return family();
+    if (argc == 2 && strcmp(argv[1], "crash") == 0)
+        raise(SIGSEGV);
     return 2;
 }

@@ -19,6 +19,7 @@ from aipc.testing import CANCELLED, Moment, inject
 from aipc.testing.expect import settle
 from tests.peers import process
 
+from . import functions
 from .conftest import children
 
 pytestmark = pytest.mark.anyio
@@ -246,3 +247,19 @@ async def test_status_taken_by_somebody_else() -> None:
         assert other.returncode is None
         child.kill()
         other.send_signal(0)
+
+
+async def test_stopping_several_tells_who_needed_force(misbehaving: str) -> None:
+    """All get SIGTERM before any is waited for."""
+    for _ in range(2):
+        good, slow, bad = [await aipc.popen([misbehaving, what], "r+") for what in ("hermit", "slow", "stubborn")]
+        row, worker = await aipc.pipeline("cat", "cat"), await aipc.spawn(functions.stubborn)
+        for child in (good, slow, bad, worker.channel):
+            assert (await child.receive()).strip() == b"ready"
+        with anyio.fail_after(30):
+            assert await aipc.stop_children(good, slow, bad, row, worker, grace=0.5) == [bad, worker]
+        assert children() == []
+        assert [good.outcome, slow.outcome, bad.outcome] == ["killed by SIGTERM", "exit status 3", "killed by SIGKILL"]
+        assert row.returncodes == [-signal.SIGTERM] * 2
+    assert await aipc.stop_children() == []
+    assert await aipc.stop_children(good, bad) == [bad]

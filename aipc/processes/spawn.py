@@ -1,0 +1,81 @@
+"""`aipc.spawn`: starting a worker."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from aipc._io import loops
+from aipc._io.child import PathName, start
+from aipc._io.ending import GRACE
+from aipc._open import Opening
+from aipc.exceptions import AddressError
+
+from . import travel, worker_channels
+from .worker import Worker
+
+_BOOT = (
+    "import pickle, sys\n"
+    "with open({task}, 'rb') as file: sys.path[:], task = pickle.load(file)\n"
+    "from aipc.processes.worker_main import main\n"
+    "main(task)"
+)
+
+
+def spawn(
+    function: Callable[..., Awaitable[Any]],
+    *args: Any,
+    channel: str = "stream",
+    loop: str | None = None,
+    grace: float = GRACE,
+    cwd: PathName | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Opening[Worker]:
+    """A Python child that runs `await function(channel, *args)`: `async with aipc.spawn(work, 5) as worker`, or await it.
+
+    A fresh interpreter, never a fork of this one. `worker.channel` is connected to the function's `channel`: `channel` is its
+    kind, as for `channel_pair`: "stream" or "seqpacket", which take descriptors, too, or "shm", for large messages. `loop` is "asyncio", "uvloop" or
+    "trio"; by default the one that runs here.
+
+    The function must be one at the top of a module, or of the main script, and its arguments such that pickle takes them:
+    TypeError, before anything is started. In the worker SIGTERM cancels the function, unless that receives SIGTERM itself, and
+    so does the end of this process; Ctrl-C does nothing.
+
+    Leaving the block ends the stream to the worker, gives it `grace` seconds to end, then sends SIGTERM, and after `grace` seconds
+    more SIGKILL; left by an exception or a cancellation, it begins with SIGTERM. If the function raised, or the worker died
+    unasked, leaving the block raises as `worker.result()` does. Cancelled: not started, as nothing is awaited.
+    """
+    call = travel.pack_call(function, args)
+    if loop is not None and loop not in loops.NAMES:
+        raise AddressError(f"spawn(loop={loop!r}): must be one of {', '.join(loops.NAMES)}")
+    name = f"worker ({travel.called(function)})"
+
+    async def opened() -> Worker:
+        return _start(call, name, channel, loop or loops.running_name(), grace, {"cwd": cwd, "env": env})
+
+    return Opening(opened)
+
+
+def _start(call: bytes, name: str, kind: str, loop: str, grace: float, options: dict[str, Any]) -> Worker:
+    with ExitStack() as theirs, ExitStack() as failed:
+        ours, other = worker_channels.sockets(kind)
+        theirs.callback(other.close)
+        failed.callback(ours.close)
+        report = travel.memfd("aipc worker's report")
+        failed.callback(os.close, report)
+        main = travel.main_script() if travel.needs_main(call) else {}
+        task = travel.Task(call, sys.argv, main, loop, kind, other.fileno(), report, os.getpid())
+        told = travel.memfd("aipc worker's task", pickle.dumps((sys.path, tuple(task))))
+        theirs.callback(os.close, told)
+        flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
+        command = [sys.executable, *flags, "-c", _BOOT.format(task=told)]
+        channel = worker_channels.parents_end(kind, ours, name)
+        failed.callback(channel.close)
+        child = start(command, name, pass_fds=(other.fileno(), report, told), **options)
+        failed.pop_all()
+    return Worker(child, channel, report, f"{name}, process {child.pid}", grace)

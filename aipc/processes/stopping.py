@@ -1,0 +1,34 @@
+"""`aipc.stop_children`: ending several children at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from aipc._io.child import Child
+from aipc._io.ending import GRACE, end
+from aipc.transports.process import ProcessChannel
+
+from .pipeline import Pipeline
+from .worker import Worker
+
+Stoppable = TypeVar("Stoppable", bound=ProcessChannel | Pipeline | Worker)
+
+
+async def stop_children(*children: Stoppable, grace: float = GRACE) -> list[Stoppable]:
+    """SIGTERM to all of them at once, `grace` seconds, SIGKILL to those that still run; close all. Who needed SIGKILL.
+
+    Children are what `popen`, `pipeline` and `spawn` give. To the whole process group of one that has its own. All are ended and
+    reaped when this returns or raises. Cancelled: they have their `grace` all the same, and it raises after that.
+    """
+    processes = [process for one in children for process in _processes(one)]
+    try:
+        await end(processes, lambda: None, grace, gently=False)
+    finally:
+        for one in children:
+            await one.aclose()
+    return [one for one in children if any(process.forced for process in _processes(one))]
+
+
+def _processes(one: ProcessChannel | Pipeline | Worker) -> Sequence[Child]:
+    return one.processes if isinstance(one, Pipeline) else [one.child]

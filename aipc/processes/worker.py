@@ -1,0 +1,143 @@
+"""A Python child that runs an async function."""
+
+from __future__ import annotations
+
+import resource
+import signal
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+
+from aipc._io import loops
+from aipc._io.child import Child
+from aipc._io.ending import end
+from aipc.abc import Channel
+from aipc.transports.base import TransportChannel
+
+from . import travel, worker_channels
+
+
+class Worker:
+    """A Python child that runs an async function, and a channel to it. Made by `aipc.spawn`; leaving its block ends it.
+
+    When it dies, its channel ends, even if a grandchild still holds the other end: no task waits on it for ever.
+    """
+
+    __slots__ = ("_asked", "_error", "_grace", "_name", "_report", "_told", "_value", "channel", "child")
+
+    def __init__(self, child: Child, channel: TransportChannel, report: int, name: str, grace: float) -> None:
+        self.child: Child = child
+        self._report = report
+        self._name = name
+        self._grace = grace
+        self._told = False  # whether somebody has seen how it ended, or wanted it
+        self._asked = False
+        self._value: Any = None
+        self._error: Exception | None = None
+        self.channel: Channel = channel
+        loops.start_soon(self._watch)
+
+    async def _watch(self) -> None:
+        await self.child.wait()
+        worker_channels.hang_up(self.channel)
+
+    def end_stream(self) -> None:
+        """Let its `channel` come to an end, once it has received what is on its way. A plain `send_eof`, for all kinds."""
+        worker_channels.end_stream(self.channel)
+
+    @property
+    def pid(self) -> int:
+        """Its process number."""
+        return self.child.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """None while it runs; then 0 if the function returned, 1 if it raised, or the negative number of the signal that ended it."""
+        return self.child.returncode
+
+    @property
+    def outcome(self) -> str:
+        """How it ended, in words: "exit status 1", "killed by SIGKILL"; "running"."""
+        return self.child.outcome
+
+    @property
+    def usage(self) -> resource.struct_rusage | None:
+        """What it took (getrusage(2)); None while it runs."""
+        return self.child.usage
+
+    @property
+    def forced(self) -> bool:
+        """Whether it did not end after SIGTERM, and was sent SIGKILL for that."""
+        return self.child.forced
+
+    async def wait(self) -> int:
+        """Wait until it has ended by itself: its `returncode`. Cancelled: nothing happened."""
+        return await self.child.wait()
+
+    async def result(self) -> Any:
+        """Wait until it has ended: what its function returned.
+
+        If that raised: its error, with the worker's traceback as `__cause__`; WorkerFailed if the error can't be pickled;
+        WorkerDied if the worker was killed or cancelled. Cancelled: nothing happened.
+        """
+        await self.wait()
+        self._told = True
+        self._read_report()
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    def _read_report(self) -> None:
+        if self._report >= 0:
+            with open(self._report, "rb") as file:
+                self._report = -1
+                file.seek(0)
+                self._value, self._error = travel.unpack(file.read(), self._name, self.outcome)
+
+    def send_signal(self, signum: int) -> None:
+        """Send it a signal; nothing if it has ended. SIGTERM cancels its function; it does not heed SIGINT."""
+        self._asked = True
+        self.child.send_signal(signum)
+
+    def terminate(self) -> None:
+        """Send SIGTERM: its function is cancelled."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    async def aclose(self) -> None:
+        """End the stream of messages to it, and wait `grace` seconds for it to end; then SIGTERM, `grace` seconds, SIGKILL.
+
+        Idempotent. Cancelled: SIGTERM at once, and the rest all the same: no process stays.
+        """
+        await self._end(gently=True)
+
+    async def _end(self, *, gently: bool) -> None:
+        self._asked |= not gently
+        try:
+            await end([self.child], self.end_stream, self._grace, gently=gently)
+        finally:
+            self._read_report()
+            await self.channel.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        gone = isinstance(error, (anyio.EndOfStream, anyio.BrokenResourceError))  # then it is ending, and may say why
+        await self._end(gently=error is None or gone)
+        if self._error is None or self._told:
+            return
+        if error is None:
+            if not (self._asked or self.child.forced or self.returncode == -signal.SIGTERM):
+                raise self._error
+        elif gone:
+            error.add_note(f"{self._name} had ended: {self._error!r}{self._error.__cause__ or ''}")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._name}: {self.child.outcome}>"

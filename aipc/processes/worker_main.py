@@ -1,0 +1,99 @@
+"""The worker's side: what the new interpreter runs."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+
+from aipc._io import loops
+from aipc._sys.processes import die_with
+from aipc.abc import Channel
+from aipc.signals import SignalReceiver, open_signal_receiver
+
+from . import travel, worker_channels
+
+_Outcome = travel.Report | SystemExit | None
+
+
+def main(given: tuple[Any, ...]) -> None:
+    """Run the call, and write down what became of it. Never returns.
+
+    Ends with 0 if the function returned, 1 if it raised, and by SIGTERM if that cancelled it.
+    """
+    task = travel.Task(*given)
+    for fd in (task.channel, task.report):
+        os.set_inheritable(fd, False)
+    die_with(task.parent, signal.SIGTERM)
+    signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C goes to the whole group: what it means is the parent's to say
+    sys.argv = task.argv
+    if task.main:
+        from multiprocessing.spawn import prepare
+
+        prepare(task.main)
+    report = _run(task)
+    if report is None:
+        _die_by_sigterm()
+    else:
+        travel.write(task.report, report.data)
+        sys.exit(report.status)
+
+
+def _run(task: travel.Task) -> travel.Report | None:
+    """What became of the call; None if it was cancelled."""
+    try:
+        function, args = pickle.loads(task.call)  # noqa: S301 - from the parent
+        report = loops.run(task.loop, _serve, task, function, args)
+    except Exception as error:  # noqa: BLE001 - the parent is to know
+        return travel.pack_error(error)
+    if isinstance(report, SystemExit):
+        raise report
+    return report
+
+
+async def _serve(task: travel.Task, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> _Outcome:
+    report: _Outcome = None
+    signal.signal(signal.SIGTERM, lambda *_: None)  # from here on: what has ended is to be reported
+    async with (
+        open_signal_receiver(signal.SIGTERM) as received,
+        await worker_channels.workers_end(task.kind, task.channel) as channel,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(_cancel_when_told, received, tasks.cancel_scope)
+        report = await _outcome(function, channel, args)
+        tasks.cancel_scope.cancel()
+    return report
+
+
+async def _cancel_when_told(received: SignalReceiver, scope: anyio.CancelScope) -> None:
+    async for _ in received:
+        if not received.shared:  # else the function has a receiver of its own, as `aipc.service` does
+            scope.cancel()
+
+
+async def _outcome(function: Callable[..., Awaitable[Any]], channel: Channel, args: tuple[Any, ...]) -> _Outcome:
+    try:
+        return travel.pack_value(await function(channel, *args))
+    except SystemExit as error:
+        return error
+    except Exception as error:  # noqa: BLE001 - the parent is to know
+        return travel.pack_error(error)
+
+
+def _die_by_sigterm() -> None:
+    """So that the parent sees what ended it; after what else is to happen at exit."""
+
+    def die() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTERM)
+
+    atexit._run_exitfuncs()
+    die()
