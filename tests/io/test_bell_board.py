@@ -22,6 +22,8 @@ from aipc.testing.expect import in_child, settle
 from ..peers import isolated, python, run, said, tell
 from .test_doorbell import CHILD
 
+pytestmark = pytest.mark.usefixtures("all_features")
+
 LOOPS = ["asyncio", "uvloop", "trio"]
 BOARD = f"aipc-bells-{os.geteuid()}"
 

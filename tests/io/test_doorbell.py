@@ -17,7 +17,7 @@ from aipc.testing.expect import settle
 from ..peers import compile_peer, process, python, run, said, tell
 from ..subjects import fill, new_key, new_name
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("all_features")]
 
 CHILD = """
 import contextlib, gc, os, sys
