@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from aipc._sys import probes
+from aipc._sys import bell_board, probes
 
 
 @pytest.fixture
@@ -16,3 +17,17 @@ def all_features(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     probes.enabled.cache_clear()
     yield
     probes.enabled.cache_clear()
+
+
+@pytest.fixture
+def bells(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the board is, for this process, too."""
+    directory = place / "bells"
+    directory.mkdir()
+    monkeypatch.setattr(bell_board, "DIRECTORY", str(directory))
+    return directory
+
+
+@pytest.fixture
+def url(place: Path) -> str:
+    return f"flock:{place}/lock"

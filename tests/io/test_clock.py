@@ -25,7 +25,7 @@ from aipc.abc import Lock
 from aipc.testing.expect import settle
 
 from ..peers import process, python, said
-from .test_doorbell import CHILD
+from .waiters import CHILD
 
 pytestmark = pytest.mark.usefixtures("all_features")
 
