@@ -115,8 +115,8 @@ class Snapshot:
     async def changed(self) -> bytes:
         """Wait for a value that this object has not given out yet, and give the latest; the first time, any.
 
-        It polls: a change is seen after 50 µs to 10 ms, or 100 ms once a wait has lasted 1.1 s. Cancelled: nothing was given
-        out.
+        A writer of this user wakes it; another's change is seen after 50 µs to 10 ms, or 100 ms once a wait has lasted 1.1 s.
+        Cancelled: nothing was given out.
         """
         return await self._handle.polling.attempt(self._take)
 

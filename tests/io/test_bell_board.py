@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import fcntl
 import os
 import stat
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import anyio
@@ -17,51 +14,13 @@ import pytest
 import aipc
 from aipc._sys import bell_board
 from aipc._sys.bell_board import NOBODY, ROWS, WAITERS, Board, calls, row_of
-from aipc.testing.expect import in_child, settle
 
 from ..peers import isolated, python, run, said, tell
-from .test_doorbell import CHILD
+from .waiters import BOARD, BOARD_WAITER, claimed, there
+
+pytestmark = pytest.mark.usefixtures("all_features")
 
 LOOPS = ["asyncio", "uvloop", "trio"]
-BOARD = f"aipc-bells-{os.geteuid()}"
-
-WAITER = (
-    CHILD
-    + """
-from aipc._sys import bell_board
-async def main():
-    async with aipc.open_lock(sys.argv[4]) as it:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(it.acquire)
-            while not parked():
-                await anyio.sleep(0)
-            print("parked", flush=True)
-    print("closed", flush=True)
-    sys.stdin.readline()
-bell_board.DIRECTORY = sys.argv[2]
-if sys.argv[3] == "hour":
-    hour()
-start(sys.argv[1], main)
-"""
-)
-
-
-@pytest.fixture
-def bells(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the board is, for this process, too."""
-    directory = place / "bells"
-    directory.mkdir()
-    monkeypatch.setattr(bell_board, "DIRECTORY", str(directory))
-    return directory
-
-
-@pytest.fixture
-def url(place: Path) -> str:
-    return f"flock:{place}/lock"
-
-
-def there(bells: Path) -> list[str]:
-    return sorted(entry.removeprefix(BOARD) for entry in os.listdir(bells))
 
 
 @pytest.mark.anyio
@@ -71,7 +30,7 @@ async def test_what_is_there_while_somebody_waits(loop: str, bells: Path, url: s
     """A board and a FIFO, for this user only. The last one to close leaves nothing; before that it need not end."""
     async with aipc.open_lock(url) as ours:
         ours.acquire_nowait()
-        with python(WAITER, loop, str(bells), "hour", url) as waiter:
+        with python(BOARD_WAITER, loop, str(bells), "hour", url) as waiter:
             assert said(waiter) == "parked"
             assert there(bells) == ["", "-0"]
             board, fifo = (os.stat(bells / (BOARD + end)) for end in ("", "-0"))
@@ -90,14 +49,14 @@ async def test_killed_waiters(bells: Path, url: str) -> None:
     async with aipc.open_lock(url) as ours:
         ours.acquire_nowait()
         with ExitStack() as stack:
-            waiters = [stack.enter_context(python(WAITER, loop, str(bells), "hour", url)) for loop in LOOPS]
+            waiters = [stack.enter_context(python(BOARD_WAITER, loop, str(bells), "hour", url)) for loop in LOOPS]
             assert [said(waiter) for waiter in waiters] == ["parked"] * 3
             assert there(bells) == ["", "-0", "-1", "-2"]
             for waiter in waiters:
                 waiter.kill()
                 waiter.wait()
         assert there(bells) == ["", "-0", "-1", "-2"]
-        with python(WAITER, "asyncio", str(bells), "hour", url) as waiter:
+        with python(BOARD_WAITER, "asyncio", str(bells), "hour", url) as waiter:
             assert said(waiter) == "parked"
             assert there(bells) == ["", "-0", "-1", "-2"]
             assert (bells / BOARD).read_bytes().count(1, 0, ROWS * WAITERS) == 3  # the first of the dead one's is its own now
@@ -105,18 +64,6 @@ async def test_killed_waiters(bells: Path, url: str) -> None:
             assert said(waiter) == "closed"
             assert (bells / BOARD).read_bytes().count(1, 0, ROWS * WAITERS) == 0  # the ring found two of them gone
     assert there(bells) == []
-
-
-@contextmanager
-def claimed(board: Board, number: int) -> Iterator[None]:
-    """So many columns are somebody's."""
-    columns = [board.claim() for _ in range(number)]
-    try:
-        assert [waiter for waiter, _, _ in columns] == list(range(number))
-        yield
-    finally:
-        for column in columns:
-            board.give_back(*column)
 
 
 @pytest.mark.anyio
@@ -128,7 +75,7 @@ async def test_as_many_waiters_as_there_is_room_for_and_one_more(loop: str, bell
     async with aipc.open_lock(url) as ours:
         for others, pauses in ((WAITERS - 1, "hour"), (WAITERS, "short")):
             ours.acquire_nowait()
-            with claimed(board, others), python(WAITER, loop, str(bells), pauses, url) as waiter:
+            with claimed(board, others), python(BOARD_WAITER, loop, str(bells), pauses, url) as waiter:
                 assert said(waiter) == "parked"
                 assert len(there(bells)) == 1 + WAITERS
                 ours.release()
@@ -177,7 +124,7 @@ async def test_no_board_to_be_had(hostile: object, loop: str, bells: Path, url: 
         Board()
     async with aipc.open_lock(url) as ours:
         ours.acquire_nowait()
-        with python(WAITER, loop, str(bells), "short", url) as waiter:
+        with python(BOARD_WAITER, loop, str(bells), "short", url) as waiter:
             assert said(waiter) == "parked"
             ours.release()
             assert said(waiter) == "closed"
@@ -214,7 +161,7 @@ async def test_something_else_in_the_place_of_a_fifo(loop: str, bells: Path, url
     (bells / f"{BOARD}-2").mkdir()
     async with aipc.open_lock(url) as ours:
         ours.acquire_nowait()
-        with python(WAITER, loop, str(bells), "hour", url) as waiter:
+        with python(BOARD_WAITER, loop, str(bells), "hour", url) as waiter:
             assert said(waiter) == "parked"
             assert there(bells) == ["", "-0", "-1", "-2", "-3"]
             ours.release()
@@ -255,7 +202,7 @@ def test_no_room(bells: Path) -> None:
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 async def test_a_cleared_byte_is_stored_again(bells: Path, url: str) -> None:
     """Whatever went wrong on the board lasts for one pause."""
-    with python(WAITER, "asyncio", str(bells), "short", url) as waiter:
+    with python(BOARD_WAITER, "asyncio", str(bells), "short", url) as waiter:
         async with aipc.open_lock(url) as ours:
             ours.acquire_nowait()
             assert said(waiter) == "parked"
@@ -272,181 +219,6 @@ async def test_a_cleared_byte_is_stored_again(bells: Path, url: str) -> None:
             board.unmap()
             ours.release()
             assert said(waiter) == "closed"
-
-
-COMING_AND_GOING = (
-    CHILD
-    + """
-from aipc._sys import bell_board
-bell_board.DIRECTORY = sys.argv[2]
-async def main():
-    for _ in range(300):
-        async with aipc.open_lock(sys.argv[3]) as it, it:
-            await anyio.sleep(0)
-start(sys.argv[1], main)
-print("done")
-"""
-)
-
-
-@pytest.mark.parametrize("loop", LOOPS)
-def test_coming_and_going(loop: str, bells: Path, url: str) -> None:
-    """Two processes enter and leave at once, hundreds of times: the second to leave removes it all."""
-    with (
-        python(COMING_AND_GOING, loop, str(bells), url) as one,
-        python(COMING_AND_GOING, loop, str(bells), url) as other,
-    ):
-        assert said(one) == said(other) == "done"
-        assert one.wait() == other.wait() == 0
-    assert there(bells) == []
-
-
-AT_ONCE = """
-import mmap, os, sys
-from aipc._sys import bell_board
-place, me = sys.argv[1], int(sys.argv[2])
-with open(f"{place}/progress", "r+b") as file:
-    progress = mmap.mmap(file.fileno(), 2)
-def meet():
-    progress[me] = (progress[me] + 1) % 256
-    while progress[1 - me] == (progress[me] - 1) % 256:
-        os.sched_yield()
-for number in range(1000):
-    bell_board.DIRECTORY = f"{place}/{number}"
-    board = bell_board.Board()
-    meet()
-    board.leave()
-    board.unmap()
-print("done")
-"""
-
-
-def test_leaving_at_once(bells: Path) -> None:
-    """Of two, one removes the board; 1,000 times, as it takes luck to meet."""
-    for number in range(1_000):
-        (bells / str(number)).mkdir()
-    (bells / "progress").write_bytes(bytes(2))
-    with python(AT_ONCE, str(bells), "0") as one, python(AT_ONCE, str(bells), "1") as other:
-        assert said(one) == said(other) == "done"
-    assert [path.name for path in bells.glob("*/*")] == []
-
-
-UNCLOSED = (
-    CHILD
-    + """
-from aipc._sys import bell_board
-bell_board.DIRECTORY = sys.argv[2]
-async def main():
-    global kept
-    kept = [await aipc.open_lock(sys.argv[3]) for _ in range(2)]
-    kept[0].acquire_nowait()
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(kept[1].acquire)
-        while not parked():
-            await anyio.sleep(0)
-        kept[0].release()
-        print(len(os.listdir(sys.argv[2])), flush=True)
-start(sys.argv[1], main)
-"""
-)
-
-
-@pytest.mark.parametrize("loop", LOOPS)
-def test_never_closed(loop: str, bells: Path, url: str) -> None:
-    """The process's end removes it."""
-    assert run(sys.executable, "-W", "ignore", "-c", UNCLOSED, loop, str(bells), url) == "2\n"
-    assert there(bells) == []
-
-
-@pytest.mark.anyio
-async def test_forked_child(bells: Path, url: str) -> None:
-    """It holds none of its parent's locks: the parent's column and board go while it lives. Its own doorbells work."""
-    reading, writing = os.pipe()
-    async with aipc.open_lock(url) as one, aipc.open_lock(url) as other:
-        one.acquire_nowait()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(other.acquire)
-            await settle()
-            one.release()
-            assert there(bells) == ["", "-0"]
-            pid = os.fork()
-            if pid == 0:
-                os.close(writing)
-                os.read(reading, 1)
-                os._exit(0)
-    try:
-        assert there(bells) == []
-        board = Board()
-        with claimed(board, 1):
-            pass  # the first column is free
-        board.leave()
-        board.unmap()
-    finally:
-        os.close(writing)
-        os.close(reading)
-        os.waitpid(pid, 0)
-
-
-FORKED = """
-import os
-def fork():
-    reading, writing = os.pipe()
-    if os.fork() == 0:
-        os.write(writing, b"begun")
-        os.read(0, 1)
-        os._exit(0)
-    os.read(reading, 5)
-""" + WAITER.replace('print("parked"', 'fork(); print("parked"')
-
-
-@pytest.mark.parametrize("loop", LOOPS)
-def test_survivor_of_a_killed_process(loop: str, bells: Path, url: str) -> None:
-    """A forked child that outlives it keeps neither its column nor the board."""
-    with open(url.removeprefix("flock:"), "w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        with python(FORKED, loop, str(bells), "hour", url) as waiter:
-            assert said(waiter) == "parked"
-            assert there(bells) == ["", "-0"]
-            waiter.kill()
-            waiter.wait()
-            board = Board()
-            with claimed(board, 1):
-                pass
-            board.leave()
-            board.unmap()
-            assert there(bells) == []
-
-
-async def _take_turns(url: str) -> None:
-    async with aipc.open_lock(url) as one, aipc.open_lock(url) as other:
-        one.acquire_nowait()
-        with anyio.fail_after(20):
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(other.acquire)
-                await settle()
-                one.release()
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_forked_child_has_doorbells_of_its_own(bells: Path, url: str) -> None:
-    """While its parent's are in use, which are not its own to remove."""
-
-    def use() -> None:
-        asyncio.run(_take_turns(f"{url}2"))
-        assert there(bells) == ["", "-0"]
-
-    async with aipc.open_lock(url) as one, aipc.open_lock(url) as other:
-        one.acquire_nowait()
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(other.acquire)
-            await settle()
-            with anyio.fail_after(30):
-                while there(bells) != ["", "-0"]:
-                    await anyio.sleep(0)
-            in_child(use)
-            one.release()
-    assert there(bells) == []
 
 
 RINGER = """
@@ -470,7 +242,7 @@ def test_where_sigpipe_would_end_the_process(bells: Path, url: str) -> None:
     """A ring is guarded there, as its waiter may be killed in the middle of it."""
     with python(RINGER, str(bells), url) as ringer:
         assert said(ringer) == "acquired"
-        with python(WAITER, "asyncio", str(bells), "hour", url) as waiter:
+        with python(BOARD_WAITER, "asyncio", str(bells), "hour", url) as waiter:
             assert said(waiter) == "parked"
             tell(ringer, "release")
             assert said(waiter) == "closed"

@@ -25,7 +25,9 @@ from aipc.abc import Lock
 from aipc.testing.expect import settle
 
 from ..peers import process, python, said
-from .test_doorbell import CHILD
+from .waiters import CHILD
+
+pytestmark = pytest.mark.usefixtures("all_features")
 
 RUNNERS: dict[str, Callable[[Callable[[], Awaitable[object]]], object]] = {
     "asyncio": lambda main: asyncio.run(main()),
@@ -70,7 +72,7 @@ async def test_many_waits_share_one_timer(place: Path) -> None:
                 tasks.start_soon(take, waiting[0])
                 await settle()
                 shared = len(os.listdir("/proc/self/fd"))
-                assert timers() == (aipc_has("timerfd"))
+                assert timers() == 1
                 for lock in waiting[1:]:
                     tasks.start_soon(take, lock)
                 await settle()
@@ -80,10 +82,6 @@ async def test_many_waits_share_one_timer(place: Path) -> None:
         assert before < shared
     assert timers() == 0
     assert len(os.listdir("/proc/self/fd")) == files
-
-
-def aipc_has(feature: str) -> int:
-    return feature not in os.environ.get("AIPC_DISABLE", "")
 
 
 class Idle:
@@ -193,7 +191,7 @@ def test_a_loop_that_is_over(first: str, second: str, place: Path) -> None:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(take, other)
                 await settle()
-                assert timers() == aipc_has("timerfd")
+                assert timers() == 1
                 one.release()
             for lock in left:
                 await lock.aclose()

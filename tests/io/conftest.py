@@ -1,0 +1,33 @@
+"""What the tests of the waiting itself share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from aipc._sys import bell_board, probes
+
+
+@pytest.fixture
+def all_features(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever AIPC_DISABLE says: for tests of what it switches off."""
+    monkeypatch.delenv("AIPC_DISABLE", raising=False)
+    probes.enabled.cache_clear()
+    yield
+    probes.enabled.cache_clear()
+
+
+@pytest.fixture
+def bells(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the board is, for this process, too."""
+    directory = place / "bells"
+    directory.mkdir()
+    monkeypatch.setattr(bell_board, "DIRECTORY", str(directory))
+    return directory
+
+
+@pytest.fixture
+def url(place: Path) -> str:
+    return f"flock:{place}/lock"
