@@ -29,6 +29,8 @@ Arguments = TypeVarTuple("Arguments")
 
 BUDGET = 128
 """Immediate successes in a row before a turn of the loop: a busy channel must not starve the rest."""
+MIDWAY = 3
+"""How many times longer to spin in the middle of a long message: its rest comes as fast as the peer can copy."""
 MOST_SKIPPED = 256
 """Waits parked without a spin, at most, where spinning does not pay."""
 
@@ -47,7 +49,8 @@ _NOTHING: list[Any] = []  # shared: an owner that has something puts a list of i
 class Waiting(WaitQueue, ABC):
     """One direction of one object: all tasks that wait for it, its budget, and what was learnt about spinning.
 
-    `stock` is what the owner has already read and not yet handed out: no need to ask the kernel while there is some.
+    `stock` is what the owner has already read and not yet handed out: no need to ask the kernel while there is some. `midway`:
+    a long message is under way.
     """
 
     SPIN_SECONDS: ClassVar[float]
@@ -55,12 +58,13 @@ class Waiting(WaitQueue, ABC):
     PROBES_A_TURN: ClassVar[int]
     """How often to ask `_probe` between two turns of the loop while spinning."""
 
-    __slots__ = ("_generation", "_penalty", "_ready", "_skip", "budget", "owner", "stock")
+    __slots__ = ("_generation", "_penalty", "_ready", "_skip", "budget", "midway", "owner", "stock")
 
     def __init__(self, owner: Handle, *, spins: bool = True) -> None:
         super().__init__()
         self.owner: Handle = owner
         self.budget: int = BUDGET
+        self.midway: bool = False
         self.stock: list[Any] = _NOTHING
         self._generation = owner.generation  # which may be older: a sending side is made at the first send
         self._penalty = 1
@@ -144,9 +148,10 @@ class Waiting(WaitQueue, ABC):
         ready = self._ready = self._ready or self._probe()
         _spinning.add(self)
         try:
-            deadline = perf_counter() + self.SPIN_SECONDS
+            patience = MIDWAY if self.midway else 1
+            deadline = perf_counter() + patience * self.SPIN_SECONDS
             while True:
-                for _ in range(self.PROBES_A_TURN):
+                for _ in range(patience * self.PROBES_A_TURN):
                     if ready():
                         break
                 else:

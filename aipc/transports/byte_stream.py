@@ -164,6 +164,7 @@ class ByteStreamChannel(TransportChannel):
                     reader.readable.rouse()  # others who wait are to meet it, too
                     raise self._input_error
                 self._body = self._framing.body(self._rest)
+                reader.readable.midway = self._body is not None
         stock.reverse()
         reader.readable.stock = stock
         if reader.readable.trio_waits:
@@ -182,6 +183,7 @@ class ByteStreamChannel(TransportChannel):
         if body.missing:
             return []
         self._body, self._rest = None, b""
+        self._reader.readable.midway = False
         return [body.message()]
 
     async def send(self, item: Buffer, **meta: Any) -> None:
@@ -266,12 +268,16 @@ class ByteStreamChannel(TransportChannel):
 
     async def _finish(self, unfinished: Unfinished) -> None:
         """`send` returns when the kernel holds all of the message."""
+        waiting = self._writing({})
+        waiting.midway = True
         try:
-            await self._writing({}).attempt(self._flush, unfinished)
+            await waiting.attempt(self._flush, unfinished)
         except BaseException:
             if self._unfinished is unfinished:
                 self._abandon(unfinished)
             raise
+        finally:
+            waiting.midway = False
 
     def _abandon(self, unfinished: Unfinished) -> None:
         """The sender will not wait: finish the message that has begun, and let go of the sender's buffers."""
