@@ -31,6 +31,7 @@ SIZES = {
     "seqpacket-pair": 30_000,
     "dgram-pair": 30_000,
     "pipe": 4_000,
+    "fd": 4_000,
     "fifo": 4_000,
     "signal": 4,
     "exec": 4_000,

@@ -158,6 +158,19 @@ def pipe(directory: Path) -> ChannelSubject:
     return ChannelSubject(open_pair, limit=_FRAMED, duplex=False)
 
 
+def inherited(directory: Path) -> ChannelSubject:
+    @asynccontextmanager
+    async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
+        (their_reader, our_writer), (our_reader, their_writer) = os.pipe(), os.pipe()
+        async with (
+            aipc.open_channel(f"fd:{our_reader},{our_writer}") as ours,
+            aipc.open_channel(f"fd:{their_reader},{their_writer}") as theirs,
+        ):
+            yield ours, theirs
+
+    return ChannelSubject(open_pair, limit=_FRAMED)
+
+
 def fifo(directory: Path, framing: str = "u32") -> ChannelSubject:
     url = f"fifo:{directory}/fifo?framing={framing}&create=1"
 
@@ -289,6 +302,7 @@ CHANNELS: dict[str, Callable[[Path], ChannelSubject]] = {
     "udp": lambda _: udp("127.0.0.1", 65_507),
     "udp-ipv6": lambda _: udp("[::1]", 65_527),
     "pipe": pipe,
+    "fd": inherited,
     "fifo": fifo,
     "fifo-u64": lambda directory: fifo(directory, "u64"),
     "tcp": tcp,
