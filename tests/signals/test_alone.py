@@ -116,10 +116,10 @@ def test_signals_while_receivers_come_and_go(alone: Callable[[str], None]) -> No
 async def function():
     seen = []
     signal.signal(signal.SIGUSR1, lambda number, _: seen.append(number))
-    with subprocess.Popen(["sh", "-c", f"while kill -USR1 {ME}; do :; done"], stdout=subprocess.DEVNULL) as flood:
+    with subprocess.Popen(["sh", "-c", f"while kill -USR1 {ME}; do sleep 0.0005; done"], stdout=subprocess.DEVNULL) as flood:
         while not seen:
             await anyio.sleep(0)
-        for number in range(5_000):
+        for number in range(10_000):
             async with aipc.open_signal_receiver(signal.SIGUSR1, details=number % 10 == 0) as received:
                 if number % 100 < 2:
                     await anext(received)
