@@ -11,6 +11,7 @@ from collections.abc import Callable
 from aipc._address import Address
 from aipc._io.errors import named
 from aipc._io.files import same_file
+from aipc._sys.bell_board import WAITERS
 from aipc.abc import Lock
 from aipc.exceptions import WrongObject
 
@@ -72,7 +73,7 @@ class HeldFile(LockHandle):
         if not self.held:
             self.exclusive = False
             self._unlock()
-        self.released()
+        self.released(WAITERS if self.shared else 1)  # in turn: of all who are rung, some would always be quicker
 
     def _let_go(self) -> None:
         held, self.held, self.exclusive = self.held, 0, False
