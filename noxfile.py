@@ -1,4 +1,4 @@
-"""Everything that a developer or CI runs, by name: `nox -s tests lint types bench docs fallback tour`."""
+"""Everything that a developer or CI runs, by name: `nox -s tests cancellations lint types bench docs fallback tour`."""
 
 from __future__ import annotations
 
@@ -36,6 +36,13 @@ def fallback(session: nox.Session, disabled: str) -> None:
     """The suite with optional kernel features switched off."""
     install(session, "test")
     session.run("python", "-m", "pytest", *session.posargs, env={"AIPC_DISABLE": disabled})
+
+
+@nox.session(python="3.11")
+def cancellations(session: nox.Session) -> None:
+    """The injected cancellations, 10,000 of each operation on each loop: three times what `tests` does."""
+    install(session, "test")
+    session.run("python", "-m", "pytest", "-k", "cancel", *session.posargs, env={"AIPC_TESTS_CANCELLATIONS": "10000"})
 
 
 @nox.session(python="3.11")

@@ -155,6 +155,7 @@ class Waiting(WaitQueue, ABC):
                     if ready():
                         break
                 else:
+                    os.sched_yield()  # the kernel wakes a peer on the waker's processor, whatever the other one does
                     await loops.turning()()
                 try:
                     result = operation(*arguments)

@@ -39,7 +39,7 @@ class Polling(Waiting):
     by `announce`.
     """
 
-    SPIN_SECONDS: ClassVar[float] = 200e-6  # the first pause, a wake-up from it, and the same again at the other side
+    SPIN_SECONDS: ClassVar[float] = 300e-6  # a message there and back while the peer's caches are cold
     PROBES_A_TURN: ClassVar[int] = 0
 
     __slots__ = ("_bell", "_clock", "_doorbells", "_hopeful", "_loop", "_pause", "_since", "_woken", "due", "old")

@@ -19,6 +19,7 @@ import os
 import stat
 import struct
 from contextlib import suppress
+from threading import RLock
 from zlib import crc32
 
 from . import byte_locks, sigpipe
@@ -45,11 +46,13 @@ def row_of(name: str) -> int:
 class Board:
     """The user's board, mapped. OSError if there can't be one."""
 
-    __slots__ = ("_fd", "_path", "memory")
+    __slots__ = ("_fd", "_path", "_ringing", "_rung", "memory")
 
     def __init__(self) -> None:
         self._path = f"{DIRECTORY}/aipc-bells-{os.geteuid()}"
         self._fd = self._enter()
+        self._rung: dict[int, int] = {}  # the FIFOs of waiters, open
+        self._ringing = RLock()  # a descriptor must not be closed, and its number given away, while another thread writes to it
         try:
             self.memory: mmap.mmap = mmap.mmap(self._fd, _SIZE)
         except BaseException:
@@ -120,41 +123,54 @@ class Board:
                 last = waiter
                 most -= 1
             at = line.find(1, at + 1)
+        os.sched_yield()  # to who was woken: the kernel wakes it on this processor, and may let it wait for milliseconds
         return last
 
     def _ring(self, waiter: int, row: int, until: int) -> bool:
         """Wake a waiter, who may pass it on. False if it can't be reached."""
-        try:
-            fd = os.open(f"{self._path}-{waiter}", os.O_WRONLY | _FLAGS)
-        except OSError as error:
-            if error.errno in (errno.ENXIO, errno.ENOENT):  # it is gone
-                self.memory[row * WAITERS + waiter] = 0
-            return False
         call = _CALL.pack(row + ROWS * until)
-        try:
-            if sigpipe.deadly:
-                sigpipe.guarded(os.write, fd, call)
-            else:
-                os.write(fd, call)
-        except BrokenPipeError:
-            return False
-        except OSError:
-            pass  # full: it has been rung many times already
-        finally:
-            os.close(fd)
-        return True
+        with self._ringing:
+            while True:
+                known = waiter in self._rung
+                try:
+                    if not known:
+                        self._rung[waiter] = os.open(f"{self._path}-{waiter}", os.O_WRONLY | _FLAGS)
+                    self._write(self._rung[waiter], call)
+                except BlockingIOError:
+                    return True  # full: it has been rung many times already
+                except OSError as error:
+                    self._forget_fifo(waiter)
+                    if known:
+                        continue  # that one is gone; there may be another in its place
+                    if error.errno in (errno.ENXIO, errno.ENOENT):
+                        self.memory[row * WAITERS + waiter] = 0
+                    return False
+                return True
+
+    def _write(self, fifo: int, call: bytes) -> None:
+        if sigpipe.deadly:
+            sigpipe.guarded(os.write, fifo, call)
+        else:
+            os.write(fifo, call)
+
+    def _forget_fifo(self, waiter: int) -> None:
+        fifo = self._rung.pop(waiter, None)
+        if fifo is not None:
+            os.close(fifo)
 
     def leave(self) -> None:
         """Remove it if nobody else has it. The mapping stays, until `unmap`."""
         _leave(self._fd, self._path, self.memory)
 
     def unmap(self) -> None:
-        """No more looks: nobody in this process has a doorbell."""
+        """No more looks and rings: nobody in this process has a doorbell."""
         self.memory.close()
+        for waiter in tuple(self._rung):
+            self._forget_fifo(waiter)
 
     def forget(self) -> None:
         """In a forked child: its parent's locks are to end with its parent. The mapping has a descriptor of its own, a copy."""
-        self.memory.close()
+        self.unmap()
         os.close(self._fd)
 
 

@@ -6,6 +6,7 @@ import os
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from time import perf_counter
 from typing import TypeVar
 
 import anyio
@@ -15,6 +16,7 @@ Result = TypeVar("Result")
 
 PATIENCE = 30.0
 """Seconds after which something that should have happened is taken not to happen at all."""
+_LONGER_THAN_A_SPIN = 1e-3
 
 
 class BrokenPromise(AssertionError):
@@ -44,9 +46,18 @@ async def within(operation: Callable[[], Awaitable[Result]]) -> Result:
 
 
 async def settle() -> None:
-    """Let the other tasks run until they wait: a hundred turns of the loop outlast a spin."""
-    for _ in range(100):
+    """Let the other tasks run until they wait: a hundred turns of the loop at least, and longer than a spin lasts."""
+    turns, end = 0, perf_counter() + _LONGER_THAN_A_SPIN
+    while turns < 100 or perf_counter() < end:
         await anyio.lowlevel.checkpoint()
+        turns += 1
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the other tasks and processes run until it holds, but not for ever."""
+    with anyio.fail_after(PATIENCE):
+        while not condition():  # noqa: ASYNC110 - what other processes do sets no event
+            await anyio.sleep(1e-3)
 
 
 def in_child(use: Callable[[], None]) -> None:

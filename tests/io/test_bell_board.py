@@ -69,6 +69,22 @@ async def test_killed_waiters(bells: Path, url: str) -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_another_waiter_in_the_place_of_one_that_was_rung(loop: str, bells: Path, url: str) -> None:
+    """The ringer still has the FIFO open that the first one listened to: it goes over to the one that is there now."""
+    async with aipc.open_lock(url) as ours:
+        for _ in range(3):
+            ours.acquire_nowait()
+            with python(BOARD_WAITER, loop, str(bells), "hour", url) as waiter:
+                assert said(waiter) == "parked"
+                assert there(bells) == ["", "-0"]
+                ours.release()
+                assert said(waiter) == "closed"
+    assert there(bells) == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_as_many_waiters_as_there_is_room_for_and_one_more(loop: str, bells: Path, url: str) -> None:
     """The 64th is rung; the 65th comes through by its pauses."""
     board = Board()
@@ -229,24 +245,28 @@ bell_board.DIRECTORY = sys.argv[1]
 signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 async def main():
     async with aipc.open_lock(sys.argv[2]) as it:
-        it.acquire_nowait()
-        print("acquired", flush=True)
-        sys.stdin.readline()
-        it.release()
+        for _ in range(2):
+            sys.stdin.readline()
+            it.acquire_nowait()
+            print("acquired", flush=True)
+            sys.stdin.readline()
+            it.release()
         print(sigpipe.deadly, signal.pthread_sigmask(signal.SIG_BLOCK, []), flush=True)
 asyncio.run(main())
 """
 
 
 def test_where_sigpipe_would_end_the_process(bells: Path, url: str) -> None:
-    """A ring is guarded there, as its waiter may be killed in the middle of it."""
+    """A ring is guarded there: who was rung before may be gone, or be killed in the middle of it."""
     with python(RINGER, str(bells), url) as ringer:
-        assert said(ringer) == "acquired"
-        with python(BOARD_WAITER, "asyncio", str(bells), "hour", url) as waiter:
-            assert said(waiter) == "parked"
-            tell(ringer, "release")
-            assert said(waiter) == "closed"
-            assert said(ringer).startswith("True ")
+        for _ in range(2):
+            tell(ringer, "acquire")
+            assert said(ringer) == "acquired"
+            with python(BOARD_WAITER, "asyncio", str(bells), "hour", url) as waiter:
+                assert said(waiter) == "parked"
+                tell(ringer, "release")
+                assert said(waiter) == "closed"
+        assert said(ringer).startswith("True ")
 
 
 def test_what_is_written_into_a_fifo() -> None:

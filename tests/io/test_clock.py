@@ -22,7 +22,7 @@ import aipc
 from aipc._io import polling
 from aipc._io.clock import COMMON, OLD_SHARE, YOUNG_SHARE, Clock, clock
 from aipc.abc import Lock
-from aipc.testing.expect import settle
+from aipc.testing.expect import settle, until
 
 from ..peers import process, python, said
 from .waiters import CHILD
@@ -166,8 +166,7 @@ async def test_cancelled_and_closed_waits_are_forgotten(place: Path) -> None:
 
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(closed)
-                await settle()
-                assert used._waiting == {False: 1, True: 0}
+                await until(lambda: used._waiting == {False: 1, True: 0})
                 await waiting.aclose()
                 assert used._waiting == {False: 0, True: 0}
         assert used.users == 1

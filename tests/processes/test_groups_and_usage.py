@@ -7,7 +7,6 @@ import resource
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import anyio
 import pytest
 
 import aipc
+from aipc.testing.expect import until
 from tests.peers import python, said
 
 from .conftest import children
@@ -35,12 +35,6 @@ def lives(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-async def until(true: Callable[[], bool]) -> None:
-    with anyio.fail_after(30):
-        while not true():
-            await anyio.sleep(0.001)
 
 
 async def test_usage() -> None:

@@ -13,10 +13,10 @@ import pytest
 
 import aipc
 from aipc.processes.pool import _Pauses
+from aipc.testing.expect import until
 
 from . import functions
 from .conftest import children
-from .test_groups_and_usage import until
 
 pytestmark = pytest.mark.anyio
 

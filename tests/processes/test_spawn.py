@@ -13,11 +13,12 @@ import pytest
 
 import aipc
 from aipc._io import loops
+from aipc.testing.expect import until
 from tests.peers import python, said
 
 from . import functions
 from .conftest import children
-from .test_groups_and_usage import lives, until
+from .test_groups_and_usage import lives
 
 pytestmark = pytest.mark.anyio
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .cancellations import CANCELLATIONS as CANCELLATIONS
 from .channels import CHANNELS as CHANNELS
 from .channels import Addressed as Addressed
 from .channels import fill as fill

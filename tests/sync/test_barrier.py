@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 
 import anyio
 import pytest
 
 import aipc
-from aipc.testing.expect import settle
+from aipc.testing.expect import until
 
 from ..peers import python, said
 
 pytestmark = pytest.mark.anyio
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        await settle()
 
 
 async def test_rounds(key: str) -> None:

@@ -1,4 +1,4 @@
-"""10,000 cancellations injected into each operation that waits, at every await: nothing held, counted or swallowed."""
+"""Thousands of cancellations injected into each operation that waits, at every await: nothing held, counted or swallowed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import aipc
 from aipc.sync.condition import NOTIFIED
 from aipc.testing import CANCELLED, Moment, inject
 
+from ..subjects import CANCELLATIONS
+
 pytestmark = pytest.mark.anyio
 
-CANCELLATIONS = 10_000
 MOMENTS = (Moment.AWAIT, Moment.READINESS)
 DEEPEST = 5  # awaits: spins, then the first parks
 

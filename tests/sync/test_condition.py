@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 
 import anyio
 import pytest
 
 import aipc
-from aipc.testing.expect import in_child, settle
+from aipc.testing.expect import in_child, until
 
 from ..peers import python, said
 
@@ -18,11 +17,6 @@ pytestmark = pytest.mark.anyio
 
 def waiting(condition: aipc.Condition) -> int:
     return sum(1 for value in condition._row.look()[3:] if 0 < value < 0x4000)
-
-
-async def until(true: Callable[[], bool]) -> None:
-    while not true():
-        await settle()
 
 
 async def test_notify_wakes_the_oldest(key: str) -> None:

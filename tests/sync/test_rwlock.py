@@ -11,7 +11,7 @@ import pytest
 import aipc
 from aipc.abc import Lock
 from aipc.testing import LOCK_CHECKS, LockSubject
-from aipc.testing.expect import settle
+from aipc.testing.expect import settle, until
 
 from ..peers import python, said
 
@@ -29,11 +29,6 @@ async def test_writers_keep_the_promises_of_locks(check: Callable[[LockSubject],
 
     with anyio.fail_after(60):
         await check(LockSubject(open_two, key, tells=False))
-
-
-async def until(true: Callable[[], bool]) -> None:
-    while not true():
-        await settle()
 
 
 async def test_who_may_be_inside(key: str) -> None:

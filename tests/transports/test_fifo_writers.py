@@ -17,7 +17,7 @@ from aipc.testing import CANCELLED, Moment, inject
 from aipc.testing.expect import settle
 
 from ..peers import compile_peer, process, python, said
-from ..subjects import fill
+from ..subjects import CANCELLATIONS, fill
 
 pytestmark = pytest.mark.anyio
 
@@ -240,7 +240,7 @@ async def test_cancelled_wait_for_a_turn(url: str) -> None:
         other = os.open(url[5:], os.O_WRONLY | os.O_NONBLOCK)
         cancelled = attempts = 0
         with anyio.fail_after(60):
-            while cancelled < 10_000:
+            while cancelled < CANCELLATIONS:
                 at, ready_at, moment = attempts % 5, attempts // 5 % 5, list(Moment)[attempts % 2]
                 message = b"%d" % attempts + bytes(attempts % 3 * 4_000)
                 attempts += 1

@@ -16,6 +16,8 @@ from aipc.abc import Channel
 from aipc.testing import CANCELLED, Moment, inject
 from aipc.testing.expect import in_child
 
+from ..subjects import CANCELLATIONS
+
 pytestmark = pytest.mark.anyio
 KINDS = ["seqpacket", "dgram"]
 
@@ -119,10 +121,10 @@ async def test_a_hundred_thousand(pair: tuple[Channel, Channel]) -> None:
 
 
 async def test_cancelled_receive_message(pair: tuple[Channel, Channel]) -> None:
-    """10,000 cancellations: the descriptors come with the next call, each once, and none is left behind."""
+    """Cancelled thousands of times: the descriptors come with the next call, each once, and none is left behind."""
     ours, theirs = pair
     cancelled = attempts = 0
-    while cancelled < 10_000:
+    while cancelled < CANCELLATIONS:
         at, ready_at, moment = attempts % 5, attempts // 5 % 5, (Moment.AWAIT, Moment.READINESS)[attempts % 2]
         attempts += 1
         sent = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pytest
 
 import aipc
 from aipc.abc import Channel, Listener
-from aipc.testing.expect import settle
+from aipc.testing.expect import settle, until
 
 from ..conftest import LOOPS
 from ..peers import python, said, tell
@@ -47,11 +47,6 @@ class Handlers:
             raise
         finally:
             self.running -= 1
-
-
-async def until(condition: Callable[[], object]) -> None:
-    while not condition():
-        await anyio.sleep(0.001)
 
 
 class Serving:
