@@ -8,51 +8,39 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
-from typing import TypeVar
+from typing import ClassVar
 
 from aipc._address import Address
 from aipc._io.errors import translate
 from aipc._io.files import same_file
-from aipc._io.polling import Polling
 from aipc._sys import posix_semaphore as posix
 from aipc._sys.holder_record import HolderRecord
 from aipc._sys.posix_name import name_of
 from aipc._sys.processes import Process, has_ended, this_process
-from aipc.abc import Semaphore
 from aipc.exceptions import LimitExceeded, WrongObject
 
-from .base import LockHandle
+from .counted import CountedHandle, CountedSemaphore
 
-Result = TypeVar("Result")
 _NOBODY = Process(0, 0, 0)
 _TRIES = 100
 
 
-class _SemaphoreHandle(LockHandle):
-    """Owns a semaphore, and counts what this object holds of it; `counter`: nothing is held."""
+class _SemaphoreHandle(CountedHandle):
+    """Owns a semaphore."""
 
-    __slots__ = ("_path", "_shape", "counter", "held", "semaphore", "unlink", "zeroing")
+    LARGEST: ClassVar[int] = posix.LARGEST_VALUE
+    AS_COUNTER: ClassVar[str] = "counter=True"
+
+    __slots__ = ("_path", "_shape", "semaphore")
 
     def __init__(self, semaphore: posix.NamedSemaphore, url: str, path: str, shape: os.stat_result) -> None:
-        super().__init__(url, self._hopeful, f"file {path}")
-        self.zeroing: Polling = Polling(self, lambda: self.semaphore.value == 0, f"file {path} zero")
+        super().__init__(url, f"file {path}")
         self.semaphore: posix.NamedSemaphore = semaphore
-        self.held: int = 0
-        self.counter: bool = False
-        self.unlink: bool = False
         self._path = path
         self._shape = shape
 
-    def free(self) -> bool:
-        """Whether a take may succeed."""
-        return self.semaphore.value > 0
-
-    def _hopeful(self) -> bool:
-        try:
-            return self.free()
-        except OSError:
-            return True  # the try finds out
+    def value(self) -> int:
+        return self.semaphore.value
 
     def take(self, n: int) -> None:
         """All `n` or BlockingIOError. One after the other: there is no call for several."""
@@ -76,9 +64,12 @@ class _SemaphoreHandle(LockHandle):
         for _ in range(n):
             self.semaphore.give()
 
+    def be_zero(self) -> None:
+        if self.semaphore.value:
+            raise BlockingIOError
+
     def holder(self) -> int | None:
-        """The holder's pid, if that is known."""
-        return None
+        return None  # the kernel does not know
 
     def _let_go(self) -> None:
         held, self.held = self.held, 0
@@ -103,6 +94,8 @@ class _RobustHandle(_SemaphoreHandle):
     known. Who is written down and has ended can't give the semaphore back any more: whether the value is 0 or 1, it is the next
     taker's.
     """
+
+    LARGEST: ClassVar[int] = 1
 
     __slots__ = ("_me", "_record")
 
@@ -148,77 +141,8 @@ class _RobustHandle(_SemaphoreHandle):
             self._record.close()
 
 
-class PosixSemaphore(Semaphore):
+class PosixSemaphore(CountedSemaphore[_SemaphoreHandle]):
     """A named POSIX semaphore."""
-
-    def __init__(self, handle: _SemaphoreHandle) -> None:
-        self._handle = handle
-
-    async def acquire(self, n: int = 1) -> None:
-        await self._handle.obtain(self._take, self._checked(n))
-
-    def acquire_nowait(self, n: int = 1) -> None:
-        self._handle.obtain_nowait(self._take, self._checked(n))
-
-    def _checked(self, n: int) -> int:
-        most = 1 if isinstance(self._handle, _RobustHandle) else posix.LARGEST_VALUE
-        if not 1 <= n <= most:
-            raise ValueError(f"{self._handle.name}: n={n}: must be from 1 to {most:,}")
-        return n
-
-    def _take(self, n: int) -> None:
-        handle = self._handle
-        handle.check()
-        handle.take(n)
-        handle.zeroing.announce()
-        if not handle.counter:
-            handle.held += n
-
-    def release(self, n: int = 1) -> None:
-        handle = self._handle
-        handle.checked()
-        self._checked(n)
-        if not handle.counter and n > handle.held:
-            raise RuntimeError(
-                f"{handle.name}: release({n}), but this object holds {handle.held}; a semaphore that one raises and another "
-                "lowers is opened with counter=True"
-            )
-        self._asked(handle.give, n)
-        if not handle.counter:
-            handle.held -= n
-        handle.released(n)
-
-    def _asked(self, call: Callable[..., Result], *arguments: object) -> Result:
-        self._handle.checked()
-        try:
-            return call(*arguments)
-        except OSError as error:
-            raise self._handle.explain(error) from None
-
-    @property
-    def value(self) -> int:
-        self._handle.checked()
-        return self._handle.semaphore.value
-
-    async def wait_zero(self) -> None:
-        await self._handle.zeroing.attempt(self._be_zero)
-
-    def _be_zero(self) -> None:
-        self._handle.check()
-        if self._handle.semaphore.value:
-            raise BlockingIOError
-
-    def locked(self) -> bool:
-        return not self._asked(self._handle.free)
-
-    def holder(self) -> int | None:
-        return self._asked(self._handle.holder)
-
-    async def aclose(self) -> None:
-        self._handle.close()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._handle.name}>"
 
 
 async def open_semaphore(

@@ -7,134 +7,67 @@ holds can then be released. Without it the semaphore is a plain counter, which a
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
-from typing import TypeVar
+from typing import ClassVar
 
 from aipc._address import Address
 from aipc._io.errors import translate
-from aipc._io.polling import Polling
 from aipc._sys import sysv_semaphore as sysv
 from aipc._sys.sysv_key import object_name
-from aipc.abc import Semaphore
 
-from .base import LockHandle
+from .counted import CountedHandle, CountedSemaphore
 from .sysv_opening import open_set
 
-Result = TypeVar("Result")
 
+class _SetHandle(CountedHandle):
+    """Owns a semaphore of a set."""
 
-class _SetHandle(LockHandle):
-    """Owns a semaphore of a set, and counts what this object holds of it."""
+    LARGEST: ClassVar[int] = sysv.LARGEST_VALUE
+    AS_COUNTER: ClassVar[str] = "undo=False"
 
-    __slots__ = ("held", "index", "set", "undo", "unlink", "zeroing")
+    __slots__ = ("_down", "_index", "_set", "_up", "_zero")
 
-    def __init__(self, semaphores: sysv.SemaphoreSet, name: str, index: int, undo: bool, unlink: bool) -> None:
-        called = object_name("sem", semaphores.id)
-        super().__init__(name, self._asked(lambda value: value > 0), called)
-        self.zeroing: Polling = Polling(self, self._asked(lambda value: value == 0), f"{called} zero")
-        self.index: int = index
-        self.set: sysv.SemaphoreSet = semaphores
-        self.undo: bool = undo
-        self.unlink: bool = unlink
-        self.held: int = 0
+    def __init__(self, semaphores: sysv.SemaphoreSet, name: str, index: int, undo: bool) -> None:
+        super().__init__(name, object_name("sem", semaphores.id))
+        self._set = semaphores
+        self._index = index
+        self.counter = not undo
+        self._down, self._up, self._zero = self._steps(-1), self._steps(1), self._steps(0)
 
-    def _asked(self, question: Callable[[int], bool]) -> Callable[[], bool]:
-        def answer() -> bool:
-            try:
-                return question(self.set.value(self.index))
-            except OSError:
-                return True  # the try finds out
-
-        return answer
-
-    def steps(self, delta: int) -> sysv.Operations:
+    def _steps(self, delta: int) -> sysv.Operations:
         """One operation that does not wait, and is undone when the process ends."""
-        flags = sysv.NOWAIT | (sysv.UNDO if self.undo and delta else 0)
-        return sysv.operations([(self.index, delta)], flags)
+        flags = sysv.NOWAIT | (sysv.UNDO if delta and not self.counter else 0)
+        return sysv.operations([(self._index, delta)], flags)
+
+    def value(self) -> int:
+        return self._set.value(self._index)
+
+    def take(self, n: int) -> None:
+        self._set.operate(self._down if n == 1 else self._steps(-n))
+
+    def give(self, n: int) -> None:
+        self._set.operate(self._up if n == 1 else self._steps(n))
+
+    def be_zero(self) -> None:
+        self._set.operate(self._zero)
+
+    def holder(self) -> int | None:
+        return None if self.value() else self._set.last_pid(self._index) or None
 
     def _let_go(self) -> None:
         held, self.held = self.held, 0
         self.zeroing.close()
         try:
-            if held and self.undo:
-                self.set.operate(self.steps(held))
+            if held:
+                self.give(held)
             if self.unlink:
-                self.set.remove()
+                self._set.remove()
         except OSError as error:
             if error.errno != errno.EIDRM:  # removed meanwhile: nothing is held any more
                 raise translate(error, self.name) from None
 
 
-class SysVSemaphore(Semaphore):
+class SysVSemaphore(CountedSemaphore[_SetHandle]):
     """One semaphore of a System V set."""
-
-    def __init__(self, handle: _SetHandle) -> None:
-        self._handle = handle
-        self._down, self._up, self._zero = handle.steps(-1), handle.steps(1), handle.steps(0)
-
-    async def acquire(self, n: int = 1) -> None:
-        await self._handle.obtain(self._take, self._steps(n, -1), n)
-
-    def acquire_nowait(self, n: int = 1) -> None:
-        self._handle.obtain_nowait(self._take, self._steps(n, -1), n)
-
-    def _steps(self, n: int, sign: int) -> sysv.Operations:
-        if not 1 <= n <= sysv.LARGEST_VALUE:
-            raise ValueError(f"{self._handle.name}: n={n}: must be from 1 to {sysv.LARGEST_VALUE:,}")
-        if n == 1:
-            return self._up if sign > 0 else self._down
-        return self._handle.steps(sign * n)
-
-    def _take(self, steps: sysv.Operations, n: int) -> None:
-        self._handle.check()
-        self._handle.set.operate(steps)
-        self._handle.held += n
-        self._handle.zeroing.announce()
-
-    def release(self, n: int = 1) -> None:
-        handle = self._handle
-        handle.checked()
-        steps = self._steps(n, 1)
-        if handle.undo and n > handle.held:
-            raise RuntimeError(
-                f"{handle.name}: release({n}), but this object holds {handle.held}; a semaphore that one raises and another "
-                "lowers is opened with undo=False"
-            )
-        self._asked(handle.set.operate, steps)
-        handle.held = max(0, handle.held - n)
-        handle.released(n)
-
-    def _asked(self, call: Callable[..., Result], *arguments: object) -> Result:
-        self._handle.checked()
-        try:
-            return call(*arguments)
-        except OSError as error:
-            raise self._handle.explain(error) from None
-
-    @property
-    def value(self) -> int:
-        return self._asked(self._handle.set.value, self._handle.index)
-
-    async def wait_zero(self) -> None:
-        await self._handle.zeroing.attempt(self._be_zero)
-
-    def _be_zero(self) -> None:
-        self._handle.check()
-        self._handle.set.operate(self._zero)
-
-    def locked(self) -> bool:
-        return self.value == 0
-
-    def holder(self) -> int | None:
-        if self.value:
-            return None
-        return self._asked(self._handle.set.last_pid, self._handle.index) or None
-
-    async def aclose(self) -> None:
-        self._handle.close()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._handle.name}>"
 
 
 async def open_semaphore(
@@ -166,4 +99,6 @@ async def open_semaphore(
             raise address.error(f"index={index}: the set has fewer semaphores")
     except OSError as error:
         raise translate(error, address.url) from None
-    return SysVSemaphore(_SetHandle(semaphores, address.url, index, undo, private if unlink is None else unlink))
+    handle = _SetHandle(semaphores, address.url, index, undo)
+    handle.unlink = private if unlink is None else unlink
+    return SysVSemaphore(handle)

@@ -1,4 +1,4 @@
-"""System V semaphores: values, sets, undo, keys, removal."""
+"""System V semaphores: sets, undo, the largest value, keys, removal."""
 
 from __future__ import annotations
 
@@ -29,88 +29,6 @@ def fresh(key: str, **options: object) -> aipc.Opening[Lock]:
 def counted(lock: Lock) -> Semaphore:
     assert isinstance(lock, Semaphore)
     return lock
-
-
-async def test_value(key: str) -> None:
-    with anyio.fail_after(10):
-        async with fresh(key, value=3) as lock, aipc.open_lock(f"sysv-sem:{key}?value=9&create=1") as other:
-            one, two = counted(lock), counted(other)
-            assert one.value == two.value == 3
-            await one.acquire()
-            await two.acquire(2)
-            assert one.value == two.value == 0
-            assert one.locked()
-            with pytest.raises(anyio.WouldBlock):
-                one.acquire_nowait()
-            two.release(2)
-            one.acquire_nowait(2)
-            one.release(3)
-            assert two.value == 3
-
-
-async def test_default_is_a_lock(key: str) -> None:
-    async with fresh(key) as lock:
-        assert counted(lock).value == 1
-
-
-async def test_several_at_once(key: str) -> None:
-    """All of them or none: who waits for three holds no two of them meanwhile."""
-    with anyio.fail_after(10):
-        async with fresh(key, value=3) as lock, aipc.open_lock(f"sysv-sem:{key}") as other:
-            one, two = counted(lock), counted(other)
-            await one.acquire()
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(two.acquire, 3)
-                await settle()
-                assert one.value == 2
-                await one.acquire(2)
-                one.release(3)
-            assert one.value == 0
-            with pytest.raises(RuntimeError, match="holds 3"):
-                two.release(4)
-            assert one.value == 0
-
-
-async def test_wait_zero(key: str) -> None:
-    reached: list[int] = []
-
-    async def wait(semaphore: Semaphore) -> None:
-        await semaphore.wait_zero()
-        reached.append(semaphore.value)
-
-    with anyio.fail_after(10):
-        async with fresh(key, value=2) as lock, aipc.open_lock(f"sysv-sem:{key}") as other:
-            one, two = counted(lock), counted(other)
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(wait, one)
-                tasks.start_soon(wait, two)
-                await settle()
-                await one.acquire()
-                await settle()
-                assert reached == []
-                await two.acquire()
-            assert reached == [0, 0]
-            await one.wait_zero()
-            with anyio.move_on_after(0.01) as scope:
-                one.release()
-                await one.wait_zero()
-            assert scope.cancelled_caught
-            assert one.value == 1
-
-
-async def test_without_undo_it_is_a_counter(key: str) -> None:
-    """Anybody may raise it, and what is taken stays taken."""
-    with anyio.fail_after(10):
-        async with fresh(key, value=0, undo=False) as lock:
-            counter = counted(lock)
-            async with aipc.open_lock(f"sysv-sem:{key}?undo=0") as other:
-                producer = counted(other)
-                producer.release(5)
-                await counter.acquire(3)
-                await producer.acquire()
-            assert counter.value == 1
-        with pytest.raises(aipc.ObjectMissing):
-            await aipc.open_lock(f"sysv-sem:{key}")
 
 
 TAKE = """
@@ -147,17 +65,6 @@ async def test_killed_holder_lets_a_waiting_task_in(key: str) -> None:
                     await settle()
                     holder.send_signal(signal.SIGKILL)
             assert counted(lock).value == 1
-
-
-async def test_closing_gives_back_what_is_held(key: str) -> None:
-    with anyio.fail_after(10):
-        async with fresh(key, value=5) as lock:
-            async with aipc.open_lock(f"sysv-sem:{key}") as other:
-                await counted(other).acquire(2)
-                await other.acquire()
-                other.release()
-                assert counted(lock).value == 3
-            assert counted(lock).value == 5
 
 
 async def test_index_and_count(key: str) -> None:

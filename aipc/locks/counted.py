@@ -1,0 +1,137 @@
+"""What semaphores share: units held, a counter that anybody may raise, waiting for zero."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import ClassVar, Generic, TypeVar
+
+from aipc._io.polling import Polling
+from aipc.abc import Semaphore
+
+from .base import LockHandle
+
+Result = TypeVar("Result")
+Handle = TypeVar("Handle", bound="CountedHandle")
+
+
+class CountedHandle(LockHandle):
+    """Owns a semaphore, and counts what this object holds of it; `counter`: nothing is held."""
+
+    LARGEST: ClassVar[int]
+    """How many units can be taken or given at once."""
+    AS_COUNTER: ClassVar[str]
+    """The option that opens a semaphore as a counter."""
+
+    __slots__ = ("counter", "held", "unlink", "zeroing")
+
+    def __init__(self, name: str, object_name: str) -> None:
+        super().__init__(name, _hopeful(self.free), object_name)
+        self.zeroing: Polling = Polling(self, _hopeful(lambda: self.value() == 0), f"{object_name} zero")
+        self.counter: bool = False
+        self.unlink: bool = False
+        self.held: int = 0
+
+    @abstractmethod
+    def value(self) -> int:
+        """How many units there are."""
+
+    def free(self) -> bool:
+        """Whether a take may succeed."""
+        return self.value() > 0
+
+    @abstractmethod
+    def take(self, n: int) -> None:
+        """All `n`, or BlockingIOError."""
+
+    @abstractmethod
+    def give(self, n: int) -> None:
+        """Add `n`."""
+
+    @abstractmethod
+    def be_zero(self) -> None:
+        """BlockingIOError, unless the value is 0."""
+
+    @abstractmethod
+    def holder(self) -> int | None:
+        """The holder's pid, if that is known."""
+
+
+def _hopeful(question: Callable[[], bool]) -> Callable[[], bool]:
+    def answer() -> bool:
+        try:
+            return question()
+        except OSError:
+            return True  # the try finds out
+
+    return answer
+
+
+class CountedSemaphore(Semaphore, Generic[Handle]):
+    """A semaphore, by its handle."""
+
+    def __init__(self, handle: Handle) -> None:
+        self._handle = handle
+
+    async def acquire(self, n: int = 1) -> None:
+        await self._handle.obtain(self._take, self._checked(n))
+
+    def acquire_nowait(self, n: int = 1) -> None:
+        self._handle.obtain_nowait(self._take, self._checked(n))
+
+    def _checked(self, n: int) -> int:
+        if not 1 <= n <= self._handle.LARGEST:
+            raise ValueError(f"{self._handle.name}: n={n}: must be from 1 to {self._handle.LARGEST:,}")
+        return n
+
+    def _take(self, n: int) -> None:
+        handle = self._handle
+        handle.check()
+        handle.take(n)
+        if not handle.counter:
+            handle.held += n
+        handle.zeroing.announce()
+
+    def release(self, n: int = 1) -> None:
+        handle = self._handle
+        handle.checked()
+        self._checked(n)
+        if not handle.counter and n > handle.held:
+            raise RuntimeError(
+                f"{handle.name}: release({n}), but this object holds {handle.held}; a semaphore that one raises and another "
+                f"lowers is opened with {handle.AS_COUNTER}"
+            )
+        self._asked(handle.give, n)
+        if not handle.counter:
+            handle.held -= n
+        handle.released(n)
+
+    def _asked(self, call: Callable[..., Result], *arguments: object) -> Result:
+        self._handle.checked()
+        try:
+            return call(*arguments)
+        except OSError as error:
+            raise self._handle.explain(error) from None
+
+    @property
+    def value(self) -> int:
+        return self._asked(self._handle.value)
+
+    async def wait_zero(self) -> None:
+        await self._handle.zeroing.attempt(self._be_zero)
+
+    def _be_zero(self) -> None:
+        self._handle.check()
+        self._handle.be_zero()
+
+    def locked(self) -> bool:
+        return not self._asked(self._handle.free)
+
+    def holder(self) -> int | None:
+        return self._asked(self._handle.holder)
+
+    async def aclose(self) -> None:
+        self._handle.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._handle.name}>"
