@@ -185,7 +185,7 @@ async def test_cancelled_at_each_await_no_child_is_left(moment: Moment) -> None:
         outcome = await inject(live(number % 2), number // 2 % 20, moment)
         cancelled += outcome is CANCELLED
         assert children() == []
-    assert cancelled > 20
+    assert cancelled >= 10  # at the first await, whatever the others come to: it is always reached
 
 
 @pytest.fixture
