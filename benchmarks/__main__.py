@@ -8,7 +8,7 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.table import Table
 
-from . import contention, killed_holder
+from . import contention, killed_holder, queues
 from .harness import Aipc, Streams, alternate, one_way, round_trip
 from .idle import measure
 from .ring import bulk, judge_all
@@ -61,6 +61,7 @@ def main() -> int:
             at_most=False,
         )
     judge_all(judge, ROUNDS)
+    queues.judge_all(judge, ROUNDS)
     memory = alternate(["streams", "aipc"], lambda kind: measure("memory", kind), 3)
     judge("memory of an idle connection", *memory, "bytes", 1 / 2, at_most=True)
     for loop in ("asyncio", "uvloop", "trio"):

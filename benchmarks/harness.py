@@ -126,8 +126,8 @@ def child(function: Callable[..., None], *arguments: Any) -> int:
         os._exit(status)
 
 
-def between(contestant: Contestant, cores: tuple[int, int], server: Body, client: Body) -> Any:
-    """Run `server` in a second process on `cores[1]` and `client` here on `cores[0]`; the client's result."""
+def between(contestant: Contestant, cores: tuple[int | None, int | None], server: Body, client: Body) -> Any:
+    """Run `server` in a second process on `cores[1]` and `client` here on `cores[0]`, None is any; the client's result."""
     with tempfile.TemporaryDirectory() as directory:
         path = f"{directory}/socket"
         reading, writing = os.pipe()
