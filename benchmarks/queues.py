@@ -39,10 +39,13 @@ class Queues:
         ):
             ready()
             await body(BothWays(back, there))
+            await there.receive()  # the client has got all: now the queues may go
 
     async def connect(self, _: str, body: Body) -> Any:
         async with aipc.open_channel(f"sysv-mq:{_KEY}") as there, aipc.open_channel(f"sysv-mq:{_KEY + 1}") as back:
-            return await body(BothWays(there, back))
+            result = await body(BothWays(there, back))
+            await there.send(b"done")
+            return result
 
 
 class BothWays:
