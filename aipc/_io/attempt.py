@@ -151,18 +151,22 @@ class Waiting(WaitQueue, ABC):
             patience = MIDWAY if self.midway else 1
             deadline = perf_counter() + patience * self.SPIN_SECONDS
             while True:
+                promised = True
                 for _ in range(patience * self.PROBES_A_TURN):
                     if ready():
                         break
                 else:
+                    promised = False
                     os.sched_yield()  # the kernel wakes a peer on the waker's processor, whatever the other one does
                     await loops.turning()()
                 try:
                     result = operation(*arguments)
                 except BlockingIOError:
-                    if perf_counter() < deadline:
-                        continue
-                    break  # and not before a try: who parks must have tried just now
+                    if perf_counter() >= deadline:
+                        break  # and not before a try: who parks must have tried just now
+                    if promised:
+                        await loops.turning()()  # what is there is for another task
+                    continue
                 if self._penalty > 1:
                     self._penalty //= 2
                 return result

@@ -141,3 +141,14 @@ class Polling(Waiting):
         for doorbell in doorbells:
             doorbell.close()
         self.wake()
+
+
+class Asking(Polling):
+    """A polling wait whose `hopeful` costs less than a try in vain: it asks while it spins."""
+
+    PROBES_A_TURN: ClassVar[int] = 8
+
+    __slots__ = ()
+
+    def _probe(self) -> Callable[[], object]:
+        return self._hopeful

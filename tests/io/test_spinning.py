@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import anyio
 import anyio.lowlevel
 import pytest
@@ -68,3 +70,24 @@ async def test_one_spins_at_a_time() -> None:
     for pair in pairs:
         for channel in pair:
             await channel.aclose()
+
+
+@pytest.mark.usefixtures("all_features")
+async def test_what_is_there_for_another_task_does_not_keep_the_loop(key: str) -> None:
+    """While a receiver of one type spins, there is a message of another: each look at the queue says yes, each try no."""
+    from aipc._io import attempt
+
+    most = 0
+    for _ in range(10):  # in one of them nothing else takes the processor for as long as a spin lasts
+        async with aipc.open_channel(f"sysv-mq:{key}", exclusive=True, unlink=True) as queue:
+            await queue.send(b"another's", type=2)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(partial(queue.receive, type=1))
+                turns = 0
+                await anyio.lowlevel.checkpoint()
+                while attempt._spinning:
+                    turns += 1
+                    await anyio.lowlevel.checkpoint()
+                most = max(most, turns)
+                await queue.send(b"ours", type=1)
+    assert most > 3
