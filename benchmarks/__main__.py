@@ -9,11 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from . import contention, killed_holder, queues
-from .harness import Aipc, Streams, alternate, one_way, round_trip
+from .harness import LOOPS, ONE_CORE, TWO_CORES, Aipc, Streams, alternate, one_way, round_trip
 from .idle import measure
 from .ring import bulk, judge_all
 
-TWO_CORES, ONE_CORE = (0, 1), (0, 0)
 ROUNDS = 7
 
 
@@ -30,7 +29,7 @@ def main() -> int:
         bound = f"{'≤' if at_most else '≥'} {promise:.3f}"
         table.add_row(what, f"{theirs:.3g} {unit}", f"{ours:.3g} {unit}", f"{ratio:.3f}", bound, "ok" if good else "MISSED")
 
-    for loop in ("asyncio", "uvloop", "trio"):
+    for loop in LOOPS:
         pair = [Streams(), Aipc(loop)]
         judge(
             f"round trip, two cores, {loop}",
@@ -64,7 +63,7 @@ def main() -> int:
     queues.judge_all(judge, ROUNDS)
     memory = alternate(["streams", "aipc"], lambda kind: measure("memory", kind), 3)
     judge("memory of an idle connection", *memory, "bytes", 1 / 2, at_most=True)
-    for loop in ("asyncio", "uvloop", "trio"):
+    for loop in LOOPS:
         idle = measure("idle", loop, "sysv-mq:private")
         judge(f"idle System V queue, {loop}", 1, idle["core"], "of a core", 0.005, at_most=True)
         idle = measure("idle", loop, "pair")

@@ -20,7 +20,7 @@ import anyio
 
 import aipc
 
-from .harness import child, run
+from .harness import LOOPS, child, run
 
 SECONDS = 10.0
 PROCESSES = (2, 4)
@@ -138,7 +138,7 @@ def rate(contestant: str, seconds: float = SECONDS) -> float:
 
 def main() -> None:
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else SECONDS
-    for loop in ("asyncio", "uvloop", "trio"):
+    for loop in LOOPS:
         for kind in LOCKS:
             for processes in PROCESSES:
                 least, total = share(kind, processes, seconds, loop)

@@ -18,6 +18,8 @@ import uvloop
 
 import aipc
 
+LOOPS = ("asyncio", "uvloop", "trio")
+TWO_CORES, ONE_CORE = (0, 1), (0, 0)
 LENGTH = struct.Struct(">I")
 Body = Callable[[Any], Awaitable[Any]]
 

@@ -16,10 +16,8 @@ import sysv_ipc
 
 import aipc
 
-from .harness import Body, Contestant, Streams, alternate, between, child, round_trip, run
+from .harness import LOOPS, TWO_CORES, Body, Contestant, Streams, alternate, between, child, round_trip, run
 
-LOOPS = ("asyncio", "uvloop", "trio")
-TWO_CORES = (0, 1)
 IDLE, LONG_IDLE = 0.1, 1.0
 _KEY = 0x64000000 + os.getpid() % 0x10000 * 16
 _TIME = struct.Struct("=d")

@@ -11,7 +11,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from .harness import Aipc, Contestant, Streams, alternate, between, one_way, round_trip
+from .harness import LOOPS, Aipc, Contestant, Streams, alternate, between, one_way, round_trip
 
 MEGABYTE = 1 << 20
 FIRST = b"\0" * 8
@@ -92,7 +92,7 @@ def judge_all(judge: Judge, rounds: int) -> None:
     streams = Streams()
     with tempfile.TemporaryDirectory() as directory:
         in_c = InC(directory)
-        for loop in ("asyncio", "uvloop", "trio"):
+        for loop in LOOPS:
             shm = Aipc(loop, "shm")
             pair = [streams, shm]
             figures = alternate(pair, lambda c: round_trip(c, cores), rounds)

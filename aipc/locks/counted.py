@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, TypeVar
 
 from aipc._io.polling import Polling
 from aipc.abc import Semaphore
@@ -12,7 +12,6 @@ from aipc.abc import Semaphore
 from .base import LockHandle
 
 Result = TypeVar("Result")
-Handle = TypeVar("Handle", bound="CountedHandle")
 
 
 class CountedHandle(LockHandle):
@@ -67,10 +66,10 @@ def _hopeful(question: Callable[[], bool]) -> Callable[[], bool]:
     return answer
 
 
-class CountedSemaphore(Semaphore, Generic[Handle]):
+class CountedSemaphore(Semaphore):
     """A semaphore, by its handle."""
 
-    def __init__(self, handle: Handle) -> None:
+    def __init__(self, handle: CountedHandle) -> None:
         self._handle = handle
 
     async def acquire(self, n: int = 1) -> None:

@@ -141,7 +141,7 @@ class _RobustHandle(_SemaphoreHandle):
             self._record.close()
 
 
-class PosixSemaphore(CountedSemaphore[_SemaphoreHandle]):
+class PosixSemaphore(CountedSemaphore):
     """A named POSIX semaphore."""
 
 

@@ -66,7 +66,7 @@ class _SetHandle(CountedHandle):
                 raise translate(error, self.name) from None
 
 
-class SysVSemaphore(CountedSemaphore[_SetHandle]):
+class SysVSemaphore(CountedSemaphore):
     """One semaphore of a System V set."""
 
 
