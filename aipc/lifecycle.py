@@ -106,7 +106,7 @@ class Service:
             self._fail(error)
         finally:
             self._serving -= 1
-            self._changed.wake()
+            self._changed.wake_all()
 
     async def _run(self, scope: anyio.CancelScope, function: Callable[..., Awaitable[object]], *args: Any) -> None:
         try:
@@ -116,7 +116,7 @@ class Service:
             self._fail(error)
         finally:
             self._running.discard(scope)
-            self._changed.wake()
+            self._changed.wake_all()
 
     def _fail(self, error: Exception) -> None:
         self._failed = self._failed or error
@@ -181,7 +181,7 @@ class Service:
             self._fail(error)
         finally:
             self._body_ended = True
-            self._changed.wake()
+            self._changed.wake_all()
 
     async def ended(self) -> None:
         """Wait for all that the block started."""

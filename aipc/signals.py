@@ -146,7 +146,7 @@ class _PlainReceiver(SignalReceiver):
                 if not source.receivers:
                     del _sources[self._loop, signum]
                     source.stop()
-        self._queue.wake()
+        self._queue.wake_all()
 
     @property
     def shared(self) -> bool:
@@ -155,7 +155,7 @@ class _PlainReceiver(SignalReceiver):
     def came(self, signum: int) -> None:
         """The loop saw the signal."""
         self._pending[signum] = None
-        self._queue.wake()
+        self._queue.wake_all()
 
     async def __anext__(self) -> SignalInfo:
         while True:
@@ -189,7 +189,7 @@ class _Signalfd(FileHandle):
             if info.signum in receiver.signals:
                 receiver.came(info)
         if len(self.receivers) > 1:
-            self.readable.rouse()
+            self.readable.wake_all()
 
 
 _signalfds: dict[int, _Signalfd] = {}
@@ -220,7 +220,7 @@ class _DetailedReceiver(SignalReceiver):
         source.receivers.remove(self)
         if source.receivers:
             source.watch()
-            source.readable.rouse()
+            source.readable.wake_all()
         else:
             del _signalfds[self._thread]
             source.close()

@@ -2,12 +2,15 @@
 
 Nothing is awaited after an operation succeeded, so a cancelled `attempt` did not happen. A wait has no side effect. How
 to wait is the subclass's: `readiness` for what has a descriptor, `polling` for what has none.
+
+One rule keeps wake-ups from being lost: whoever stops waiting, by a success, an error or a cancellation, wakes the next task.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from enum import Enum
@@ -20,6 +23,7 @@ from aipc._sys import probes
 
 from . import fork, loops
 from .loops import WaitQueue
+from .reactor import Reactor, reactor_of
 
 if TYPE_CHECKING:
     from .handle import Handle
@@ -40,9 +44,6 @@ class _Outcome(Enum):
 
 
 _BLOCKED = _Outcome.BLOCKED
-_spinning: set[Waiting] = set()
-"""Who spins: one at a time, because a second one's turns are the first one's delay, and a server has thousands."""
-os.register_at_fork(after_in_child=_spinning.clear)
 _NOTHING: list[Any] = []  # shared: an owner that has something puts a list of its own in its place
 
 
@@ -50,7 +51,7 @@ class Waiting(WaitQueue, ABC):
     """One direction of one object: all tasks that wait for it, its budget, and what was learnt about spinning.
 
     `stock` is what the owner has already read and not yet handed out: no need to ask the kernel while there is some. `midway`:
-    a long message is under way.
+    a long message is under way. The owner has it, and it does not keep the owner: an object that is dropped is collected.
     """
 
     SPIN_SECONDS: ClassVar[float]
@@ -58,11 +59,11 @@ class Waiting(WaitQueue, ABC):
     PROBES_A_TURN: ClassVar[int]
     """How often to ask `_probe` between two turns of the loop while spinning."""
 
-    __slots__ = ("_generation", "_penalty", "_ready", "_skip", "budget", "midway", "owner", "stock")
+    __slots__ = ("_generation", "_owner", "_penalty", "_reactor", "_ready", "_skip", "budget", "midway", "stock")
 
     def __init__(self, owner: Handle, *, spins: bool = True) -> None:
         super().__init__()
-        self.owner: Handle = owner
+        self._owner = weakref.ref(owner)
         self.budget: int = BUDGET
         self.midway: bool = False
         self.stock: list[Any] = _NOTHING
@@ -70,17 +71,36 @@ class Waiting(WaitQueue, ABC):
         self._penalty = 1
         self._skip: float = 0 if spins and probes.enabled("spin") else math.inf
         self._ready: Callable[[], object] | None = None  # kept only while spinning pays
+        self._reactor: Reactor | None = None  # of the loop that it was last waited for in
+
+    @property
+    def owner(self) -> Handle:
+        """The object that is waited for; whoever waits has it."""
+        owner = self._owner()
+        assert owner is not None
+        return owner
 
     @abstractmethod
-    def _park(self) -> Awaitable[None]:
-        """Wait until a retry may succeed. No side effect; a cancellation point."""
+    def _park(self, *, front: bool) -> Awaitable[bool | None]:
+        """Wait until a retry may succeed; `front`: before all others. No side effect; a cancellation point.
+
+        Gives whether to wait at the front if the retry is in vain.
+        """
 
     @abstractmethod
     def close(self) -> None:
         """Give back what waiting took; every waiter retries and finds the object closed."""
 
+    @abstractmethod
+    def _leave(self) -> None:
+        """Give back what waiting took in `_reactor`'s loop."""
+
     def _begin(self) -> None:
         """A wait begins that did not end while spinning."""
+
+    def _stop(self, parked: Awaitable[bool | None]) -> None:
+        """A parked task was cancelled, perhaps after it was woken."""
+        self._discard(parked)
 
     def _probe(self) -> Callable[[], object]:
         """A cheap question, true when a try may succeed, to ask while spinning."""
@@ -91,87 +111,120 @@ class Waiting(WaitQueue, ABC):
         if self._skip != math.inf:
             self._skip = 0
 
+    def _here(self) -> Reactor:
+        """What aipc has in the loop that runs here."""
+        loop = loops.current()
+        reactor = self._reactor
+        if reactor is None or reactor.loop is not loop:
+            self._leave()
+            reactor = self._reactor = reactor_of(loop)
+        return reactor
+
     async def attempt(self, operation: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
         """Call `operation(*arguments)` until it does not raise BlockingIOError, waiting in between; give its result.
 
         Cancelled: the operation did not happen. An OSError comes out as the owner explains it.
         """
+        if self._generation != fork.generation:
+            self._refuse_fork()
         if self.budget <= 0:
             await loops.turning()()
             self.budget = BUDGET
         self.budget -= 1
         result: Result | _Outcome = _BLOCKED
+        front: bool | None = False
         try:
-            if self._generation != fork.generation:
-                self.owner.check()
-            if self._ready is None or self.stock or _spinning or self._ready():
+            if self._ready is None or self.stock or self._spinning() or self._ready():
                 result = _try(operation, *arguments)
             if result is _BLOCKED:
                 self.budget = BUDGET
                 if self._skip:
                     self._skip -= 1
-                elif not _spinning:
+                else:
                     result = await self._spin(operation, *arguments)
                 if result is _BLOCKED:
                     self._begin()
             while result is _BLOCKED:
-                await self._park()
+                parked = self._park(front=bool(front))
+                try:
+                    front = await parked
+                except BaseException:
+                    self._stop(parked)
+                    raise
                 result = _try(operation, *arguments)
         except OSError as error:
             raise self.owner.explain(error) from error
-        if self._waiters:
-            self.wake()  # the operation may have left more than it took
+        finally:
+            if self._first is not None:
+                self.wake()
         return result
 
     def attempt_nowait(self, operation: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
         """Call `operation(*arguments)` once: anyio.WouldBlock where `attempt` would wait."""
+        if self._generation != fork.generation:
+            self._refuse_fork()
+        self.budget += 1  # a plain call can take no turn
         try:
-            if self._generation != fork.generation:
-                self.owner.check()
-            result = operation(*arguments)
+            return self.try_now(operation, *arguments)
         except BlockingIOError:
             raise anyio.WouldBlock from None
         except OSError as error:
             raise self.owner.explain(error) from error
-        if self._waiters:
-            self.wake()
-        return result
 
-    def spend(self) -> None:
-        """For a caller that tries first, and calls `attempt` on an OSError: raises one if `attempt` must look closer."""
+    def try_now(self, operation: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+        """The first try of `attempt`, for a caller that calls `attempt` on an OSError, also if that is to look closer."""
         if self.budget <= 0 or self._generation != fork.generation:
             raise BlockingIOError
         self.budget -= 1
+        try:
+            result = operation(*arguments)
+        except Exception as error:
+            if self._first is not None and not isinstance(error, BlockingIOError):
+                self.wake()  # it is to meet the error, too
+            raise
+        if self._first is not None:
+            self.wake()
+        return result
+
+    def _refuse_fork(self) -> None:
+        try:
+            self.owner.check()
+        except OSError as error:
+            raise self.owner.explain(error) from error
+
+    def _spinning(self) -> bool:
+        return self._reactor is not None and self._reactor.spinning
 
     async def _spin(self, operation: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result | _Outcome:
-        """Retry without sleeping, with turns of the loop in between; learn whether that pays."""
+        """Retry without sleeping, with turns of the loop in between; learn whether that pays.
+
+        One at a time in a loop, because a second one's turns are the first one's delay, and a server has thousands.
+        """
+        reactor = self._here()
+        if reactor.spinning:
+            return _BLOCKED
         ready = self._ready = self._ready or self._probe()
-        _spinning.add(self)
+        turn = loops.turning()
+        patience = MIDWAY if self.midway else 1
+        deadline = perf_counter() + patience * self.SPIN_SECONDS
+        reactor.spinning = True
         try:
-            patience = MIDWAY if self.midway else 1
-            deadline = perf_counter() + patience * self.SPIN_SECONDS
             while True:
-                promised = True
                 for _ in range(patience * self.PROBES_A_TURN):
                     if ready():
                         break
                 else:
-                    promised = False
                     os.sched_yield()  # the kernel wakes a peer on the waker's processor, whatever the other one does
-                    await loops.turning()()
-                try:
-                    result = operation(*arguments)
-                except BlockingIOError:
-                    if perf_counter() >= deadline:
-                        break  # and not before a try: who parks must have tried just now
-                    if promised:
-                        await loops.turning()()  # what is there is for another task
-                    continue
-                if self._penalty > 1:
-                    self._penalty //= 2
-                return result
+                    await turn()
+                result = _try(operation, *arguments)
+                if result is not _BLOCKED:
+                    self._penalty = max(self._penalty // 2, 1)
+                    return result
+                if perf_counter() >= deadline:
+                    break  # and not before a try: who parks must have tried just now
+                await turn()  # what is there, if anything, is for another task
         finally:
-            _spinning.discard(self)
+            reactor.spinning = False
         self._ready = None
         alone = len(os.sched_getaffinity(0)) == 1  # then the peer can't even run while we spin
         self._penalty = self._skip = MOST_SKIPPED if alone else min(self._penalty * 2, MOST_SKIPPED)

@@ -1,64 +1,68 @@
-"""One clock for all polled waits of a loop: a single timer, whose ticks serve every wait that is due by then.
+"""One timer for all polled waits of a loop: its ticks serve every wait that is due by then.
 
-Each wait has pauses of its own; long ones end on common instants, so that many waits cost one wake-up. What the looks cost is
-measured, and with many waits the pauses stretch, so that all of them together stay within a share of the processor.
+Each wait has pauses of its own; long ones end on common instants, so that many waits cost one wake-up. Each look has a price,
+and with many waits the pauses stretch, so that all of them together stay within a share of the processor; up to a limit.
 
 A timerfd measures the pauses: asyncio's and trio's own timers round up to a millisecond, and uvloop's returns at once.
 """
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
+from collections.abc import Callable, Iterator
+from functools import partial
 from heapq import heappop, heappush
 from math import floor, inf, log2
-from time import monotonic, perf_counter
-from typing import Protocol
+from time import monotonic
+from typing import Protocol, cast
 
 from aipc._sys import probes, timerfd
 
 from . import loops
-from .doorbell import Bell
+from .doorbell import DoorbellListener
+from .reactor import Reactor, reactor_of
 from .source import Source
 
 COMMON = 5e-3
 """Pauses from this one on, in seconds, end on common instants: a quarter to a half of the pause apart."""
+LOOK, VAIN_WAKE = 5_000, 35_000
+"""Prices, in nanoseconds of a processor: of a look, and of one that wakes a task in vain."""
 YOUNG_SHARE, OLD_SHARE = 0.02, 0.003
 """How much of a processor all looks together may take: of waits in their first second or so, and of all older ones."""
-VAIN_WAKE = 30e-6
-"""What it costs to wake a task that tries in vain, in seconds."""
+MOST = 2.0
+"""Seconds: how far pauses stretch."""
 
 
 class Wait(Protocol):
-    """A wait that wants to look again later."""
+    """A wait that wants to look again later. `price` and `old` stay as they are while `due` is finite."""
 
     due: float
     old: bool
+    price: int
 
     def look(self) -> float | None:
-        """It is time: the seconds until the next look, or None if nobody waits any more or all were woken."""
+        """It is time: the seconds until the next look, or None if nobody waits any more or a task was woken."""
 
 
 class Clock:
-    """The pauses of one loop's waits."""
+    """The pauses of one loop's waits, and the doorbell that cuts them short."""
 
-    def __init__(self, loop: object) -> None:
-        self._loop = loop
+    def __init__(self, reactor: Reactor) -> None:
+        self._reactor = reactor
         self._fd, self._source = self._made()
         self._timer: loops.Timer | None = None
         self._heap: list[tuple[float, int, Wait]] = []
         self._count = itertools.count()
         self._armed = inf
-        self._cost = 3e-6  # of one look, measured as it goes
-        self._charged = 0.0
-        self._waiting = {False: 0, True: 0}  # by whether they are old
-        self._bell: Bell | None = None
+        self._prices = {False: 0, True: 0}  # of all that wait, by whether they are old
+        self._bell: DoorbellListener | None = None
         self._has_bell = True  # as far as is known
+        self._closed = False
         self.users = 0
 
     def _made(self) -> tuple[int, Source | None]:
-        """A timer's descriptor; -1 if there is none to be had, and then the loop's own timer has to do."""
+        """A timer's descriptor; -1 if the kernel gives none, and then the loop's own timer has to do."""
         if not probes.enabled("timerfd"):
             return -1, None
         try:
@@ -66,41 +70,39 @@ class Clock:
         except OSError:
             return -1, None
         try:
-            return fd, Source(fd, self._fired, self.close)
+            return fd, Source(self._reactor, fd, self._fired)
         except OSError:
             os.close(fd)
             return -1, None
 
     def schedule(self, wait: Wait, pause: float) -> None:
-        """Call `wait.look()` in `pause` seconds, or somewhat later if there are many."""
+        """Call `wait.look()` in `pause` seconds, or somewhat later if there are many. Nothing, if the loop is over."""
+        if self._closed:
+            return
         now = monotonic()
         self._push(wait, now, pause)
         if wait.due < self._armed:
             self._arm(wait.due, now)
 
-    def forget(self, wait: Wait) -> None:
+    def cancel(self, wait: Wait) -> None:
         """It needs no look any more."""
         if wait.due < inf:
-            self._waiting[wait.old] -= 1
+            self._prices[wait.old] -= wait.price
             wait.due = inf
 
-    def charge(self, seconds: float) -> None:
-        """A look had a price beyond itself."""
-        self._charged += seconds
-
-    def bell(self) -> Bell | None:
-        """This loop's bell, made when it is first needed; None if there is none to be had."""
+    def bell(self) -> DoorbellListener | None:
+        """This loop's doorbell, made when it is first needed; None if there can't be one."""
         if self._bell is None and self._has_bell:
             try:
-                self._bell = Bell()
+                self._bell = DoorbellListener(self._reactor)
             except OSError:
                 self._has_bell = False
         return self._bell
 
     def _push(self, wait: Wait, now: float, pause: float) -> None:
-        self._waiting[wait.old] += 1
-        others = self._waiting[wait.old] - 1
-        pause = max(pause, others * self._cost / (OLD_SHARE if wait.old else YOUNG_SHARE))
+        share = OLD_SHARE if wait.old else YOUNG_SHARE
+        pause = max(pause, min(self._prices[wait.old] * 1e-9 / share, MOST))
+        self._prices[wait.old] += wait.price
         wait.due = now + pause
         if pause >= COMMON:
             grid = 2.0 ** floor(log2(pause / 2))
@@ -111,21 +113,25 @@ class Clock:
         if self._fd >= 0 and not timerfd.expired(self._fd):
             return
         now = monotonic()
-        start = perf_counter()
-        looks = 0
         self._armed = inf
+        try:
+            loops.call_all(self._looks(now))
+        finally:
+            self._arm_next(now)
+
+    def _looks(self, now: float) -> Iterator[Callable[[], None]]:
         while self._heap and self._heap[0][0] <= now:
             due, _, wait = heappop(self._heap)
-            if wait.due != due:
-                continue  # forgotten, or scheduled anew
-            self.forget(wait)
-            looks += 1
-            pause = wait.look()
-            if pause is not None:
-                self._push(wait, now, pause)
-        if looks:
-            self._cost += ((perf_counter() - start + self._charged) / looks - self._cost) / 16
-            self._charged = 0.0
+            if wait.due == due:  # neither cancelled nor scheduled anew
+                self.cancel(wait)
+                yield partial(self._look, wait, now)
+
+    def _look(self, wait: Wait, now: float) -> None:
+        pause = wait.look()
+        if pause is not None:
+            self._push(wait, now, pause)
+
+    def _arm_next(self, now: float) -> None:
         while self._heap and self._heap[0][2].due != self._heap[0][0]:
             heappop(self._heap)
         if self._heap:
@@ -139,18 +145,19 @@ class Clock:
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = loops.call_later(self._loop, max(pause, 1e-3), self._fired)  # uvloop takes less for nothing
+        self._timer = loops.call_later(self._reactor.loop, max(pause, 1e-3), self._fired)  # uvloop takes less for nothing
 
     def release(self) -> None:
-        """One user less; the last one gives the timer back."""
+        """One user less; the last one gives the timer and the doorbell back."""
         self.users -= 1
         if not self.users:
             self.close()
 
     def close(self) -> None:
         """Give all back: nobody uses it, or the loop is over."""
-        if _clocks.get(self._loop) is self:
-            del _clocks[self._loop]
+        self._closed = True
+        if self._reactor.clock is self:
+            self._reactor.clock = None
         bell, self._bell, self._has_bell = self._bell, None, False
         if bell is not None:
             bell.close()
@@ -161,17 +168,19 @@ class Clock:
             source.close()
             os.close(self._fd)
 
+    def forget(self) -> None:
+        """In a forked child."""
+        if self._source is not None:
+            os.close(self._fd)
+        if self._bell is not None:
+            self._bell.forget()
 
-_clocks: dict[object, Clock] = {}
 
-
-def clock() -> Clock:
-    """This loop's clock, made when it is first needed; `release` it once for each call."""
-    loop = loops.current()
-    if loop not in _clocks:
-        for other in list(_clocks):
-            if isinstance(other, asyncio.AbstractEventLoop) and other.is_closed() and (over := _clocks.get(other)):
-                over.close()
-        _clocks[loop] = Clock(loop)
-    _clocks[loop].users += 1
-    return _clocks[loop]
+def clock(reactor: Reactor | None = None) -> Clock:
+    """The clock of this loop's reactor, made when it is first needed; `release` it once for each call."""
+    reactor = reactor or reactor_of(loops.current())
+    if reactor.clock is None:
+        reactor.clock = Clock(reactor)
+    used = cast(Clock, reactor.clock)
+    used.users += 1
+    return used

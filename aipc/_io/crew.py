@@ -66,12 +66,12 @@ class Crew(WaitQueue, ABC, Generic[Item]):
     def admit_no_more(self) -> None:
         """`accept` has an end, or an error, to tell: ask it now, even if the limit is reached."""
         self._open = False
-        self.wake()
+        self.wake_all()
 
     def end(self) -> None:
         """`serve` returns, or raises."""
         self._over = True
-        self.wake()
+        self.wake_all()
 
     async def over(self) -> None:
         """Wait until `serve` returns."""
@@ -123,8 +123,7 @@ class _AsyncioCrew(Crew[Item]):
         item.close()
         if not task.cancelled() and (error := task.exception()) is not None:
             _log(item, error)
-        if self._waiters:
-            self.wake()
+        self.wake_all()
 
     async def _end_all(self) -> None:
         cancelled: asyncio.CancelledError | None = None
@@ -170,7 +169,7 @@ class _TrioCrew(Crew[Item]):
         finally:
             item.close()
             self._count -= 1
-            self.wake()
+            self.wake_all()
 
     @property
     def running(self) -> int:

@@ -15,6 +15,7 @@ from aipc.exceptions import AipcError, ForkedError
 from . import fork
 from .attempt import Waiting
 from .errors import translate
+from .polling import Polling
 from .readiness import Direction, Readiness
 
 
@@ -25,7 +26,7 @@ class Handle(ABC):
     its own (`fd:N`).
     """
 
-    __slots__ = ("closed", "generation", "name")
+    __slots__ = ("__weakref__", "closed", "generation", "name")
 
     def __init__(self, name: str) -> None:
         self.name: str = name
@@ -98,7 +99,7 @@ class FileHandle(Handle):
     def __del__(self) -> None:
         if getattr(self, "fd", -1) >= 0 and not self.forked:
             warnings.warn(f"{self.name}: never closed", ResourceWarning, stacklevel=2, source=self)
-            self._release(self.fd)
+            self.close()
 
 
 class SocketHandle(FileHandle):
@@ -146,8 +147,13 @@ class ListenerHandle(FileHandle):
 
 
 class Place(Handle):
-    """Owns nothing: stands for an address while something is being opened there."""
+    """Owns nothing: stands for an address while something is being opened there, and polls until it can be."""
 
-    __slots__ = ()
+    __slots__ = ("polling",)
 
-    def _close(self) -> None: ...
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.polling: Polling = Polling(self)
+
+    def _close(self) -> None:
+        self.polling.close()

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 import anyio
@@ -17,9 +19,15 @@ Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 
 
+_logger = logging.getLogger("aipc")
+
+
 def in_trio() -> bool:
-    """Whether a trio task runs this code (also true in trio's guest mode, inside an asyncio loop but in no task of it)."""
-    return "trio" in sys.modules and (asyncio._get_running_loop() is None or asyncio.current_task() is None)
+    """Whether trio runs this code, also in its guest mode, inside an asyncio loop. A callback of asyncio's is asyncio's."""
+    lowlevel = getattr(sys.modules.get("trio"), "lowlevel", None)  # None, too, while another thread imports trio
+    return lowlevel is not None and (
+        lowlevel.in_trio_task() or (asyncio._get_running_loop() is None and lowlevel.in_trio_run())
+    )
 
 
 NAMES = ("asyncio", "uvloop", "trio")
@@ -71,7 +79,16 @@ class _TrioTimer:
     async def run(self, seconds: float, function: Callable[[], None]) -> None:
         with self._scope:
             await sys.modules["trio"].sleep(seconds)
-            function()
+            call_all([function])
+
+
+def call_all(calls: Iterable[Callable[[], object]]) -> None:
+    """Make each call; one that raises is logged, and harms no other."""
+    for call in calls:
+        try:
+            call()
+        except Exception:
+            _logger.exception("a callback failed")
 
 
 def call_later(loop: object, seconds: float, function: Callable[[], None]) -> Timer:
@@ -102,47 +119,114 @@ def start_soon(function: Callable[[*Arguments], Coroutine[Any, Any, None]], *arg
 
 
 class WaitQueue:
-    """Parked tasks: futures on asyncio, tasks on trio. Who wakes retries what it waits for, so one too many costs only time."""
+    """Parked tasks, the longest waiting first: futures on asyncio, tasks on trio.
 
-    __slots__ = ("_waiters",)
+    A woken task tries again what it waits for, so one wake-up too many costs only time. Most queues have one task at most, and
+    a server has thousands of queues: only a second task takes a table.
+    """
+
+    __slots__ = ("_first", "_others")
 
     def __init__(self) -> None:
-        self._waiters: tuple[Any, ...] = ()
+        self._first: Any = None
+        self._others: OrderedDict[Any, None] | None = None
 
-    def queue(self) -> Awaitable[None]:
-        """Park until `wake`. Cancelled: nothing happened."""
-        return self._queue_in_trio() if in_trio() else self._queue_on(asyncio.get_running_loop())
+    async def queue(self) -> None:
+        """Park until woken. Cancelled: nothing happened."""
+        place = self._queue_in(current(), front=False)
+        try:
+            await place
+        finally:
+            self._discard(place)
 
-    def _queue_on(self, loop: asyncio.AbstractEventLoop) -> Awaitable[None]:
-        future = loop.create_future()
-        if self._waiters:  # a cancelled future stays until somebody looks
-            self._waiters = (*(other for other in self._waiters if not other.done()), future)
-        else:
-            self._waiters = (future,)
+    def _queue_in(self, loop: object, *, front: bool) -> Awaitable[bool]:
+        """A place in the queue, in that loop (`current`): gives whether to take the first place if the next try is in vain."""
+        if isinstance(loop, asyncio.AbstractEventLoop):
+            return self._queue_on(loop, front=front)
+        return self._queue_in_trio(front=front)
+
+    def _queue_on(self, loop: asyncio.AbstractEventLoop, *, front: bool) -> asyncio.Future[bool]:
+        future: asyncio.Future[bool] = loop.create_future()
+        self._add(future, front=front)
         return future
 
-    async def _queue_in_trio(self) -> None:
+    async def _queue_in_trio(self, *, front: bool) -> bool:
         import trio
 
         task = trio.lowlevel.current_task()
-        self._waiters = (*self._waiters, task)
+        self._add(task, front=front)
 
         def abort(_: object) -> trio.lowlevel.Abort:
-            self._waiters = tuple(other for other in self._waiters if other is not task)
+            self._discard(task)
             return trio.lowlevel.Abort.SUCCEEDED
 
-        await trio.lowlevel.wait_task_rescheduled(abort)
+        return bool(await trio.lowlevel.wait_task_rescheduled(abort))
+
+    def _add(self, waiter: Any, *, front: bool) -> None:
+        if self._first is None:
+            self._first = waiter
+            return
+        if self._others is None:
+            self._others = OrderedDict()
+        if front:
+            self._first, waiter = waiter, self._first
+        self._others[waiter] = None
+        if front:
+            self._others.move_to_end(waiter, last=False)
+
+    def _discard(self, waiter: Any) -> None:
+        if waiter is self._first:
+            self._pop()
+        elif self._others is not None:
+            self._others.pop(waiter, None)
+
+    def _pop(self) -> Any:
+        first, others = self._first, self._others
+        self._first = others.popitem(last=False)[0] if others else None
+        return first
 
     @property
     def awaited(self) -> bool:
         """Whether any task is parked here."""
-        return any(not isinstance(waiter, asyncio.Future) or not waiter.done() for waiter in self._waiters)
+        waiters = (self._first, *(self._others or ()))
+        return any(waiter is not None and not (isinstance(waiter, asyncio.Future) and waiter.done()) for waiter in waiters)
 
     def wake(self) -> None:
-        """Let every parked task run again."""
-        waiters, self._waiters = self._waiters, ()
-        for waiter in waiters:
-            if not isinstance(waiter, asyncio.Future):
-                sys.modules["trio"].lowlevel.reschedule(waiter)
-            elif not waiter.done():
-                waiter.set_result(None)
+        """Let the task that has waited longest try again; if in vain, it keeps its place. One whose loop is closed is skipped."""
+        while self._first is not None and not _resume(self._pop(), front=True):
+            pass
+
+    def wake_all(self) -> None:
+        """Let every parked task try again, in order."""
+        while self._first is not None:
+            _resume(self._pop(), front=False)
+
+
+class KernelWait:
+    """A trio task's place in a queue while it waits in the kernel for a descriptor."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def interrupt(self) -> None:
+        """Let it try again, and whoever else waits in the kernel for that descriptor."""
+        sys.modules["trio"].lowlevel.notify_closing(self._fd)
+
+
+def _resume(waiter: Any, *, front: bool) -> bool:
+    """Whether that task runs again."""
+    if isinstance(waiter, asyncio.Future):
+        if waiter.done():
+            return False
+        try:
+            waiter.set_result(front)
+        except RuntimeError:  # its loop is closed
+            return False
+        return True
+    if isinstance(waiter, KernelWait):
+        waiter.interrupt()
+    else:
+        sys.modules["trio"].lowlevel.reschedule(waiter, sys.modules["outcome"].Value(front))
+    return True

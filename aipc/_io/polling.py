@@ -12,12 +12,12 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, ClassVar
 
-from aipc._sys.bell_board import WAITERS
+from aipc._sys.bell_board import WAITERS, Call
 
-from . import loops
+from . import fork, loops
 from .attempt import Waiting
-from .clock import VAIN_WAKE, Clock, clock
-from .doorbell import Bell, Doorbell
+from .clock import LOOK, VAIN_WAKE, Clock, clock
+from .doorbell import Doorbell, DoorbellListener
 
 if TYPE_CHECKING:
     from .handle import Handle
@@ -36,81 +36,122 @@ class Polling(Waiting):
     """Any number of tasks that wait for one object. `hopeful` tells, without a side effect, whether a try is worth while.
 
     `names` are the object's, the same in all processes, one for each thing that may be waited for: whoever provides it says so
-    by `announce`.
+    by `announce`. `selective`: the tasks wait for different things, so that all of them are woken, and not only the first.
     """
 
     SPIN_SECONDS: ClassVar[float] = 300e-6  # a message there and back while the peer's caches are cold
     PROBES_A_TURN: ClassVar[int] = 0
 
-    __slots__ = ("_bell", "_clock", "_doorbells", "_hopeful", "_loop", "_pause", "_since", "_woken", "due", "old")
+    __slots__ = (
+        "_bell", "_call", "_clock", "_doorbells", "_hopeful", "_pause", "_since", "_woken", "due", "old", "price", "selective",
+    )  # fmt: skip
 
-    def __init__(self, owner: Handle, hopeful: Callable[[], bool] = always, *names: str) -> None:
+    def __init__(self, owner: Handle, hopeful: Callable[[], bool] = always, *names: str, selective: bool = False) -> None:
         super().__init__(owner)
         self._doorbells = tuple(map(Doorbell, names))
-        self._bell: Bell | None = None  # where this listens
+        self._bell: DoorbellListener | None = None  # where this listens
+        self._call: Call | None = None  # what woke a task, and may be of use to another process
+        self._clock: Clock | None = None
         self._hopeful = hopeful
         self._pause = FIRST_PAUSE
         self._since = 0.0
-        self._woken = False
-        self._clock: Clock | None = None
-        self._loop: object = None
+        self._woken = False  # by a look
+        self.selective: bool = selective
         self.due: float = inf
         self.old: bool = False
+        self.price: int = LOOK
 
     def _begin(self) -> None:
         self._pause = FIRST_PAUSE
         self._since = monotonic()
         self._woken = False
+        self._call = None
         if self._clock is not None:
-            self._clock.forget(self)  # it may be in a long pause of another task's wait
+            self._clock.cancel(self)  # it may be in a long pause of another task's wait
         self.old = False
 
-    def _park(self) -> Awaitable[None]:
-        loop = loops.current()
-        if self._loop is not loop:
-            self._leave()
-            self._clock, self._loop = clock(), loop
-        assert self._clock is not None
-        if self._woken:
-            self._woken = False
-            self._clock.charge(VAIN_WAKE)
+    def _park(self, *, front: bool) -> Awaitable[bool | None]:
+        reactor = self._here()
+        if self._clock is None:
+            self._clock = clock(reactor)
+        used = self._clock
+        if self._call is not None:
+            self.pass_on()
         if self._bell is None and self._doorbells:
-            self._bell = self._clock.bell()
+            self._bell = used.bell()
             if self._bell is not None:
                 for doorbell in self._doorbells:
-                    self._bell.listen(doorbell.row, self)
-                return loops.turning()()  # one more try: who provided it before now did not ring
+                    self._bell.listen(doorbell, self)
+                return loops.turning()()  # one more try: a notification before now was for others
         if self.due == inf:
+            self.price = VAIN_WAKE if self._woken else LOOK
+            self._woken = False
+            used.schedule(self, self._next_pause())
+        return self._queue_in(reactor.loop, front=front)
+
+    def _stop(self, parked: Awaitable[bool | None]) -> None:
+        super()._stop(parked)
+        self.pass_on()
+
+    def wake(self) -> None:
+        """Let tasks try again, if they may succeed; those that stay parked go on looking."""
+        if self._may_succeed():
+            self._wake_some()
+        if self._first is not None and self.due == inf and self._clock is not None:
             self._clock.schedule(self, self._next_pause())
-        return self.queue()
+
+    def _wake_some(self) -> None:
+        if self.selective:
+            self.wake_all()
+        else:
+            super().wake()
+
+    def _may_succeed(self) -> bool:
+        try:
+            return self._hopeful()
+        except Exception:  # noqa: BLE001 - the try meets it, too, and tells its caller
+            return True
 
     def announce(self, most: int = WAITERS) -> None:
-        """It may be there now: wake who waits for it, all of this object's tasks and `most` others."""
-        if self._waiters:
+        """The object may be available: wake tasks that wait for it here, and in `most` other processes."""
+        if self._first is not None:
             self.wake()
         for doorbell in self._doorbells:
-            doorbell.ring(most)
+            doorbell.notify(most)
 
-    def rung(self) -> bool:
-        """Somebody may have provided what is waited for. False if nobody waits, or it is not there."""
+    def others_wait(self) -> bool | None:
+        """Whether another process of this user waits for it, as far as the doorbell shows; None if there is no doorbell."""
+        known = [doorbell.others_wait() for doorbell in self._doorbells]
+        return None if None in known else any(known)
+
+    def on_notify(self, call: Call) -> bool:
+        """Another process made the object available. False if no task here is woken by it."""
         if not self.awaited:
             self._unlisten()
             return False
-        if not self._hopeful():
+        if not self._may_succeed():
             return False
-        self.wake()
+        self._call = call
+        self._wake_some()
         return True
 
+    def pass_on(self) -> None:
+        """What woke a task here was of no use to it, or leaves something: wake the next process that waits."""
+        call, self._call = self._call, None
+        if call is not None and self._bell is not None:
+            self._bell.pass_on(call)
+
     def look(self) -> float | None:
-        """A pause is over: the next one, or None if nobody waits or all are to retry."""
+        """A pause is over: the next one, or None if nobody waits or a task is to try."""
         if not self.awaited:
+            self._unlisten()
             return None
         if self._bell is not None:
             for doorbell in self._doorbells:
-                self._bell.renew(doorbell.row)
-        if self._hopeful():
+                self._bell.renew(doorbell)
+        if self._may_succeed():
             self._woken = True
-            self.wake()
+            self._wake_some()
             return None
         return self._next_pause()
 
@@ -121,26 +162,27 @@ class Polling(Waiting):
         return pause
 
     def _unlisten(self) -> None:
-        if self._bell is not None:
+        bell, self._bell, self._call = self._bell, None, None
+        if bell is not None:
             for doorbell in self._doorbells:
-                self._bell.leave(doorbell.row, self)
-            self._bell = None
+                bell.leave(doorbell, self)
 
     def _leave(self) -> None:
-        if self._clock is not None and not self.owner.forked:
+        used, self._clock = self._clock, None
+        if self._generation != fork.generation:
+            self._bell = None
+        elif used is not None:
             self._unlisten()
-            self._clock.forget(self)
-            self._clock.release()
-        self._clock = self._bell = None
+            used.cancel(self)
+            used.release()
 
     def close(self) -> None:
         """Let go of the clock; every waiter retries and finds the object closed."""
         self._leave()
-        self._loop = None
         doorbells, self._doorbells = self._doorbells, ()
         for doorbell in doorbells:
             doorbell.close()
-        self.wake()
+        self.wake_all()
 
 
 class Asking(Polling):

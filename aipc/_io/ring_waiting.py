@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
-from . import fork, loops
-from .attempt import Waiting, _spinning
+from . import loops
+from .attempt import Waiting
 from .readiness import Direction, Readiness
 
 if TYPE_CHECKING:
     from .handle import Handle
+
+Result = TypeVar("Result")
 
 _LOOKS = 128
 """How often to look at the memory between two turns of the loop: a look costs a tenth of a poll(2)."""
@@ -41,33 +43,33 @@ class Records(Readiness):
         super().__init__(owner, fd, Direction.READ)
         self._end = end
 
-    def promising(self) -> bool:
-        """Whether to try before `attempt` is called; looks a while if spinning pays."""
-        if self.budget <= 0 or self._generation != fork.generation:
-            return False
-        self.budget -= 1
-        if self._ready is None or _spinning:
-            return self._end.watch(1)
-        there = self._end.watch(_LOOKS)
-        if there and self._penalty > 1:
-            self._penalty //= 2
-        return there
+    def try_soon(self, operation: Callable[[], Result]) -> Result:
+        """`try_now` if a record is there; looks a while for one if spinning pays."""
+        spins = self._ready is not None and not self._spinning()
+        if not self._end.watch(_LOOKS if spins else 1):
+            raise BlockingIOError
+        if spins:
+            self._penalty = max(self._penalty // 2, 1)
+        return self.try_now(operation)
 
-    def _park(self) -> Awaitable[None]:
+    def wake(self) -> None:
+        """Let all try again: the two directions wait for different things."""
+        self.wake_all()
+
+    def _park(self, *, front: bool) -> Awaitable[bool | None]:
         if self._end.sleep():
             self._spin_next()  # the peer was quicker than parking
             return loops.turning()()
-        return super()._park()
+        return super()._park(front=front)
 
-    def park(self) -> Awaitable[None]:
+    def park(self) -> Awaitable[bool | None]:
         """Wait for the doorbell, whatever for."""
-        return super()._park()
+        return super()._park(front=False)
 
     def again(self) -> None:
         """The doorbell was not drained to its end: the next wait is to find it ready, though no edge comes."""
-        if self._reactor is not None:
-            self._unwatch()
-        self.rouse()
+        self._leave()
+        self.wake_all()
 
     def _probe(self) -> Callable[[], object]:
         return partial(self._end.watch, _LOOKS)
@@ -86,12 +88,17 @@ class Room(Waiting):
         self._end = end
         self._bell = bell
 
-    def _park(self) -> Awaitable[None]:
+    def _park(self, *, front: bool) -> Awaitable[bool | None]:
         return loops.turning()() if self._end.sleep() else self._bell.park()
+
+    def _stop(self, parked: Awaitable[bool | None]) -> None:
+        self._bell._stop(parked)
+
+    def _leave(self) -> None: ...
 
     def _probe(self) -> Callable[[], object]:
         return partial(self._end.watch, _LOOKS)
 
     def close(self) -> None:
         self._ready = None
-        self._bell.rouse()
+        self._bell.wake_all()

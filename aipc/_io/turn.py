@@ -1,4 +1,4 @@
-"""Writing where others write, too: whole messages into a FIFO that many processes have open.
+"""The lock of a FIFO's writers: whole messages into a FIFO that many processes have open.
 
 The kernel writes up to PIPE_BUF bytes in one piece, and leaves the room between the pieces of a longer message to whoever comes
 first (pipe(7)). So all of aipc's writers hold a flock(2) of the FIFO while they write: shared for what goes in one piece, so
@@ -11,113 +11,102 @@ from __future__ import annotations
 import errno
 import os
 import select
-from collections.abc import Awaitable
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, flock
-from time import monotonic
-from typing import ClassVar, NoReturn
+from typing import ClassVar
+
+import anyio
 
 from aipc._sys import pipes
 
 from .handle import FileHandle
 from .polling import Polling
-from .readiness import Direction, Readiness
-
-_SHARED, _ALONE = LOCK_SH | LOCK_NB, LOCK_EX | LOCK_NB
 
 
-class Turn(Readiness):
-    """Waits to write: by polling while another has the lock, and by readiness for room."""
+class Turn(Polling):
+    """One channel's hold on the lock: any number of its tasks for short messages, or one for a longer one.
+
+    `room` waits, under the lock, for room for a message that may go in one piece.
+    """
 
     PIECE: ClassVar[int] = select.PIPE_BUF
     """Bytes that the kernel writes wholly or not at all."""
     PATIENCE: ClassVar[float] = 10e-3
-    """Seconds to wait, without the lock, for so much room that a long message goes in one piece, too.
+    """Seconds to wait for so much room that a long message goes in one piece, too.
 
     A writer killed between two pieces would leave the first one for ever, and others could not write between them.
     """
 
-    __slots__ = ("_by_clock", "_crowded_since", "_handle", "_polling", "_size", "holds")
+    __slots__ = ("_alone", "_fd", "_sharing", "room")
 
-    def __init__(self, owner: FileHandle, fd: int) -> None:
-        super().__init__(owner, fd, Direction.WRITE)
-        self.holds: bool = False
-        self._handle = owner
-        self._polling = Polling(owner, self._hopeful)
-        self._by_clock = False
-        self._crowded_since = 0.0
-        self._size = 0
+    def __init__(self, owner: FileHandle) -> None:
+        super().__init__(owner, lambda: not self._alone)
+        self._fd = owner.fd
+        self._alone = False
+        self._sharing = 0
+        self.room: Polling = Polling(owner)
 
     def take(self, size: int) -> None:
-        """Begin to write `size` bytes. BlockingIOError while it is another's turn, BrokenPipeError if nobody reads."""
-        if self._handle.closed:
-            self._handle.check()
+        """Hold the lock to write `size` bytes. BlockingIOError while another has it, BrokenPipeError if nobody reads."""
+        self.owner.check()
         short = size <= self.PIECE
+        if self._alone or (self._sharing and not short):
+            raise BlockingIOError
+        if not self._sharing:
+            self._lock(LOCK_SH if short else LOCK_EX)
+        self._sharing += short
+        self._alone = not short
+
+    def _lock(self, kind: int) -> None:
         try:
-            flock(self._fd, _SHARED if short else _ALONE)
+            flock(self._fd, kind | LOCK_NB)
         except BlockingIOError:
             if pipes.events(self._fd) & select.POLLERR:  # whoever has the lock waits for a reader, too
                 raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
-            self._refuse(size)
-        self.holds = True
-        if not short and not self._fits(size):
-            self.give()
-            self._refuse(size)
-        self._by_clock = False
-
-    def _refuse(self, size: int) -> NoReturn:
-        self._size = size
-        if not self._by_clock:
-            self._by_clock = True
-            self._polling._begin()
-        raise BlockingIOError
+            raise
 
     def give(self) -> None:
-        """Let others write."""
-        if self.holds:
-            self.holds = False
+        """One message less. Nothing after `close`, which has let go."""
+        if self._fd < 0:
+            return
+        self._sharing -= not self._alone
+        self._alone = False
+        if not self._sharing:
             flock(self._fd, LOCK_UN)
+        self.announce()
 
-    def _fits(self, size: int) -> bool:
-        """Whether to begin: all of it will go at once, or that is not to be had."""
+    async def wait_for_room(self, size: int) -> None:
+        """Wait for room for a message that can go in one piece, but not for long."""
+        if not self.has_room(size):
+            with anyio.move_on_after(self.PATIENCE):
+                await self.room.attempt(self._expect_room, size)
+
+    def _expect_room(self, size: int) -> None:
+        if not self.has_room(size):
+            raise BlockingIOError
+
+    def has_room(self, size: int) -> bool:
+        """Whether to begin: all of it goes at once, or it is too long for that anyway."""
         half = pipes.capacity(self._fd) // 2  # pages in a pipe are about half full, or fuller
-        if not self.PIECE < size <= half or pipes.unread(self._fd) + size <= half:
-            self._crowded_since = 0.0
-            return True
-        if not self._crowded_since:
-            self._crowded_since = monotonic()
-        return monotonic() - self._crowded_since > self.PATIENCE
-
-    def _hopeful(self) -> bool:
-        if self.holds:  # another task of this channel
-            return True
-        try:
-            flock(self._fd, _SHARED)
-        except BlockingIOError:
-            return bool(pipes.events(self._fd) & select.POLLERR)
-        flock(self._fd, LOCK_UN)
-        return self._fits(self._size)
-
-    def _begin(self) -> None:
-        self._polling._begin()
-
-    def _park(self) -> Awaitable[None]:
-        return self._polling._park() if self._by_clock else super()._park()
+        return not self.PIECE < size <= half or pipes.unread(self._fd) + size <= half
 
     def close(self) -> None:
         """Leave the loop, and let go: a forked child's copy of the descriptor would keep the lock."""
         super().close()
-        self._polling.close()
-        self.give()
+        self.room.close()
+        fd, self._fd = self._fd, -1
+        if fd >= 0 and (self._alone or self._sharing):
+            flock(fd, LOCK_UN)
 
 
 class TurnHandle(FileHandle):
     """Owns a descriptor that several processes write to."""
 
-    __slots__ = ()
+    __slots__ = ("turn",)
 
-    @property
-    def writable(self) -> Turn:
-        """Waits for a turn to write."""
-        if not isinstance(self._writable, Turn):
-            self._writable = Turn(self, self.fd)
-        return self._writable
+    def __init__(self, fd: int, name: str) -> None:
+        super().__init__(fd, name)
+        self.turn: Turn = Turn(self)
+
+    def _close(self) -> None:
+        self.turn.close()
+        super()._close()

@@ -10,7 +10,6 @@ from urllib.parse import quote
 from aipc._address import Address, parse
 from aipc._io.errors import translate
 from aipc._io.handle import Place
-from aipc._io.polling import Polling
 from aipc._sys import sysv_semaphore as sysv
 from aipc._sys.sysv_key import key_of
 from aipc.exceptions import LimitExceeded
@@ -25,7 +24,7 @@ async def open_set(
     for a set that a C program made and has yet to operate on, leave `create` out. Cancelled: nothing was opened.
     """
     key = key_of(address, project)
-    polling = Polling(Place(address.url))
+    place = Place(address.url)
     try:
         while True:
             if create or exclusive or key is None:
@@ -39,12 +38,12 @@ async def open_set(
                     raise
                 continue  # it was removed in between: once more
             if create:
-                await polling.attempt(_be_initialised, semaphores)
+                await place.polling.attempt(_be_initialised, semaphores)
             return semaphores
     except OSError as error:
         raise translate(error, address.url) from None
     finally:
-        polling.close()
+        place.close()
 
 
 def _made(key: int | None, mode: int, values: Sequence[int], exclusive: bool, address: Address) -> sysv.SemaphoreSet | None:

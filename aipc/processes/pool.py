@@ -174,7 +174,7 @@ class Pool:
     def _release(self, seat: _Seat, worker: Worker) -> None:
         if seat.worker is worker:
             seat.busy = False
-            self._changed.wake()
+            self._changed.wake_all()
 
     def keep(self, n: int) -> None:
         """Start so many workers, and keep them running."""
@@ -199,7 +199,7 @@ class Pool:
                 self.restarts += 1
         finally:
             self._kept -= 1
-            self._changed.wake()
+            self._changed.wake_all()
 
     async def _run(self, seat: _Seat) -> bool:
         """One worker's life: whether its function returned."""
@@ -210,12 +210,12 @@ class Pool:
                 if self._closing.is_set():
                     return True  # leaving this block ends it
                 seat.worker, seat.busy = worker, False
-                self._changed.wake()
+                self._changed.wake_all()
                 try:
                     await worker.result()
                 finally:
                     seat.worker = None
-                    self._changed.wake()
+                    self._changed.wake_all()
         except Exception as error:
             if not (self._closing.is_set() or seat.retired):
                 trace = None if isinstance(error, WorkerDied) else error
@@ -226,7 +226,7 @@ class Pool:
     async def close(self) -> None:
         """End all workers at once, gently."""
         self._closing.set()
-        self._changed.wake()
+        self._changed.wake_all()
         with anyio.move_on_after(self._grace):
             await self._finished(self._seats)
         workers = self.workers

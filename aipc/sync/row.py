@@ -76,7 +76,7 @@ class Row(LockHandle):
         values = self._semaphores.values(self.count)
         if values != self._seen:
             self._seen = values
-            self.polling.wake()  # tasks that parked when they saw others
+            self.polling.wake_all()  # tasks that parked when they saw others
         return values
 
     def step(self, decide: Decide) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import accumulate
 from typing import Any, cast
@@ -66,7 +66,9 @@ class Unfinished:
 class ByteStreamChannel(TransportChannel):
     """Frames over descriptors: `reader`, `writer`, or one for both; None for the way that there is not."""
 
-    __slots__ = ("_body", "_framing", "_input_error", "_output_ended", "_reader", "_rest", "_unfinished", "_writer")
+    __slots__ = (
+        "_body", "_finisher", "_framing", "_input_error", "_output_ended", "_reader", "_rest", "_unfinished", "_writer",
+    )  # fmt: skip
 
     def __init__(self, reader: FileHandle | None, writer: FileHandle | None, framing: Framing) -> None:
         super().__init__(None if reader is None else reader.readable)
@@ -79,6 +81,7 @@ class ByteStreamChannel(TransportChannel):
         self._input_error: Exception | None = None  # what is to be raised when the stock is used up
         self._output_ended = False
         self._unfinished: Unfinished | None = None
+        self._finisher: object = None  # the loop in which a task finishes what its sender gave up
 
     def _read(self) -> bytes:
         """One system call; empty at the end of the stream."""
@@ -111,7 +114,7 @@ class ByteStreamChannel(TransportChannel):
 
     def receive(self, **selection: Any) -> Coroutine[Any, Any, bytes]:  # one coroutine fewer than `async def`
         waiting = self._incoming
-        if selection or waiting is None:
+        if selection or waiting is None or self._finisher is not None:
             waiting = self._reading(selection)
         return waiting.attempt(self._take)
 
@@ -161,14 +164,11 @@ class ByteStreamChannel(TransportChannel):
                 self._input_error = anyio.EndOfStream()
             if not stock:
                 if self._input_error is not None:
-                    reader.readable.rouse()  # others who wait are to meet it, too
                     raise self._input_error
                 self._body = self._framing.body(self._rest)
                 reader.readable.midway = self._body is not None
         stock.reverse()
         reader.readable.stock = stock
-        if reader.readable.trio_waits:
-            reader.readable.rouse()  # the kernel has nothing more to tell the task that waits for it
         return stock
 
     def _fill_body(self, body: Body) -> list[bytes]:
@@ -176,7 +176,6 @@ class ByteStreamChannel(TransportChannel):
             count = self._read_into(space)
         if not count:
             self._input_error = cut_short(f"all but {body.missing:,} bytes of it")
-            self._reader.readable.rouse()
             raise self._input_error
         self._bytes_received += count
         body.missing -= count
@@ -191,31 +190,34 @@ class ByteStreamChannel(TransportChannel):
         if meta or waiting is None:
             waiting = self._writing(meta)
         frame = self._framing.encode(item)
+        write = bind(self._write, meta)
         try:
-            waiting.spend()
-            if meta:
-                self._write(frame, **meta)
-            else:
-                self._write(frame)
+            waiting.try_now(write, frame)
         except OSError:
-            await waiting.attempt(bind(self._write, meta), frame)  # which waits, or words the error
+            await waiting.attempt(write, frame)  # which waits, or words the error
         self._sent += 1
         if self._unfinished is not None:
             await self._finish(self._unfinished)
 
     def _put(self, item: Buffer, **meta: Any) -> None:
-        self._write(self._framing.encode(item), **meta)
+        self._put_frame(self._framing.encode(item), **meta)
+
+    def _put_frame(self, frame: Frame, **meta: Any) -> None:
+        self._write(frame, **meta)
         self._sent += 1
         if self._unfinished is not None:
             self._abandon(self._unfinished)
 
     async def send_many(self, items: Iterable[Buffer], **meta: Any) -> None:
-        waiting = self._writing(meta)
+        self._writing(meta)
         for frame, frames in self._batches(items):
-            await waiting.attempt(self._write, frame, frames)
-            self._sent += len(frames)
-            if self._unfinished is not None:
-                await self._finish(self._unfinished)
+            await self._send_frames(frame, frames)
+
+    async def _send_frames(self, frame: Frame, frames: Sequence[Frame]) -> None:
+        await self._writing({}).attempt(self._write, frame, frames)
+        self._sent += len(frames)
+        if self._unfinished is not None:
+            await self._finish(self._unfinished)
 
     def _batches(self, items: Iterable[Buffer]) -> Iterator[tuple[Frame, Sequence[Frame]]]:
         """As many frames as one system call should take, in one piece and singly. A refused item's error comes last."""
@@ -261,6 +263,8 @@ class ByteStreamChannel(TransportChannel):
         while self._unfinished is unfinished:
             if not unfinished.views:
                 self._unfinished = None
+                if self._outgoing is not None:
+                    self._outgoing.wake_all()  # its sender is done, though another task may have written the rest
                 return
             sent = self._push(unfinished.views)
             self._bytes_sent += sent
@@ -284,12 +288,24 @@ class ByteStreamChannel(TransportChannel):
         self._sent -= unfinished.cut()
         if not unfinished.views:
             self._flush(unfinished)
-        elif loops.running() and not self._writer.closed:
+        else:
+            self._finish_in_background(unfinished)
+
+    def _finish_in_background(self, unfinished: Unfinished) -> None:
+        if loops.running() and not self._writer.closed:
+            self._finisher = loops.current()
             loops.start_soon(self._finish_alone, unfinished)
 
     async def _finish_alone(self, unfinished: Unfinished) -> None:
         with suppress(*GONE):  # the next send meets the same error, and tells its caller
             await self._writing({}).attempt(self._flush, unfinished)
+        self._finisher = None
+
+    def _reading(self, selection: Mapping[str, Any]) -> Waiting:
+        unfinished = self._unfinished
+        if unfinished is not None and self._finisher is not None and loops.current() is not self._finisher:
+            self._finish_in_background(unfinished)  # the loop that was at it is over
+        return super()._reading(selection)
 
     async def send_eof(self) -> None:
         waiting = self._writing({})

@@ -13,6 +13,7 @@ import select
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 import anyio
 
@@ -20,9 +21,9 @@ from aipc._address import Address
 from aipc._io.errors import named, translate
 from aipc._io.files import same_file
 from aipc._io.handle import Place
-from aipc._io.polling import Polling
 from aipc._io.turn import TurnHandle
 from aipc._sys import pipes
+from aipc.abc import Buffer
 from aipc.exceptions import AipcError, NobodyListens, WrongObject
 from aipc.wire.framing import MAX_MESSAGE_SIZE, Frame, Framing
 from aipc.wire.framing import framing as framing_named
@@ -81,31 +82,54 @@ class FifoReceiver(PipeEnd):
 
 
 class FifoSender(PipeEnd):
-    """Sends beside other writers, a whole message at a time."""
+    """Sends beside other writers, a whole message at a time, each under the writers' lock."""
 
-    __slots__ = ("_turn",)
+    __slots__ = ("_owes", "_turn")
 
     def __init__(self, handle: TurnHandle, framing: Framing) -> None:
         super().__init__(handle, framing, sends=True)
-        self._turn = handle.writable
+        self._turn = handle.turn
+        self._owes = False  # the lock, as soon as the unfinished message is written
 
-    def _write(self, frame: Frame, frames: Sequence[Frame] = (), fds: Sequence[int] = ()) -> None:
+    async def send(self, item: Buffer, **meta: Any) -> None:
+        self._writing(meta)
+        frame = self._framing.encode(item)
+        await self._send_frames(frame, (frame,))
+
+    async def _send_frames(self, frame: Frame, frames: Sequence[Frame]) -> None:
+        size = size_of(frame)
+        if self._unfinished is not None:
+            await self._writing({}).attempt(self._flush, self._unfinished)
+        await self._turn.attempt(self._turn.take, size)
+        try:
+            await self._turn.wait_for_room(size)
+            await super()._send_frames(frame, frames)
+        finally:
+            self._end_turn()
+
+    def _put_frame(self, frame: Frame, **meta: Any) -> None:
+        size = size_of(frame)
         if self._unfinished is not None:
             self._flush(self._unfinished)
-        turn = self._turn
-        turn.take(size_of(frame))
+        self._turn.take(size)
         try:
-            super()._write(frame, frames, fds)
+            if not self._turn.has_room(size):
+                raise BlockingIOError
+            super()._put_frame(frame, **meta)
         finally:
-            if self._unfinished is None:
-                turn.give()
+            self._end_turn()
+
+    def _end_turn(self) -> None:
+        if self._unfinished is None:
+            self._turn.give()
+        else:
+            self._owes = True
 
     def _flush(self, unfinished: Unfinished) -> None:
-        try:
-            super()._flush(unfinished)
-        finally:
-            if self._unfinished is None:
-                self._turn.give()
+        super()._flush(unfinished)
+        if self._owes and self._unfinished is None:
+            self._owes = False
+            self._turn.give()
 
 
 async def connect(
@@ -178,17 +202,17 @@ def _make(path: str, mode: int, exclusive: bool, name: str) -> os.stat_result | 
 
 async def _open(path: str, flags: int, wait: bool, name: str) -> _FifoHandle:
     """Open it, when the kernel lets us: only a sender may have to `wait`."""
-    polling = Polling(Place(name))
+    place = Place(name)
     try:
         if wait:
-            fd = await polling.attempt(_try_open, path, flags, name)
+            fd = await place.polling.attempt(_try_open, path, flags, name)
         else:
-            fd = polling.attempt_nowait(_try_open, path, flags, name)
+            fd = place.polling.attempt_nowait(_try_open, path, flags, name)
         return _FifoHandle(fd, name)
     except anyio.WouldBlock:
         raise NobodyListens(errno.ENXIO, f"{name}: no process has the FIFO open to receive; wait=1 waits for one") from None
     finally:
-        polling.close()
+        place.close()
 
 
 def _try_open(path: str, flags: int, name: str) -> int:
@@ -212,8 +236,8 @@ def _try_open(path: str, flags: int, name: str) -> int:
 
 
 async def _meet(receiver: FifoReceiver, name: str) -> None:
-    polling = Polling(Place(name))
+    place = Place(name)
     try:
-        await polling.attempt(receiver.meet)
+        await place.polling.attempt(receiver.meet)
     finally:
-        polling.close()
+        place.close()

@@ -122,7 +122,7 @@ class SocketListener(Listener):
         """No more connections, if that can be had (unix(7)), and let `serve` take those that are in the backlog."""
         if self._handle.sock.family == socket.AF_UNIX and not self._shared:
             self._handle.sock.shutdown(socket.SHUT_RD)
-        self._handle.readable.rouse()
+        self._handle.readable.wake_all()
 
     async def aclose(self) -> None:
         if not (self._handle.closed or self._handle.forked):

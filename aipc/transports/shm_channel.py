@@ -74,7 +74,7 @@ class RingHandle(SocketHandle):
                 self._refused = error
         if self._refused is not None:
             raise self._refused.with_traceback(None)
-        self.readable.rouse()
+        self.readable.wake_all()
 
     def _receive_offer(self) -> None:
         received = rights.receive(self.socket(), len(HELLO))
@@ -137,7 +137,7 @@ class RingHandle(SocketHandle):
         """Let all who wait for the doorbell look again; nobody needs to be rung until they sleep again."""
         self.producer.awake()
         self.consumer.awake()
-        self.readable.rouse()
+        self.readable.wake_all()
 
     def end_writing(self) -> None:
         """A mark in the ring: the doorbell must go on working."""
@@ -169,8 +169,7 @@ class RingChannel(ByteStreamChannel):
     async def send(self, item: Buffer, **meta: Any) -> None:
         if type(item) is bytes and len(item) <= self._short and not meta:
             try:
-                self._outgoing.spend()
-                self._producer.put(item)
+                self._outgoing.try_now(self._producer.put, item)
             except OSError:
                 pass  # the long way waits, or words the error
             else:
@@ -213,8 +212,7 @@ class RingChannel(ByteStreamChannel):
     async def receive(self, **selection: Any) -> bytes:
         if not selection:
             try:
-                if self._handle.readable.promising():
-                    return self._consumer.take()
+                return self._handle.readable.try_soon(self._consumer.take)
             except OSError:
                 pass  # the long way waits, or words the error
         return await self._reading(selection).attempt(self._consumer.take)
@@ -332,7 +330,7 @@ class _Block:
                     f"{self._handle.name}: something made of the view is still in use at the block's end"
                 ) from failed
         finally:
-            self._handle.readable.rouse()
+            self._handle.readable.wake_all()
 
 
 def pair(capacity: int = DEFAULT, max_message_size: int = MAX_MESSAGE_SIZE) -> tuple[RingChannel, RingChannel]:

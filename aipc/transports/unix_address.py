@@ -15,7 +15,6 @@ from aipc._address import Address
 from aipc._io.errors import named
 from aipc._io.files import LONGEST_SOCKET_PATH, directory_locked, same_file, short_path, socket_in_use
 from aipc._io.handle import ListenerHandle, Place
-from aipc._io.polling import Polling
 from aipc._sys import rights
 from aipc.abc import Credentials
 from aipc.exceptions import AddressError, WrongObject
@@ -80,11 +79,11 @@ async def connect(address: Address, sock: socket.socket) -> None:
     Waits while the listener's backlog is full. Cancelled: not connected.
     """
     # A full backlog is EAGAIN with nothing to wait for (connect(2)), so this one is polled.
-    polling = Polling(Place(address.url))
+    place = Place(address.url)
     try:
-        await polling.attempt(_connect, sock, socket_address(address), address.url)
+        await place.polling.attempt(_connect, sock, socket_address(address), address.url)
     finally:
-        polling.close()
+        place.close()
 
 
 def _connect(sock: socket.socket, path: str, name: str) -> None:
@@ -138,11 +137,11 @@ async def bind(path: str, name: str, sock: socket.socket, *, mode: int, exclusiv
     A stale socket file is taken over; with `exclusive` not even that. ObjectExists if a live process owns the path;
     WrongObject if it is not a socket: neither is ever removed. `mode` is the file's, whatever the umask.
     """
-    polling = Polling(Place(name))
+    place = Place(name)
     try:
-        return await polling.attempt(_bind, sock, path, name, mode, exclusive)
+        return await place.polling.attempt(_bind, sock, path, name, mode, exclusive)
     finally:
-        polling.close()
+        place.close()
 
 
 def _bind(sock: socket.socket, path: str, name: str, mode: int, exclusive: bool) -> Callable[[], None]:
