@@ -19,7 +19,7 @@ from typing import Protocol
 from aipc._sys import probes, timerfd
 
 from . import loops
-from .doorbell import Bell
+from .doorbell import DoorbellListener
 from .source import Source
 
 COMMON = 5e-3
@@ -53,7 +53,7 @@ class Clock:
         self._cost = 3e-6  # of one look, measured as it goes
         self._charged = 0.0
         self._waiting = {False: 0, True: 0}  # by whether they are old
-        self._bell: Bell | None = None
+        self._bell: DoorbellListener | None = None
         self._has_bell = True  # as far as is known
         self.users = 0
 
@@ -88,11 +88,11 @@ class Clock:
         """A look had a price beyond itself."""
         self._charged += seconds
 
-    def bell(self) -> Bell | None:
+    def bell(self) -> DoorbellListener | None:
         """This loop's bell, made when it is first needed; None if there is none to be had."""
         if self._bell is None and self._has_bell:
             try:
-                self._bell = Bell()
+                self._bell = DoorbellListener()
             except OSError:
                 self._has_bell = False
         return self._bell

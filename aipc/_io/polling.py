@@ -12,12 +12,12 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, ClassVar
 
-from aipc._sys.bell_board import WAITERS
+from aipc._sys.bell_board import WAITERS, Call
 
 from . import loops
 from .attempt import Waiting
 from .clock import VAIN_WAKE, Clock, clock
-from .doorbell import Bell, Doorbell
+from .doorbell import Doorbell, DoorbellListener
 
 if TYPE_CHECKING:
     from .handle import Handle
@@ -47,7 +47,7 @@ class Polling(Waiting):
     def __init__(self, owner: Handle, hopeful: Callable[[], bool] = always, *names: str) -> None:
         super().__init__(owner)
         self._doorbells = tuple(map(Doorbell, names))
-        self._bell: Bell | None = None  # where this listens
+        self._bell: DoorbellListener | None = None  # where this listens
         self._hopeful = hopeful
         self._pause = FIRST_PAUSE
         self._since = 0.0
@@ -78,7 +78,7 @@ class Polling(Waiting):
             self._bell = self._clock.bell()
             if self._bell is not None:
                 for doorbell in self._doorbells:
-                    self._bell.listen(doorbell.row, self)
+                    self._bell.listen(doorbell, self)
                 return loops.turning()()  # one more try: who provided it before now did not ring
         if self.due == inf:
             self._clock.schedule(self, self._next_pause())
@@ -89,9 +89,9 @@ class Polling(Waiting):
         if self._waiters:
             self.wake()
         for doorbell in self._doorbells:
-            doorbell.ring(most)
+            doorbell.notify(most)
 
-    def rung(self) -> bool:
+    def on_notify(self, call: Call) -> bool:
         """Somebody may have provided what is waited for. False if nobody waits, or it is not there."""
         if not self.awaited:
             self._unlisten()
@@ -107,7 +107,7 @@ class Polling(Waiting):
             return None
         if self._bell is not None:
             for doorbell in self._doorbells:
-                self._bell.renew(doorbell.row)
+                self._bell.renew(doorbell)
         if self._hopeful():
             self._woken = True
             self.wake()
@@ -123,7 +123,7 @@ class Polling(Waiting):
     def _unlisten(self) -> None:
         if self._bell is not None:
             for doorbell in self._doorbells:
-                self._bell.leave(doorbell.row, self)
+                self._bell.leave(doorbell, self)
             self._bell = None
 
     def _leave(self) -> None:

@@ -2,9 +2,9 @@
 
 `/dev/shm/aipc-bells-UID` has 512 rows of 64 bytes, a cache line each. Byte W of row R is 1 while waiter W waits for an object
 whose name falls on row R. A waiter is an event loop. It owns its column by an open-file-description lock on byte W of the file,
-which dies with its process, and is rung through the FIFO `/dev/shm/aipc-bells-UID-W`: two bytes, native order, R + 512 x V. Who
-is rung and has no use for it rings the next one behind itself, up to waiter V; with V = W, nobody. Other users can open neither
-(mode 0600). Bytes are stored one by one and never combined, so that no process's store undoes another's, and whatever is wrong
+which dies with its process, and is called through the FIFO `/dev/shm/aipc-bells-UID-W`: the object's tag and V, four bytes each,
+native order. A tag is the CRC-32 of the object's name, and R is the tag modulo 512. A waiter that has no use for the call passes
+it on to the next one of the row behind itself, up to waiter V; with V = W, to nobody. Other users can open neither (mode 0600). Bytes are stored one by one and never combined, so that no process's store undoes another's, and whatever is wrong
 in there costs a pause at most. A 513th row has a 1 for each FIFO that there is, to be removed by the last process to leave.
 
 No barrier is needed: a waiter stores its byte, and then asks the kernel for the object once more; who provides the object asks
@@ -20,6 +20,7 @@ import stat
 import struct
 from contextlib import suppress
 from threading import RLock
+from typing import NamedTuple
 from zlib import crc32
 
 from . import byte_locks, sigpipe
@@ -33,14 +34,21 @@ _FIFOS = ROWS * WAITERS
 _SIZE = _FIFOS + WAITERS
 _PRESENT = Range(_SIZE, _SIZE + 1)
 """The byte that every process with the board has a shared lock on."""
-_CALL = struct.Struct("=H")
+_CALL = struct.Struct("=II")
 _FLAGS = os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _TRIES = 1_000
 
 
-def row_of(name: str) -> int:
-    """The row that an object's name falls on. Two that share one cost each other a vain look now and then."""
-    return crc32(os.fsencode(name)) % ROWS
+class Call(NamedTuple):
+    """What is written into a waiter's FIFO: the object's tag, and the last waiter that the call may be passed on to."""
+
+    tag: int
+    until: int
+
+
+def tag_of(name: str) -> int:
+    """What an object is called by. Its row is the tag modulo ROWS."""
+    return crc32(os.fsencode(name))
 
 
 class Board:
@@ -107,8 +115,9 @@ class Board:
         """Nobody waits in that column."""
         self.memory[waiter:_FIFOS:WAITERS] = bytes(ROWS)
 
-    def ring(self, row: int, after: int, most: int, until: int | None = None) -> int:
-        """Wake up to `most` who wait for that row, from the one behind `after` on, to `until`. The last one woken."""
+    def ring(self, tag: int, after: int, most: int, until: int | None = None) -> int:
+        """Call up to `most` waiters of the tag's row, from the one behind `after` on, to `until`. The last one called."""
+        row = tag % ROWS
         line = self.memory[row * WAITERS : (row + 1) * WAITERS]
         line = line[after + 1 :] + line[: after + 1]
         if until is None:
@@ -119,23 +128,23 @@ class Board:
         at = line.find(1)
         while at >= 0 and most:
             waiter = (after + 1 + at) % WAITERS
-            if self._ring(waiter, row, waiter if everyone else until):
+            if self._ring(waiter, Call(tag, waiter if everyone else until)):
                 last = waiter
                 most -= 1
             at = line.find(1, at + 1)
         os.sched_yield()  # to who was woken: the kernel wakes it on this processor, and may let it wait for milliseconds
         return last
 
-    def _ring(self, waiter: int, row: int, until: int) -> bool:
-        """Wake a waiter, who may pass it on. False if it can't be reached."""
-        call = _CALL.pack(row + ROWS * until)
+    def _ring(self, waiter: int, call: Call) -> bool:
+        """Wake a waiter, which may pass the call on. False if it can't be reached."""
+        data = _CALL.pack(*call)
         with self._ringing:
             while True:
                 known = waiter in self._rung
                 try:
                     if not known:
                         self._rung[waiter] = os.open(f"{self._path}-{waiter}", os.O_WRONLY | _FLAGS)
-                    self._write(self._rung[waiter], call)
+                    self._write(self._rung[waiter], data)
                 except BlockingIOError:
                     return True  # full: it has been rung many times already
                 except OSError as error:
@@ -143,7 +152,7 @@ class Board:
                     if known:
                         continue  # that one is gone; there may be another in its place
                     if error.errno in (errno.ENXIO, errno.ENOENT):
-                        self.memory[row * WAITERS + waiter] = 0
+                        self.memory[call.tag % ROWS * WAITERS + waiter] = 0
                     return False
                 return True
 
@@ -174,10 +183,10 @@ class Board:
         os.close(self._fd)
 
 
-def calls(data: bytes) -> set[tuple[int, int]]:
-    """What was written into a FIFO: rows, and up to whom each may be passed on."""
+def calls(data: bytes) -> list[Call]:
+    """What was written into a FIFO. Each call counts, also one that is there twice: two releases may have called for two tasks."""
     whole = len(data) - len(data) % _CALL.size
-    return {(call % ROWS, call // ROWS % WAITERS) for (call,) in _CALL.iter_unpack(data[:whole])}
+    return [Call(tag, until % WAITERS) for tag, until in _CALL.iter_unpack(data[:whole])]
 
 
 def _checked(fd: int, kind: int) -> int:

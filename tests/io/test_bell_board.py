@@ -13,7 +13,7 @@ import pytest
 
 import aipc
 from aipc._sys import bell_board
-from aipc._sys.bell_board import NOBODY, ROWS, WAITERS, Board, calls, row_of
+from aipc._sys.bell_board import NOBODY, ROWS, WAITERS, Board, Call, calls, tag_of
 
 from ..peers import isolated, python, run, said, tell
 from .waiters import BOARD, BOARD_WAITER, claimed, there
@@ -223,7 +223,7 @@ async def test_a_cleared_byte_is_stored_again(bells: Path, url: str) -> None:
             ours.acquire_nowait()
             assert said(waiter) == "parked"
             board = Board()
-            row = row_of(f"file {url.removeprefix('flock:')}")
+            row = tag_of(f"file {url.removeprefix('flock:')}") % ROWS
             here = slice(row * WAITERS, (row + 1) * WAITERS)
             assert board.memory[here] == b"\1" + bytes(WAITERS - 1)
             board.memory[here] = NOBODY
@@ -270,7 +270,8 @@ def test_where_sigpipe_would_end_the_process(bells: Path, url: str) -> None:
 
 
 def test_what_is_written_into_a_fifo() -> None:
-    """Halves of a call, and rows that there are not, do no harm."""
-    assert calls(b"") == calls(b"x") == set()
-    assert calls((5 + ROWS * 63).to_bytes(2, sys.byteorder) + b"x") == {(5, 63)}
-    assert all(row < ROWS and until < WAITERS for row, until in calls(bytes(range(256)) * 2))
+    """Parts of a call, and waiters that there are not, do no harm. A call that came twice counts twice."""
+    assert calls(b"") == calls(b"1234567") == []
+    five = b"".join(number.to_bytes(4, sys.byteorder) for number in (5, 63))
+    assert calls(2 * five + b"x") == [Call(5, 63)] * 2
+    assert all(until < WAITERS for _, until in calls(bytes(range(256)) * 2))

@@ -28,7 +28,8 @@ static uint32_t crc32(const char *text) /* zlib's */
 static int ring(const char *object)
 {
     char path[64];
-    int rung = 0, row = crc32(object) % ROWS;
+    int rung = 0;
+    uint32_t tag = crc32(object), row = tag % ROWS;
     snprintf(path, sizeof path, "/dev/shm/aipc-bells-%u", geteuid());
     int board = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     if (board < 0)
@@ -44,8 +45,8 @@ static int ring(const char *object)
         int fifo = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
         if (fifo < 0)
             continue; /* it is gone */
-        uint16_t call = row + ROWS * waiter; /* each is rung: nobody passes it on */
-        rung += write(fifo, &call, sizeof call) == sizeof call;
+        uint32_t call[2] = {tag, waiter}; /* each is called: nobody passes it on */
+        rung += write(fifo, call, sizeof call) == sizeof call;
         close(fifo);
     }
     munmap((void *)memory, ROWS * WAITERS);
