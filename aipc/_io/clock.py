@@ -172,8 +172,6 @@ class Clock:
         """In a forked child."""
         if self._source is not None:
             os.close(self._fd)
-        if self._bell is not None:
-            self._bell.forget()
 
 
 def clock(reactor: Reactor | None = None) -> Clock:

@@ -5,25 +5,18 @@ While nobody waits, `notify` is a look at 64 bytes of memory. `_sys.bell_board` 
 
 from __future__ import annotations
 
-import atexit
-import errno
 import logging
-import mmap
-import os
-from contextlib import suppress
-from threading import RLock
 from typing import Protocol
 
-from aipc._sys import probes
-from aipc._sys.bell_board import NOBODY, ROWS, WAITERS, Board, Call, calls, tag_of
+from aipc._sys.bell_board import NOBODY, ROWS, WAITERS, Board, Call, Line, calls, tag_of
+from aipc._sys.board_member import Member, member
 
-from . import fork
 from .reactor import Reactor
 from .source import Source
 
-_READ_SIZE = 64 * 1024
-_UNSEEN = bytes([1]) * WAITERS
-"""In place of the board, before the first look at it: somebody may wait."""
+_UNSEEN = Line(b"\1")
+"""In place of the board's line, before the first look at it: somebody may wait."""
+_NO_BOARD, _CLOSED = Line(), Line()
 _logger = logging.getLogger("aipc")
 
 
@@ -34,127 +27,65 @@ class Subscriber(Protocol):
         """The object may be available. True: a task was woken, and `pass_on(call)` follows if it could not use it."""
 
 
-class _Shared:
-    """This process's board, which all its doorbells and bells share, in all threads."""
-
-    def __init__(self) -> None:
-        self.board: Board | None = None
-        self.users = 0
-        self.bells: set[DoorbellListener] = set()
-        self._lock = RLock()
-
-    def enter(self) -> Board | None:
-        with self._lock:
-            self.users += 1
-            if self.users == 1 and probes.enabled("doorbell"):
-                with suppress(OSError):  # then the pauses have to do
-                    self.board = Board()
-            return self.board
-
-    def leave(self) -> None:
-        with self._lock:
-            self.users -= 1
-            if self.users or self.board is None:
-                return
-            board, self.board = self.board, None
-            board.leave()
-            board.unmap()
-
-
-_shared = _Shared()
-
-
-@fork.in_child
-def _forked() -> None:
-    """A child has its parent's descriptors, and with them its locks: they are to end with the parent."""
-    global _shared  # noqa: PLW0603 - one board a process
-    if _shared.board is not None:
-        _shared.board.forget()
-    _shared = _Shared()
-
-
-@atexit.register
-def _exiting() -> None:
-    """What was never closed must not leave files behind."""
-    board, _shared.board = _shared.board, None
-    for bell in tuple(_shared.bells):
-        bell.give_back()
-    if board is not None:
-        board.leave()
-
-
 class Doorbell:
     """One object's."""
 
-    __slots__ = ("_board", "_end", "_last", "_memory", "_start", "row", "tag")
+    __slots__ = ("_board", "_last", "_line", "_member", "row", "tag")
 
     def __init__(self, name: str) -> None:
         self.tag: int = tag_of(name)
         self.row: int = self.tag % ROWS
         self._board: Board | None = None
-        self._memory: bytes | mmap.mmap = _UNSEEN
-        self._start, self._end = 0, WAITERS
+        self._line = _UNSEEN
         self._last = 0
-
-    def _enter(self) -> None:
-        self._board = _shared.enter()
-        self._memory = NOBODY
-        if self._board is not None:
-            self._memory = self._board.memory
-            self._start = self.row * WAITERS
-            self._end = self._start + WAITERS
 
     def notify(self, most: int = WAITERS) -> None:
         """Call `most` of the loops that wait for the object, in turn; one that has no use for the call passes it on."""
-        if self._memory[self._start : self._end] == NOBODY:
+        if self._line.raw == NOBODY:
             return
-        if self._memory is _UNSEEN:
-            self._enter()
-        if self._board is not None:
-            self._last = self._board.ring(self.tag, self._last, most)
+        board = self._enter()
+        if board is not None:
+            self._last = board.call(self.tag, self._last, most)
 
     def others_wait(self) -> bool | None:
         """Whether another process waits for this object, or for one of the same row. None: no board, nobody knows."""
-        if self._memory is _UNSEEN:
-            self._enter()
-        if self._board is None:
+        if self._enter() is None:
             return None
-        line = bytearray(self._memory[self._start : self._end])
-        for bell in tuple(_shared.bells):
-            line[bell.waiter] = 0
-        return any(line)
+        return self._line.raw != NOBODY and self._member.others_in(self._line.raw)
+
+    def _enter(self) -> Board | None:
+        if self._line is _UNSEEN:
+            self._member: Member = member()
+            self._board = self._member.enter()
+            self._line = _NO_BOARD if self._board is None else self._board.line(self.row)
+        return self._board
 
     def close(self) -> None:
         """Let go of the board. Nobody is called any more."""
-        entered = self._memory is not _UNSEEN and self._end > 0
-        self._board, self._memory, self._start, self._end = None, b"", 0, 0
-        if entered:
-            _shared.leave()
+        line, self._line, self._board = self._line, _CLOSED, None
+        if line is not _UNSEEN and line is not _CLOSED:
+            self._member.leave()
 
 
 class DoorbellListener:
     """Where this loop is called. OSError if all columns of the board are taken, or there is no board."""
 
-    __slots__ = ("_board", "_fifo", "_lock", "_source", "_subscribers", "waiter")
+    __slots__ = ("_board", "_column", "_member", "_source", "_subscribers")
 
     def __init__(self, reactor: Reactor) -> None:
-        board = _shared.enter()
+        self._member = member()
+        self._board = self._member.enter()
         try:
-            if board is None:
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-            self.waiter, self._lock, self._fifo = board.claim()
+            self._column = self._member.claim()
+            try:
+                self._source = Source(reactor, self._column.fifo, self._fired)
+            except BaseException:
+                self._member.give_back(self._column)
+                raise
         except BaseException:
-            _shared.leave()
+            self._member.leave()
             raise
-        self._board = board
         self._subscribers: dict[int, dict[int, set[Subscriber]]] = {}  # by row, and by tag
-        _shared.bells.add(self)
-        try:
-            self._source = Source(reactor, self._fifo, self._fired)
-        except BaseException:
-            self.give_back()
-            _shared.leave()
-            raise
 
     def listen(self, doorbell: Doorbell, subscriber: Subscriber) -> None:
         """Let `subscriber.on_notify` be called for the object, until `leave`."""
@@ -163,7 +94,7 @@ class DoorbellListener:
 
     def renew(self, doorbell: Doorbell) -> None:
         """Show again that this loop waits for the object, whatever another process has stored in its place."""
-        self._board.memory[doorbell.row * WAITERS + self.waiter] = 1
+        self._mark(doorbell.row, True)
 
     def leave(self, doorbell: Doorbell, subscriber: Subscriber) -> None:
         """It does not listen any more."""
@@ -177,15 +108,14 @@ class DoorbellListener:
     def _clear_if_unused(self, row: int) -> None:
         if not self._subscribers.get(row):
             self._subscribers.pop(row, None)
-            if self in _shared.bells:
-                self._board.memory[row * WAITERS + self.waiter] = 0
+            self._mark(row, False)
+
+    def _mark(self, row: int, waits: bool) -> None:
+        if self._board is not None and self._member.owns(self._column):
+            self._board.mark(row, self._column.waiter, waits)
 
     def _fired(self) -> None:
-        try:
-            found = calls(os.read(self._fifo, _READ_SIZE))
-        except BlockingIOError:
-            return
-        for call in found:
+        for call in calls(self._column):
             row = call.tag % ROWS
             subscribers = tuple(self._subscribers.get(row, {}).get(call.tag, ()))
             woken = [_told(subscriber, call) for subscriber in subscribers]
@@ -195,25 +125,14 @@ class DoorbellListener:
 
     def pass_on(self, call: Call) -> None:
         """Call the next loop behind this one that waits for an object of the row, up to `call.until`."""
-        if self in _shared.bells:
-            self._board.ring(call.tag, self.waiter, 1, call.until)
+        if self._board is not None and self._member.owns(self._column):
+            self._board.call(call.tag, self._column.waiter, 1, call.until)
 
     def close(self) -> None:
         """Let go of the column and the board. The loop may be over."""
         self._source.close()
-        self.give_back()
-        _shared.leave()
-
-    def give_back(self) -> None:
-        """Let go of the column."""
-        if self in _shared.bells:
-            _shared.bells.discard(self)
-            self._board.give_back(self.waiter, self._lock, self._fifo)
-
-    def forget(self) -> None:
-        """In a forked child."""
-        os.close(self._lock)
-        os.close(self._fifo)
+        self._member.give_back(self._column)
+        self._member.leave()
 
 
 def _told(subscriber: Subscriber, call: Call) -> bool:

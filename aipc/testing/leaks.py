@@ -6,8 +6,8 @@ import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
+from aipc._sys import bell_board, bell_memory, sysv_tables
 from aipc._sys.mqueue_names import queue_names
 
 
@@ -15,9 +15,9 @@ class Leaked(AssertionError):
     """Something is there that was not there before."""
 
 
-_SYSTEM_V = {"msg": "message queue", "sem": "semaphore set", "shm": "shared memory"}
+_SYSTEM_V = {"sysv-mq": "message queue", "sysv-sem": "semaphore set", "sysv-shm": "shared memory"}
 _DOORBELLS = "aipc-bells-"
-"""What killed processes leave of their doorbells, their user's next process takes over, and removes."""
+"""What killed processes leave of their doorbells, their user's next process takes over, and removes; their memory is freed."""
 _SHM = "/dev/shm"  # noqa: S108 - the place where the C library keeps them
 
 
@@ -28,12 +28,15 @@ def kernel_objects() -> frozenset[str]:
     """
     found = set()
     for kind, name in _SYSTEM_V.items():
-        lines = Path(f"/proc/sysvipc/{kind}").read_text().splitlines()[1:]
-        found |= {f"{name} {line.split()[1]} (key {int(line.split()[0]) & 0xFFFFFFFF:#x})" for line in lines}
+        found |= {f"{name} {row['id']} (key {row['key']:#x})" for row in sysv_tables.rows(kind) if not _is_board(kind, row)}
     if os.path.isdir(_SHM):
         found |= {f"POSIX shared memory or semaphore {entry}" for entry in os.listdir(_SHM) if not entry.startswith(_DOORBELLS)}
     found |= {f"POSIX message queue {entry}" for entry in queue_names() or ()}
     return frozenset(found)
+
+
+def _is_board(kind: str, row: dict[str, int]) -> bool:
+    return kind == "sysv-shm" and bell_memory.is_board(row, bell_board.SIZE)
 
 
 def descriptors() -> frozenset[str]:

@@ -16,7 +16,7 @@ from aipc._sys import bell_board
 from aipc._sys.bell_board import NOBODY, ROWS, WAITERS, Board, Call, calls, tag_of
 
 from ..peers import isolated, python, run, said, tell
-from .waiters import BOARD, BOARD_WAITER, claimed, there
+from .waiters import BOARD, BOARD_WAITER, claimed, close, there, waiting
 
 pytestmark = pytest.mark.usefixtures("all_features")
 
@@ -46,24 +46,46 @@ async def test_what_is_there_while_somebody_waits(loop: str, bells: Path, url: s
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_killed_waiters(bells: Path, url: str) -> None:
     """The next one takes over a column, and the last one removes what no one took over."""
+    board = Board()
     async with aipc.open_lock(url) as ours:
         ours.acquire_nowait()
-        with ExitStack() as stack:
-            waiters = [stack.enter_context(python(BOARD_WAITER, loop, str(bells), "hour", url)) for loop in LOOPS]
-            assert [said(waiter) for waiter in waiters] == ["parked"] * 3
-            assert there(bells) == ["", "-0", "-1", "-2"]
-            for waiter in waiters:
-                waiter.kill()
-                waiter.wait()
-        assert there(bells) == ["", "-0", "-1", "-2"]
+        killed(bells, url)
         with python(BOARD_WAITER, "asyncio", str(bells), "hour", url) as waiter:
             assert said(waiter) == "parked"
             assert there(bells) == ["", "-0", "-1", "-2"]
-            assert (bells / BOARD).read_bytes().count(1, 0, ROWS * WAITERS) == 3  # the first of the dead one's is its own now
+            assert waiting(board) == 3  # the first of the dead ones' is its own now
             ours.release()
             assert said(waiter) == "closed"
-            assert (bells / BOARD).read_bytes().count(1, 0, ROWS * WAITERS) == 0  # the ring found two of them gone
+            assert waiting(board) == 0  # the call found two of them gone
+    close(board)
     assert there(bells) == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_all_killed(bells: Path, url: str) -> None:
+    """The memory went with them. The next one makes a new one, and removes their FIFOs."""
+    async with aipc.open_lock(url) as ours:
+        ours.acquire_nowait()
+        killed(bells, url)
+        with python(BOARD_WAITER, "asyncio", str(bells), "hour", url) as waiter:
+            assert said(waiter) == "parked"
+            assert there(bells) == ["", "-0"]
+            ours.release()
+            assert said(waiter) == "closed"
+    assert there(bells) == []
+
+
+def killed(bells: Path, url: str) -> None:
+    """A waiter on each loop, killed while it waits."""
+    with ExitStack() as stack:
+        waiters = [stack.enter_context(python(BOARD_WAITER, loop, str(bells), "hour", url)) for loop in LOOPS]
+        assert [said(waiter) for waiter in waiters] == ["parked"] * 3
+        assert there(bells) == ["", "-0", "-1", "-2"]
+        for waiter in waiters:
+            waiter.kill()
+            waiter.wait()
+    assert there(bells) == ["", "-0", "-1", "-2"]
 
 
 @pytest.mark.anyio
@@ -98,8 +120,7 @@ async def test_as_many_waiters_as_there_is_room_for_and_one_more(loop: str, bell
                 assert said(waiter) == "closed"
         with claimed(board, WAITERS), pytest.raises(BlockingIOError):
             board.claim()
-    board.leave()
-    board.unmap()
+    close(board)
     assert there(bells) == []
 
 
@@ -162,8 +183,7 @@ def test_removed_for_ever(bells: Path) -> None:
     finally:
         os.close(fd)
     board = Board()
-    board.leave()
-    board.unmap()
+    close(board)
     assert there(bells) == []
 
 
@@ -190,7 +210,7 @@ LIMITED = """
 import os, resource, sys
 from aipc._sys import bell_board
 bell_board.DIRECTORY = sys.argv[1]
-resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 try:
     bell_board.Board()
 except OSError as error:
@@ -199,8 +219,12 @@ except OSError as error:
 
 FULL = """
 import os, subprocess
+from contextlib import suppress
 from aipc._sys import bell_board
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "none", "/dev/shm"], check=True)
+with suppress(OSError), open("/dev/shm/full", "wb", buffering=0) as file:
+    while True:
+        file.write(bytes(4096))
 try:
     bell_board.Board()
 except OSError as error:
@@ -209,9 +233,9 @@ except OSError as error:
 
 
 def test_no_room(bells: Path) -> None:
-    """Found out before a page is touched, which would be SIGBUS; the empty file does not stay."""
+    """No board then; the empty file does not stay."""
     assert run(sys.executable, "-c", LIMITED, str(bells)) == "27 []\n"
-    assert isolated(FULL) == "28 []\n"
+    assert isolated(FULL) == "28 ['full']\n"
 
 
 @pytest.mark.anyio
@@ -224,15 +248,14 @@ async def test_a_cleared_byte_is_stored_again(bells: Path, url: str) -> None:
             assert said(waiter) == "parked"
             board = Board()
             row = tag_of(f"file {url.removeprefix('flock:')}") % ROWS
-            here = slice(row * WAITERS, (row + 1) * WAITERS)
-            assert board.memory[here] == b"\1" + bytes(WAITERS - 1)
-            board.memory[here] = NOBODY
+            first = b"\1" + bytes(WAITERS - 1)
+            assert board.line(row).raw == first
+            board.mark(row, 0, False)
             with anyio.fail_after(30):
-                while board.memory[here] == NOBODY:
+                while board.line(row).raw == NOBODY:
                     await anyio.sleep(0)
-            assert board.memory[here] == b"\1" + bytes(WAITERS - 1)
-            board.leave()
-            board.unmap()
+            assert board.line(row).raw == first
+            close(board)
             ours.release()
             assert said(waiter) == "closed"
 
@@ -269,9 +292,18 @@ def test_where_sigpipe_would_end_the_process(bells: Path, url: str) -> None:
         assert said(ringer).startswith("True ")
 
 
-def test_what_is_written_into_a_fifo() -> None:
+def test_what_is_written_into_a_fifo(bells: Path) -> None:
     """Parts of a call, and waiters that there are not, do no harm. A call that came twice counts twice."""
-    assert calls(b"") == calls(b"1234567") == []
+    board = Board()
+    column = board.claim()
+
+    def read(data: bytes) -> list[Call]:
+        os.write(column.fifo, data)
+        return calls(column)
+
+    assert calls(column) == read(b"1234567") == []
     five = b"".join(number.to_bytes(4, sys.byteorder) for number in (5, 63))
-    assert calls(2 * five + b"x") == [Call(5, 63)] * 2
-    assert all(until < WAITERS for _, until in calls(bytes(range(256)) * 2))
+    assert read(2 * five + b"x") == [Call(5, 63)] * 2
+    assert all(until < WAITERS for _, until in read(bytes(range(256)) * 2))
+    board.give_back(column)
+    close(board)

@@ -16,7 +16,7 @@ from aipc._sys.bell_board import Board
 from aipc.testing.expect import in_child, settle
 
 from ..peers import python, run, said
-from .waiters import BOARD_WAITER, CHILD, claimed, there
+from .waiters import BOARD_WAITER, CHILD, claimed, close, there
 
 pytestmark = pytest.mark.usefixtures("all_features")
 
@@ -64,7 +64,7 @@ for number in range(1000):
     board = bell_board.Board()
     meet()
     board.leave()
-    board.unmap()
+    board.forget_fifos()
 print("done")
 """
 
@@ -127,8 +127,7 @@ async def test_forked_child(bells: Path, url: str) -> None:
         board = Board()
         with claimed(board, 1):
             pass  # the first column is free
-        board.leave()
-        board.unmap()
+        close(board)
     finally:
         os.close(writing)
         os.close(reading)
@@ -160,8 +159,7 @@ def test_survivor_of_a_killed_process(loop: str, bells: Path, url: str) -> None:
             board = Board()
             with claimed(board, 1):
                 pass
-            board.leave()
-            board.unmap()
+            close(board)
             assert there(bells) == []
 
 

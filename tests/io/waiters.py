@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from aipc._sys.bell_board import Board
+from aipc._sys.bell_board import ROWS, Board, file_name
 
 CHILD = """
 import contextlib, gc, os, sys
@@ -55,7 +55,7 @@ def loop_of(anyio_backend: tuple[str, dict[str, bool]]) -> str:
     return "uvloop" if options else name
 
 
-BOARD = f"aipc-bells-{os.geteuid()}"
+BOARD = file_name()
 BOARD_WAITER = (
     CHILD
     + """
@@ -84,13 +84,23 @@ def there(bells: Path) -> list[str]:
     return sorted(entry.removeprefix(BOARD) for entry in os.listdir(bells))
 
 
+def waiting(board: Board) -> int:
+    """How many waiters the board shows, in all of its rows."""
+    return sum(board.line(row).raw.count(1) for row in range(ROWS))
+
+
+def close(board: Board) -> None:
+    board.leave()
+    board.forget_fifos()
+
+
 @contextmanager
 def claimed(board: Board, number: int) -> Iterator[None]:
     """So many columns are somebody's."""
     columns = [board.claim() for _ in range(number)]
     try:
-        assert [waiter for waiter, _, _ in columns] == list(range(number))
+        assert [column.waiter for column in columns] == list(range(number))
         yield
     finally:
         for column in columns:
-            board.give_back(*column)
+            board.give_back(column)
