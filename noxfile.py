@@ -1,4 +1,4 @@
-"""Everything that a developer or CI runs, by name: `nox -s tests cancellations lint types bench docs fallback tour`."""
+"""Everything that a developer or CI runs, by name: `nox -s tests cancellations lint types bench docs fallback tour mutants`."""
 
 from __future__ import annotations
 
@@ -68,6 +68,13 @@ def types(session: nox.Session) -> None:
     install(session, "types", "test")
     session.run("mypy")
     session.run("pyright", "--verifytypes", "aipc", "--ignoreexternal")
+
+
+@nox.session(python="3.11")
+def mutants(session: nox.Session) -> None:
+    """A random sample of single-line defects, and which of them the tests let pass: `nox -s mutants -- --seed 7 --count 100`."""
+    install(session, "test", "mutants")
+    session.run("python", "-m", "tests.mutants", *session.posargs)
 
 
 @nox.session(python="3.11")

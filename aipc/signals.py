@@ -17,7 +17,8 @@ from typing import Self
 
 import anyio
 
-from aipc._io import fork, signals
+from aipc._io import fork
+from aipc._io import signals as loop_signals
 from aipc._io.errors import named
 from aipc._io.handle import FileHandle
 from aipc._io.loops import WaitQueue
@@ -84,6 +85,8 @@ async def open_signal_receiver(*signals: int, details: bool = False) -> AsyncIte
     does not block them, and SIGCHLD on uvloop without `details`. Cancelled while it opens: nothing was changed.
     """
     chosen = receivable(signals)
+    if details:
+        await loop_signals.check_other_threads(chosen)
     receiver = _DetailedReceiver(chosen) if details else _PlainReceiver(chosen)
     try:
         yield receiver
@@ -118,7 +121,7 @@ class _PlainReceiver(SignalReceiver):
                 f"{name_of(min(chosen))}: Python handles signals in the main thread only: open the receiver there, or with details=True"
             )
         self._generation = fork.generation
-        self._loop = signals.running_loop()
+        self._loop = loop_signals.running_loop()
         self._pending: dict[int, None] = {}
         self._queue = WaitQueue()
         self.signals = frozenset()
@@ -133,7 +136,7 @@ class _PlainReceiver(SignalReceiver):
         source = _sources.get((self._loop, signum))
         if source is None:
             source = _Source()
-            source.stop = signals.watch(signum, source.fired)
+            source.stop = loop_signals.watch(signum, source.fired)
             _sources[self._loop, signum] = source
         source.receivers.append(self)
         self.signals |= {signum}
@@ -202,7 +205,6 @@ class _DetailedReceiver(SignalReceiver):
 
     def __init__(self, chosen: frozenset[int]) -> None:
         super().__init__(chosen)
-        signal_mask.check_other_threads(chosen)
         self._thread = threading.get_ident()
         self._taken: deque[SignalInfo] = deque()
         source = _signalfds.get(self._thread)

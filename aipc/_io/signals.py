@@ -13,6 +13,9 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+import anyio
+
+from aipc._sys import signal_mask
 from aipc._sys.signal_mask import Disposition, blocked_signals
 from aipc._sys.signal_numbers import name_of
 from aipc.exceptions import UnsupportedOperation
@@ -20,6 +23,21 @@ from aipc.exceptions import UnsupportedOperation
 from . import loops
 
 Fired = Callable[[int], None]
+
+_LOOKS = 10
+"""How often to look whether a thread has ended, a millisecond apart."""
+
+
+async def check_other_threads(signals: frozenset[int]) -> None:
+    """UnsupportedOperation if another thread of the process does not block them, and does not end within some milliseconds.
+
+    Nothing is awaited after the last look. Cancelled: nothing happened.
+    """
+    for _ in range(_LOOKS):
+        if not signal_mask.only_ending_threads(signals):
+            break
+        await anyio.sleep(1e-3)
+    signal_mask.check_other_threads(signals)
 
 
 def running_loop() -> object:

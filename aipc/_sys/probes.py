@@ -1,9 +1,11 @@
-"""Which optional kernel features to use. `AIPC_DISABLE=timerfd,pidfd` switches some off, to test their fallbacks."""
+"""Which optional kernel features to use. `AIPC_DISABLE=timerfd,spin` switches some off, to test their fallbacks."""
 
 from __future__ import annotations
 
 import os
 from functools import cache
+
+from aipc.exceptions import AddressError
 
 FEATURES = frozenset({"doorbell", "membarrier", "order", "spin", "timerfd", "tmpfile"})
 
@@ -13,4 +15,16 @@ def enabled(feature: str) -> bool:
     """Whether `feature`, one of FEATURES, may be used in this process."""
     if feature not in FEATURES:
         raise KeyError(feature)
-    return feature not in os.environ.get("AIPC_DISABLE", "").split(",")
+    return feature not in _disabled()
+
+
+def _disabled() -> set[str]:
+    """AddressError if AIPC_DISABLE names what is no feature."""
+    names = {name.strip() for name in os.environ.get("AIPC_DISABLE", "").split(",")} - {""}
+    if unknown := names - FEATURES:
+        unknown_names = ", ".join(sorted(unknown))
+        raise AddressError(f"AIPC_DISABLE: no feature is called {unknown_names}; there are {', '.join(sorted(FEATURES))}")
+    return names
+
+
+_disabled()  # when the first name that opens something is used: before anything is open that an error would leak

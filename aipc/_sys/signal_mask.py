@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import sleep
 
 from aipc.exceptions import UnsupportedOperation
 
@@ -22,8 +21,6 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.signal.restype = ctypes.c_void_p
 _libc.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
 _SIG_IGN = 1
-_PATIENCE = 10
-"""How often to look whether a thread has ended, a millisecond apart."""
 
 _owners: Counter[tuple[int, int]] = Counter()
 """How many owners each (thread, signal) has."""
@@ -99,15 +96,16 @@ def clean_child() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, child_mask())
 
 
+def only_ending_threads(signals: frozenset[int]) -> bool:
+    """Whether other threads do not block them, but only such as Python no longer knows: one that was joined just now still ends."""
+    open_to = _threads_open_to(signals)
+    return bool(open_to) and open_to.keys().isdisjoint(thread.native_id for thread in threading.enumerate())
+
+
 def check_other_threads(signals: frozenset[int]) -> None:
     """UnsupportedOperation if another thread does not block them: the kernel may interrupt that one instead (signal(7))."""
-    for _ in range(_PATIENCE):
-        names = {thread.native_id: thread.name for thread in threading.enumerate()}
-        open_to = _threads_open_to(signals)
-        if open_to.keys() & names.keys() or not open_to:
-            break
-        sleep(1e-3)  # a thread that was joined just now may still be ending
-    for tid, some in open_to.items():
+    names = {thread.native_id: thread.name for thread in threading.enumerate()}
+    for tid, some in _threads_open_to(signals).items():
         raise UnsupportedOperation(
             f"thread {tid} ({names.get(tid, 'not of Python')}) does not block {', '.join(map(name_of, some))}, and would be "
             "interrupted in this one's place: open the receiver, or block the signals (signal.pthread_sigmask), before any thread "

@@ -20,6 +20,7 @@ from aipc._address import Address
 from aipc._io.errors import named
 from aipc._io.handle import FileHandle
 from aipc._io.polling import Polling
+from aipc._io.signals import check_other_threads
 from aipc._sys import signal_mask, signalfd
 from aipc._sys.signal_numbers import REALTIME, realtime
 from aipc.abc import Buffer, ChannelAttribute, Message
@@ -154,7 +155,7 @@ async def connect(address: Address, *, pid: int | None = None) -> SignalChannel:
     if address.authority:
         raise address.error("takes no authority: signal:SIGRTMIN+1")
     if pid is None:
-        signal_mask.check_other_threads(frozenset((signum,)))
+        await check_other_threads(frozenset((signum,)))
         return SignalChannel(signum, None, _Arrivals(signum, address.url))
     name = address.url if "pid" in address.options else f"{address.url} (pid {pid})"
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from anyio.abc import TaskStatus
 
 import aipc
 
-from ..peers import python, said
+from ..peers import give_up, python, said
 
 PAGE = mmap.PAGESIZE
 
@@ -146,6 +147,28 @@ def test_reserved(place: Path) -> None:
     with aipc.MappedFile.create(place / "sparse", 1 << 40, reserve=False, unlink=True) as segment:
         assert os.fstat(segment.fd).st_blocks * 512 < 1 << 20
         segment.buf[-1] = 1
+
+
+def changed_kilobytes(fd: int) -> int:
+    """How much of the mapping of this file was changed and not yet written (proc_pid_smaps(5))."""
+    maps = Path("/proc/self/smaps").read_text()
+    (of_this_file,) = re.findall(rf"^[\da-f]+-(?:\S+ ){{4}}{os.fstat(fd).st_ino} .*?^VmFlags", maps, re.MULTILINE | re.DOTALL)
+    return sum(map(int, re.findall(r"(?:Shared|Private)_Dirty: +(\d+) kB", of_this_file)))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("wait", [True, False])
+async def test_a_flush_writes(wait: bool, place: Path) -> None:
+    """What was changed is on its way to the disk when it returns."""
+    with aipc.MappedFile.create(place / "file", 1 << 20, unlink=True) as segment:
+        segment.buf[:] = os.urandom(1 << 20)
+        os.fdatasync(segment.fd)
+        if changed_kilobytes(segment.fd):
+            give_up("temporary files have no disk under them here: nothing is ever written")
+        segment.buf[:] = os.urandom(1 << 20)
+        assert changed_kilobytes(segment.fd) == 1 << 10
+        await segment.flush(wait)
+        assert changed_kilobytes(segment.fd) == 0
 
 
 @pytest.mark.anyio

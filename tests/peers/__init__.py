@@ -9,16 +9,23 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 _GIVE_UP = "import signal; signal.alarm(60)\n"
 
 
+def give_up(reason: str) -> NoReturn:
+    """What this test takes is missing: it is skipped; where AIPC_TESTS_REQUIRE=all, as in CI, it fails."""
+    if os.environ.get("AIPC_TESTS_REQUIRE") == "all":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
 def require(tool: str) -> None:
-    """Without the tool the test is skipped; where AIPC_TESTS_REQUIRE=all, as in CI, it fails."""
+    """`give_up` without the tool."""
     if shutil.which(tool) is None:
-        give_up = pytest.fail if os.environ.get("AIPC_TESTS_REQUIRE") == "all" else pytest.skip
         give_up(f"{tool} is not installed")
 
 
@@ -40,13 +47,12 @@ def run(*command: str) -> str:
 def isolated(code: str) -> str:
     """What the Python `code` prints as root of user, mount, IPC and network namespaces of its own: it may mount, no network is up.
 
-    Where that is forbidden, the same as for a missing tool (`require`).
+    Where that is forbidden, the test gives up.
     """
     require("unshare")
     inside = ("unshare", "--user", "--map-root-user", "--mount", "--ipc", "--net")
     probe = subprocess.run([*inside, "mount", "-t", "tmpfs", "none", "/mnt"], check=False, capture_output=True, timeout=60)
     if probe.returncode:
-        give_up = pytest.fail if os.environ.get("AIPC_TESTS_REQUIRE") == "all" else pytest.skip
         give_up("this user may not mount in a namespace of its own")
     return run(*inside, sys.executable, "-c", _GIVE_UP + code)
 

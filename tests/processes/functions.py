@@ -133,7 +133,8 @@ async def serve(channel: aipc.Channel, url: str) -> None:
 
     async def handle(connection: aipc.Channel) -> None:
         async for message in connection:
-            await anyio.sleep(0.05)
+            await connection.send(b"begun")
+            await service.stopping()
             await connection.send(message)
 
     async with aipc.service() as service:

@@ -321,7 +321,7 @@ async def test_a_service_in_a_worker_stops_by_itself(tmp_path: Path) -> None:
         await worker.channel.receive()
         async with aipc.open_channel(url) as client:
             await client.send(b"x")
-            await anyio.sleep(0.01)
+            assert await client.receive() == b"begun"
             worker.terminate()
             assert await client.receive() == b"x"
         assert await worker.wait() == 0

@@ -69,6 +69,31 @@ async def function():
 """)
 
 
+def test_a_thread_that_may_be_ending_is_awaited(alone: Callable[[str], None]) -> None:
+    """One that Python does not know, or no longer: the loop serves its other tasks in the few milliseconds until it is refused."""
+    alone("""
+import _thread
+async def turn(turned):
+    turned.append(True)
+async def function():
+    stay = _thread.allocate_lock()
+    stay.acquire()
+    _thread.start_new_thread(stay.acquire, ())
+    for opening in (aipc.open_signal_receiver(ONE, details=True), aipc.open_channel(f"signal:{ONE}")):
+        turned = []
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(turn, turned)
+            try:
+                async with opening:
+                    raise AssertionError
+            except aipc.UnsupportedOperation as error:
+                assert "not of Python" in str(error), error
+            assert turned
+    assert mask() == set()
+    stay.release()
+""")
+
+
 def test_children_start_with_a_clean_mask(alone: Callable[[str], None]) -> None:
     alone("""
 from aipc._sys import signal_mask

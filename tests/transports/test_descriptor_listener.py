@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 import aipc
+from aipc.testing.expect import settle
 from aipc.transports.unix_channel import UnixChannel
 
 pytestmark = pytest.mark.anyio
@@ -88,7 +89,7 @@ async def test_several_processes_share_it(place: Path) -> None:
             await client.send(b"x")
             assert await client.receive() == b"x"
             tasks.start_soon(one.drain)
-            await anyio.sleep(0.01)
+            await settle()
             async with aipc.open_channel(f"unix:{place}/socket") as late:
                 await late.send(b"y")
                 async with aipc.listen(f"fd:{os.dup(sock.fileno())}") as other, await other.accept() as server:

@@ -86,7 +86,7 @@ async def test_others_wait_for_a_loan() -> None:
                 assert await theirs.receive() == b"first"  # there is room, which must not make them try for ever
                 await settle()
                 before = ours._producer.position
-                await anyio.sleep(0.01)
+                await settle()
                 assert parked(ours)
                 assert ours._producer.position == before
                 with pytest.raises(anyio.WouldBlock):

@@ -285,15 +285,17 @@ async def test_made_and_removed_by_the_tools() -> None:
 
 STRANGER = """
 import asyncio, os, sys, anyio, aipc
+from aipc.testing.expect import settle
 async def main():
     loaded = await aipc.open_channel("sysv-mq:private")
     await loaded.aclose()
+    await settle()  # all is imported by now
     if os.getuid() == 0:
         os.setuid(65534)
     before = set(os.listdir("/proc/self/fd"))
     channel = await aipc.open_channel(sys.argv[1], unlink=True)
     waiting = asyncio.create_task(channel.receive())
-    await asyncio.sleep(0.01)
+    await settle()
     for refused in (channel.remove, lambda: channel.change(mode=0o600), lambda: channel.change(max_bytes=1 << 30)):
         try:
             refused()

@@ -1,0 +1,118 @@
+"""Which tests have to notice a defect: those of its room, the nearest first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+ROOMS = ("aipc/_io", "aipc/wire", "aipc/transports", "aipc/locks", "aipc/sync", "aipc/processes")
+"""Where defects are put."""
+
+_SUITES = ("tests/test_conformance.py", "tests/test_cancellation.py")
+_CHILDREN = "tests/processes tests/transports/test_process.py"
+_STREAMS = "tests/wire tests/transports/test_{unix,pipe,descriptor,fifo,tcp,unix_descriptors}.py"
+
+
+@dataclass(frozen=True)
+class Tests:
+    """Files, as patterns with braces, and for which subjects the common suites run: a `-k` expression, "" for none, "all"."""
+
+    files: str
+    subjects: str
+
+
+_TESTS = {
+    "aipc/_io/": Tests("tests/io tests/test_prefork.py", "all"),
+    "aipc/_io/child": Tests(_CHILDREN, "exec or popen"),
+    "aipc/_io/crew": Tests(
+        "tests/transports/test_{serve_limits,unix_serve,drain_backlog,tcp}.py tests/test_service.py", "unix or tcp"
+    ),
+    "aipc/_io/ending": Tests(_CHILDREN, "exec or popen"),
+    "aipc/_io/errors": Tests("tests/io tests/transports tests/locks tests/test_objects.py", "all"),
+    "aipc/_io/files": Tests("tests/transports/test_unix*.py", "unix"),
+    "aipc/_io/plumbing": Tests(_CHILDREN, "exec or popen"),
+    "aipc/_io/ring_waiting": Tests("tests/transports/test_shm*.py", "shm"),
+    "aipc/_io/signals": Tests("tests/signals tests/test_service.py", "signal"),
+    "aipc/_io/turn": Tests("tests/transports/test_fifo*.py", "fifo"),
+    "aipc/locks/": Tests("tests/locks", "test_lock or test_acquire or test_operate or test_wait_zero"),
+    "aipc/locks/byte_range": Tests("tests/locks/test_{byte_range,file_locks_with_c,fairness}.py tests/users", "fcntl"),
+    "aipc/locks/file_lock": Tests("tests/locks/test_{flock,file_locks_with_c,fairness}.py", "flock"),
+    "aipc/locks/lock_file": Tests("tests/locks/test_{flock,byte_range,file_locks_with_c,fairness}.py", "flock or fcntl"),
+    "aipc/locks/posix": Tests("tests/locks/test_{posix*,semaphores,fairness}.py", "posix-sem"),
+    "aipc/locks/sysv": Tests("tests/locks/test_{sysv*,semaphores,fairness}.py", "sysv-sem or test_operate or test_wait_zero"),
+    "aipc/locks/sysv_opening": Tests(
+        "tests/locks/test_{sysv*,semaphores,fairness}.py tests/sync", "sysv-sem or test_operate or test_wait_zero"
+    ),
+    "aipc/processes/": Tests("tests/processes", "exec or popen"),
+    "aipc/processes/pool": Tests("tests/processes/test_pool*.py", ""),
+    "aipc/processes/pipeline": Tests("tests/processes/test_{pipeline,redirections,ending,groups_and_usage}.py", ""),
+    "aipc/processes/redirect": Tests("tests/processes/test_{pipeline,redirections,ending,popen}.py", "popen"),
+    "aipc/processes/spawn": Tests("tests/processes/test_{spawn,pool}*.py", ""),
+    "aipc/processes/travel": Tests("tests/processes/test_{spawn,pool}*.py", ""),
+    "aipc/processes/worker": Tests("tests/processes/test_{spawn,pool}*.py", ""),
+    "aipc/sync/": Tests("tests/sync", ""),
+    "aipc/transports/": Tests("tests/transports", "all"),
+    "aipc/transports/byte_stream": Tests(f"{_STREAMS} tests/transports/test_tls.py", "unix or pipe or fd or fifo or tcp"),
+    "aipc/transports/descriptor": Tests("tests/transports/test_{descriptor,pipe,fifo,unix,tls,packet_descriptors}*.py", "fd"),
+    "aipc/transports/fifo": Tests("tests/transports/test_fifo*.py", "fifo"),
+    "aipc/transports/inet": Tests("tests/transports/test_{tcp,tls,udp}*.py", "tcp or udp or tls"),
+    "aipc/transports/listener": Tests(
+        "tests/transports/test_{unix*,serve_limits,drain_backlog,tcp*,tls,descriptor_listener}.py", "unix or tcp"
+    ),
+    "aipc/transports/packet": Tests(
+        "tests/transports/test_{unix_seqpacket,unix_datagram,udp,packet*}.py", "seqpacket or dgram or udp"
+    ),
+    "aipc/transports/pair": Tests("tests/transports/test_pair.py", "pair"),
+    "aipc/transports/pipe": Tests(
+        "tests/transports/test_{pipe,fifo*,process,descriptor}.py tests/processes/test_popen.py", "pipe or fifo or popen"
+    ),
+    "aipc/transports/posix_mq": Tests("tests/transports/test_posix_mq*.py", "posix-mq"),
+    "aipc/transports/process": Tests(_CHILDREN, "exec or popen"),
+    "aipc/transports/realtime_signal": Tests("tests/transports/test_realtime_signal.py tests/signals/test_alone.py", "signal"),
+    "aipc/transports/seqpacket": Tests("tests/transports/test_{unix_seqpacket,packet*,pair}.py", "seqpacket"),
+    "aipc/transports/shm": Tests("tests/transports/test_{shm*,pair}.py", "shm"),
+    "aipc/transports/socket_stream": Tests(_STREAMS, "unix or tcp"),
+    "aipc/transports/sysv_mq": Tests("tests/transports/test_sysv_mq*.py", "sysv-mq"),
+    "aipc/transports/tcp": Tests("tests/transports/test_{tcp*,tls}.py", "tcp"),
+    "aipc/transports/tls": Tests("tests/transports/test_tls*.py", "tls"),
+    "aipc/transports/udp": Tests("tests/transports/test_{udp,packet*}.py", "udp"),
+    "aipc/transports/unix": Tests("tests/transports/test_unix*.py", "unix"),
+    "aipc/transports/unix_datagram": Tests("tests/transports/test_{unix_datagram,unix_paths,packet*,pair}.py", "dgram"),
+    "aipc/transports/unix_seqpacket": Tests(
+        "tests/transports/test_{unix_seqpacket,unix_paths,unix_serve,packet*,pair}.py", "seqpacket"
+    ),
+    "aipc/wire/": Tests(
+        "tests/wire tests/transports/test_{shm*,unix,pipe}.py tests/memory/test_snapshot.py", "unix or fifo or fd or shm"
+    ),
+    "aipc/wire/framing": Tests(_STREAMS, "unix or fifo or fd"),
+    "aipc/wire/ring": Tests("tests/transports/test_shm*.py", "shm"),
+    "aipc/wire/snapshot": Tests("tests/memory/test_snapshot*.py", "test_changed"),
+}
+"""The longest prefix that fits counts. What a survivor takes is what these take: the more exact, the quicker."""
+
+
+def tests_of(path: str, root: Path) -> list[list[str]]:
+    """Arguments of pytest: first for the files, then for the common suites."""
+    chosen = _TESTS[max((prefix for prefix in _TESTS if path.startswith(prefix)), key=len)]
+    files = [file for pattern in chosen.files.split() for plain in _braces(pattern) for file in _found(plain, root)]
+    stem = PurePath(path).stem
+    runs = [sorted(dict.fromkeys(files), key=lambda file: f"test_{stem}" not in file)]
+    if chosen.subjects:
+        runs.append([*_SUITES, "-k", "" if chosen.subjects == "all" else chosen.subjects])
+    return runs
+
+
+def _found(pattern: str, root: Path) -> list[str]:
+    found = sorted(str(file.relative_to(root)) for file in root.glob(pattern))
+    if (root / pattern).is_dir():
+        found = sorted(str(file.relative_to(root)) for file in (root / pattern).glob("test_*.py"))
+    return found
+
+
+def _braces(pattern: str) -> list[str]:
+    """`a{b,c}d` as `abd` and `acd`."""
+    before, brace, rest = pattern.partition("{")
+    if not brace:
+        return [pattern]
+    inside, _, after = rest.partition("}")
+    return [before + choice + after for choice in inside.split(",")]

@@ -1,0 +1,159 @@
+"""One defect put to the test: in a copy of the tree, in namespaces of its own, under a limit of time and memory."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from .defects import Defect
+from .rooms import tests_of
+
+STUCK = 75.0
+"""Seconds in which no test ends, after which the defect counts as found: the tests' own limits are 60 and less."""
+_MEMORY = 16 << 20
+"""KiB of address space for each process (ulimit -v): a defect may ask for more than there is."""
+_MARK = "AIPC_TESTS_MUTANT"
+_LIMITED = ["sh", "-c", f'ulimit -v {_MEMORY}; exec "$@"', "sh"]
+_ALONE = ["unshare", "--ipc", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /dev/shm && exec "$@"', "sh"]
+_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+::.*?)(?: - .*)?$", re.MULTILINE)
+_PYTEST = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider"]
+_MOST_UNSTABLE = 5
+
+
+@dataclass
+class Outcome:
+    """What became of a defect; `by` says which test found it, "" none."""
+
+    defect: Defect
+    by: str
+    seconds: float
+    unstable: list[str]
+    """Tests that failed without the defect, too, and were left out."""
+
+
+def can_be_alone() -> bool:
+    """Whether processes here may have an IPC namespace and a /dev/shm of their own: only then two trials may run at once."""
+    return (
+        shutil.which("unshare") is not None
+        and not subprocess.run([*_ALONE, "true"], check=False, capture_output=True).returncode
+    )
+
+
+def copy_of(root: Path, to: Path) -> None:
+    """What git knows of, or would add: the tree as it is now. Then Python's and pytest's own compilations, for all trials."""
+    listed = subprocess.check_output(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=root, text=True
+    )
+    for name in filter(None, listed.split("\0")):
+        if (root / name).is_file():
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(root / name, to / name)
+    done = subprocess.run(
+        [*_PYTEST, "--collect-only", "tests"], cwd=to, env=_environment(to), check=False, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise SystemExit(f"the tests can't be collected:\n{done.stdout}{done.stderr}")
+
+
+def try_one(defect: Defect, clean: Path, scratch: Path, *, alone: bool) -> Outcome:
+    """Run the tests of its room until one finds it: one that fails with the defect and passes without, or does not end."""
+    began, unstable, by = time.monotonic(), list[str](), ""
+    with _broken(defect, clean, scratch) as tree:
+        for tests in tests_of(defect.path, clean):
+            by = _find(tests, tree, clean, unstable, alone=alone)
+            if by:
+                break
+    return Outcome(defect, by, time.monotonic() - began, unstable)
+
+
+def _find(tests: list[str], tree: Path, clean: Path, unstable: list[str], *, alone: bool) -> str:
+    while len(unstable) < _MOST_UNSTABLE:
+        status, printed = _pytest([*tests, *(f"--deselect={test}" for test in unstable)], tree, alone=alone)
+        if status in (0, 5):
+            return ""
+        failed: list[str] = _FAILED.findall(printed)
+        if not failed:
+            return "no test ends" if status is None else f"pytest ends with {status}"
+        if _pytest([failed[-1]], clean, alone=alone)[0] != 1:
+            return failed[-1]
+        unstable.append(failed[-1])
+    return ""
+
+
+@contextmanager
+def _broken(defect: Defect, clean: Path, scratch: Path) -> Iterator[Path]:
+    tree = scratch / "tree"
+    shutil.copytree(clean, tree)
+    try:
+        file = tree / defect.path
+        file.write_text(defect.after)
+        for compiled in file.parent.glob(f"__pycache__/{file.stem}.*"):
+            compiled.unlink()
+        yield tree
+    finally:
+        shutil.rmtree(tree)
+
+
+def _pytest(arguments: list[str], tree: Path, *, alone: bool) -> tuple[int | None, str]:
+    """Exit status and output; None if it was stuck and had to be ended."""
+    mark = uuid.uuid4().hex
+    temporary = tree.parent / "t"
+    command = [*(_ALONE if alone else ()), *_LIMITED, *_PYTEST, f"--basetemp={temporary}", *arguments]
+    output = tree.parent / "output"
+    with output.open("wb") as out:
+        running = subprocess.Popen(
+            command,
+            cwd=tree,
+            env=_environment(tree, mark),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    try:
+        status = _wait(running, output)
+    finally:
+        _end_all(mark)
+        running.wait()
+        shutil.rmtree(temporary, ignore_errors=True)
+    return status, output.read_text(errors="replace")
+
+
+def _wait(running: subprocess.Popen[bytes], output: Path) -> int | None:
+    """pytest prints something at the end of each test; nothing for long means that one is stuck."""
+    printed, since = 0, time.monotonic()
+    while time.monotonic() - since < STUCK:
+        try:
+            return running.wait(0.2)
+        except subprocess.TimeoutExpired:
+            if output.stat().st_size != printed:
+                printed, since = output.stat().st_size, time.monotonic()
+    return None
+
+
+def _end_all(mark: str) -> None:
+    """Kill what still runs of a trial, wherever it has gone: all of its processes have the mark in their environment."""
+    wanted = f"{_MARK}={mark}".encode()
+    for process in Path("/proc").iterdir():
+        if process.name.isdecimal():
+            try:
+                if wanted in (process / "environ").read_bytes().split(b"\0"):
+                    os.kill(int(process.name), signal.SIGKILL)
+            except (OSError, ProcessLookupError):
+                continue
+
+
+def _environment(tree: Path, mark: str = "") -> dict[str, str]:
+    """The tests import the copy, and cancel each operation less often than by themselves: a defect shows soon or not at all."""
+    cancellations = os.environ.get("AIPC_TESTS_CANCELLATIONS", "100")
+    return {**os.environ, "PYTHONPATH": str(tree), "AIPC_TESTS_CANCELLATIONS": cancellations, _MARK: mark}
