@@ -173,6 +173,7 @@ class RingChannel(ByteStreamChannel):
             except OSError:
                 pass  # the long way waits, or words the error
             else:
+                self._sent += 1
                 return
         await super().send(item, **meta)
         if self._unfinished is None and not self._output_ended:
@@ -190,6 +191,7 @@ class RingChannel(ByteStreamChannel):
             if not batch:
                 break
             quick = await waiting.attempt(self._producer.put_many, batch, self._short) if self._short >= 0 else 0
+            self._sent += quick
             for item in batch[quick:]:
                 await self.send(item)
         if refused is not None:
@@ -212,23 +214,29 @@ class RingChannel(ByteStreamChannel):
     async def receive(self, **selection: Any) -> bytes:
         if not selection:
             try:
-                return self._handle.readable.try_soon(self._consumer.take)
+                message = self._handle.readable.try_soon(self._consumer.take)
             except OSError:
                 pass  # the long way waits, or words the error
-        return await self._reading(selection).attempt(self._consumer.take)
+            else:
+                self._received += 1
+                return message
+        return await self._reading(selection).attempt(self._take)
 
     def _take(self) -> bytes:
-        return self._consumer.take()
+        message = self._consumer.take()
+        self._received += 1
+        return message
 
     def _take_message(self) -> Message:
-        return Message(self._consumer.take())
+        return Message(self._take())
 
     def _take_many(self, most: int | None) -> list[bytes]:
-        return self._consumer.take_many(most)
+        messages = self._consumer.take_many(most)
+        self._received += len(messages)
+        return messages
 
     def statistics(self) -> ChannelStatistics:
-        ours, theirs = self._producer, self._consumer
-        return ChannelStatistics(ours.messages, theirs.messages, ours.position, theirs.position)
+        return ChannelStatistics(self._sent, self._received, self._producer.position, self._consumer.position)
 
     def loan(self, size: int) -> AbstractAsyncContextManager[memoryview]:
         """Room in the ring for a message of exactly `size` bytes, to write it there: `async with channel.loan(size) as view`.
@@ -273,12 +281,16 @@ class RingChannel(ByteStreamChannel):
         finally:
             if good:
                 self._producer.publish(size)
+                self._sent += 1
             else:
                 self._producer.give_up()
 
     def _show(self) -> memoryview:
         shown = self._consumer.show()
-        return self._handle.view(*shown) if shown else memoryview(self._consumer.take())
+        if shown is None:
+            return memoryview(self._take())
+        self._received += 1
+        return self._handle.view(*shown)
 
     def _free(self, view: memoryview, good: bool) -> None:
         if not (self._handle.closed or self._handle.forked):

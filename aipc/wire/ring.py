@@ -98,8 +98,7 @@ class End:
 
     __slots__ = (
         "_asleep", "_base", "_bell", "_capacity", "_consumed", "_direction", "_ended", "_everywhere", "_fence", "_mask",
-        "_memory", "_peer_registered", "_published", "_reader_sleeps", "_registered", "_words", "_writer_sleeps", "messages",
-        "position",
+        "_memory", "_peer_registered", "_published", "_reader_sleeps", "_registered", "_words", "_writer_sleeps", "position",
     )  # fmt: skip
 
     def __init__(self, direction: int, bell: Bell, barriers: Barriers) -> None:
@@ -116,7 +115,6 @@ class End:
         self._capacity = self._mask = self._base = 0
         self.position: int = 0
         """Bytes written or read since the beginning, headers and all."""
-        self.messages: int = 0
 
     def attach(self, memory: Any, words: memoryview) -> None:
         """Work in this memory from now on."""

@@ -20,7 +20,6 @@ class Consumer(End):
 
     __slots__ = ("_body", "_failed", "_limit", "_plain", "_shown")
 
-    messages: int
     position: int
 
     def __init__(self, direction: int, bell: Bell, barriers: Barriers, limit: int) -> None:
@@ -60,7 +59,6 @@ class Consumer(End):
         if self._fence is not None:
             self._fence()
         self.position = words[self._consumed] = position + room
-        self.messages += 1
         if words[self._writer_sleeps]:
             self._wake(self._writer_sleeps)
         return data
@@ -85,7 +83,6 @@ class Consumer(End):
             messages.append(memory[start : start + size])
             position += room
         self._consume(position)
-        self.messages += len(messages) - 1
         return messages
 
     def show(self) -> tuple[int, int] | None:
@@ -102,7 +99,6 @@ class Consumer(End):
             return
         size, self._shown, self._plain = self._shown, -1, self._limit
         self._consume(self.position + ((size + 15) & -8))
-        self.messages += 1
 
     def close(self) -> None:
         if self._memory is not None:
@@ -120,7 +116,6 @@ class Consumer(End):
                 data = b"" if part else self._complete()
             self._consume(self.position + ((size + 15) & -8))
             if not part:
-                self.messages += 1
                 return data
         raise BlockingIOError  # so that the loop turns: there will be more to do at once
 

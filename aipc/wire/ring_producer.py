@@ -20,7 +20,6 @@ class Producer(End):
 
     __slots__ = ("_lent", "_room_until", "_wanted", "_window", "largest")
 
-    messages: int
     position: int
 
     def __init__(self, direction: int, bell: Bell, barriers: Barriers, window: int) -> None:
@@ -61,7 +60,6 @@ class Producer(End):
         if self._fence is not None:
             self._fence()
         self.position = words[self._published] = position + room
-        self.messages += 1
         if words[self._reader_sleeps] and not self._wake(self._reader_sleeps):
             raise _broken()
 
@@ -86,7 +84,6 @@ class Producer(End):
             position += room
             count += 1
         if count:
-            self.messages += count
             self._show(position)
         return count
 
@@ -150,7 +147,6 @@ class Producer(End):
 
     def _publish(self, position: int, size: int, flags: int) -> None:
         self._words[self._base + (position & self._mask) >> 3] = size | flags
-        self.messages += not flags
         self._show(position + ((size + 15) & -8))
 
     def _show(self, position: int) -> None:
