@@ -83,7 +83,9 @@ def _own_file(path: str, name: str) -> int:
 
 def _not_ours(path: str, name: str) -> OSError:
     return named(
-        errno.EACCES, name, f"{path} is another user's: it is listening there right now, or was killed; if it was, remove that file"
+        errno.EACCES,
+        name,
+        f"{path} is another user's: it is listening there right now, or was killed; if it was, remove that file",
     )
 
 

@@ -24,6 +24,9 @@ _NOBODY = frozenset({errno.EAGAIN, errno.EINVAL})  # EINVAL: after shutdown(2)
 _PATIENCE = 0.1  # seconds
 _MOST_GONE = 100  # in a row: then it may be the listener's own error, and must not keep the loop
 
+LONGEST_BACKLOG = 0x7FFFFFFF
+"""What fits listen(2); the kernel caps it anyway (net.core.somaxconn)."""
+
 Accepted = TypeVar("Accepted")
 
 

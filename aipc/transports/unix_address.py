@@ -22,11 +22,9 @@ from aipc.abc import Credentials
 from aipc.exceptions import AddressError, WrongObject
 
 from .base import TransportChannel
-from .listener import SocketListener
+from .listener import LONGEST_BACKLOG, SocketListener
 
 TAKEN = "the socket there is connected to another one, and receives from that one only"
-LONGEST_BACKLOG = 0x7FFFFFFF
-"""What fits listen(2); the kernel caps it anyway (net.core.somaxconn)."""
 _SO_PEERPIDFD = 77
 _KINDS = {socket.SOCK_STREAM: "stream", socket.SOCK_SEQPACKET: "sequenced-packet", socket.SOCK_DGRAM: "datagram"}
 
