@@ -14,7 +14,7 @@ import sysv_ipc
 
 from aipc._address import Address
 from aipc._io.errors import named, translate
-from aipc._io.files import directory_locked, short_path, socket_in_use
+from aipc._io.files import path_reserved, short_path, socket_in_use
 from aipc._sys import sysv_tables
 from aipc._sys.sysv_key import key_of
 from aipc.exceptions import AddressError, WrongObject
@@ -230,9 +230,9 @@ def _remove_queue(name: str) -> None:
 
 def _remove_socket(path: str, force: bool) -> None:
     try:
-        with directory_locked(path), short_path(path) as short:
+        with short_path(path) as short, path_reserved(path, path):
             if not force and socket_in_use(short):
                 raise named(errno.EADDRINUSE, path, "a live process has this socket; it was left alone (force=True removes it)")
             os.unlink(path)
     except BlockingIOError:
-        raise named(errno.EAGAIN, path, "another process is about to listen in this directory; try again") from None
+        raise named(errno.EAGAIN, path, "another process is about to listen there; try again") from None

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
 from aipc._address import Address, options, parse
+from aipc._io.errors import naming
 from aipc.abc import Channel, Listener, Lock
 from aipc.exceptions import AddressError
 
@@ -106,10 +107,16 @@ def open_lock(url: str, **given: Any) -> Opening[Lock]:
 
 def _opener(table: Mapping[str, str], caller: str, url: str, given: Mapping[str, Any]) -> Callable[[], Awaitable[Any]]:
     address = parse(url)
-    function = _function(table, caller, address)
+    with naming(address.url):  # importing the mechanism may fail, too: for want of a descriptor
+        function = _function(table, caller, address)
     known = inspect.signature(function).parameters.values()
     chosen = options(address, frozenset(p.name for p in known if p.kind is p.KEYWORD_ONLY), given)
-    return lambda: function(address, **chosen)
+
+    async def opened() -> Any:
+        with naming(address.url):
+            return await function(address, **chosen)
+
+    return opened
 
 
 def _function(table: Mapping[str, str], caller: str, address: Address) -> Callable[..., Awaitable[Any]]:

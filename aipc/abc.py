@@ -23,9 +23,10 @@ Buffer = bytes | bytearray | memoryview
 
 
 class Credentials(NamedTuple):
-    """A peer process as the kernel saw it when it connected (SO_PEERCRED, unix(7))."""
+    """A peer process as the kernel saw it when it connected (SO_PEERCRED, unix(7)), or sent the message (SCM_CREDENTIALS)."""
 
-    pid: int
+    #: None if it has no number here: it runs in a PID namespace that this process can't see into (pid_namespaces(7))
+    pid: int | None
     uid: int
     gid: int
 
@@ -167,14 +168,16 @@ class Listener(Closing, TypedAttributeProvider):
 
     @abstractmethod
     async def accept(self) -> Channel:
-        """The next connection. Cancelled: none was taken."""
+        """The next connection. One that fails before it is accepted is skipped (accept(2)). Cancelled: none was taken."""
 
     @abstractmethod
     async def serve(self, handler: Callable[[Channel], Awaitable[object]]) -> None:
         """Run `handler(channel)` as a task for each connection, until cancelled, and close the channel when it ends.
 
-        A handler's error ends its own connection only, and is logged (logger `aipc`). Cancelled: all handlers are cancelled,
-        and their channels closed, before it raises. After `drain` it returns, when the last handler has ended.
+        A handler's error ends its own connection only, and is logged (logger `aipc`); not so EndOfStream, by which a handler ends
+        whose peer has left. A connection that fails before it is accepted is skipped (accept(2)); without a free descriptor it
+        waits for one. Cancelled: all handlers are cancelled, and their channels closed, before it raises. After `drain` it
+        returns, when the last handler has ended.
         """
 
     async def drain(self) -> None:

@@ -30,7 +30,7 @@ class InvalidMessage(AipcError, ValueError):
     """A message that this framing or mechanism can't carry, such as one with a line feed over `framing=lines`."""
 
 
-class LimitExceeded(AipcError, OverflowError, OSError):
+class LimitExceeded(AipcError, OSError, OverflowError):
     """A count would pass the kernel's limit: a semaphore's value, queued signals, queues (ERANGE, EAGAIN, EMFILE, ENOSPC).
 
     Nothing changed.

@@ -9,6 +9,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+import anyio
+
 from . import loops
 from .loops import WaitQueue
 
@@ -46,7 +48,8 @@ class Crew(WaitQueue, ABC, Generic[Item]):
     async def serve(self, accept: Callable[[], Awaitable[Item | None]]) -> None:
         """Run a task for each accepted item, and close the item when it ends, until `accept` gives None and all have ended.
 
-        A handler's error is logged. Cancelled, or an error of `accept`: all handlers are cancelled and ended before it raises.
+        A handler's error is logged, unless it is EndOfStream. Cancelled, or an error of `accept`: all handlers are cancelled and
+        ended before it raises.
         """
 
     @property
@@ -189,4 +192,13 @@ async def _awaiting(awaitable: Awaitable[object]) -> object:
 
 
 def _log(item: object, error: BaseException) -> None:
-    _logger.error("%r: the handler failed", item, exc_info=error)
+    if _is_end(error):
+        _logger.debug("%r: the handler met the end of a stream", item)  # usually its own: the peer left
+    else:
+        _logger.error("%r: the handler failed", item, exc_info=error)
+
+
+def _is_end(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_is_end, error.exceptions))
+    return isinstance(error, anyio.EndOfStream)

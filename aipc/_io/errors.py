@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import anyio
 
@@ -32,6 +36,10 @@ _OS_ERRORS: dict[int, type[OSError]] = {
 }
 
 
+_NO_ERRNO: tuple[type[Exception], ...] = (ssl.SSLError, socket.gaierror)
+"""OSErrors whose `errno` is a number of another kind."""
+
+
 def named(code: int, where: str, why: str = "") -> OSError:
     """The error for `code`; its text says what happened, to which object, and why or what would be right."""
     text = os.strerror(code)
@@ -40,10 +48,15 @@ def named(code: int, where: str, why: str = "") -> OSError:
 
 
 def translate(error: OSError, where: str) -> Exception:
-    """What the user should see instead of `error`, raised by a system call on the object called `where`."""
-    if isinstance(error, exceptions.AipcError):
+    """What the user should see instead of `error`, raised by a system call on the object called `where`.
+
+    An error that names the object already is the one to see.
+    """
+    if isinstance(error, (exceptions.AipcError, *_NO_ERRNO)) or str(error.strerror).startswith(where):
         return error
-    code = error.errno or 0
+    code = error.errno
+    if code is None:
+        return type(error)(f"{where}: {error}")
     if code in _BROKEN:
         return anyio.BrokenResourceError(f"{where}: {os.strerror(code)}")
     if code in _TOO_LARGE:
@@ -57,3 +70,12 @@ def translate(error: OSError, where: str) -> Exception:
     if code == errno.ENAMETOOLONG:
         return exceptions.AddressError(f"{where}: a part of the path is longer than the file system takes")
     return named(code, where)
+
+
+@contextmanager
+def naming(where: str) -> Iterator[None]:
+    """A block whose failed system calls are errors of the object called `where`."""
+    try:
+        yield
+    except OSError as error:
+        raise translate(error, where) from None

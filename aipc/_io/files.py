@@ -6,13 +6,19 @@ import errno
 import fcntl
 import os
 import socket
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from aipc.exceptions import AddressError
 
+from .errors import named
+
 LONGEST_SOCKET_PATH = 107
 """Bytes of sun_path, less its terminating zero."""
+
+_OWN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NOT_OURS = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR, errno.ENXIO})
 
 
 def same_file(path: str, known: os.stat_result) -> bool:
@@ -23,18 +29,64 @@ def same_file(path: str, known: os.stat_result) -> bool:
         return False
 
 
-@contextmanager
-def directory_locked(path: str) -> Iterator[None]:
-    """Hold the flock(2) of the directory that `path` is in; BlockingIOError if another process does.
+def remove_same_file(path: str, known: os.stat_result) -> None:
+    """Remove `path` if it is still that very file, and this process may. Never raises: closing goes on, whatever the path is."""
+    if same_file(path, known):
+        with suppress(OSError):
+            os.unlink(path)
 
-    The directory's own lock leaves no file behind, and dies with its holder.
+
+@contextmanager
+def path_reserved(path: str, name: str) -> Iterator[None]:
+    """Be the only process of aipc's that makes or removes the socket file `path`. BlockingIOError while another one is.
+
+    The lock is the flock(2) of a file beside it, `.NAME.aipc-bind`, which only this user can open: the directory itself could be
+    locked, and kept locked, by anybody who may read it. The file is removed before it is unlocked, and whoever locked a file
+    that has lost its name tries again, so that two never hold it (filelock#577). A killed process may leave the file; it is
+    unlocked, and the next one to listen there removes it. AccessDenied if such a file is somebody else's.
     """
-    fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    beside = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.aipc-bind")
+    fd = _own_file(beside, name)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+        locked = os.fstat(fd)
+        if not same_file(beside, locked):
+            raise BlockingIOError
+        try:
+            yield
+        finally:
+            remove_same_file(beside, locked)
     finally:
         os.close(fd)
+
+
+def _own_file(path: str, name: str) -> int:
+    """Make the file `path` for this user alone, or open it if it is such a file already."""
+    try:
+        return os.open(path, _OWN | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        pass
+    try:
+        fd = os.open(path, _OWN)
+    except FileNotFoundError:
+        raise BlockingIOError from None  # the other process is through
+    except OSError as error:
+        if error.errno in _NOT_OURS:
+            raise _not_ours(path, name) from None
+        raise
+    there = os.fstat(fd)
+    if there.st_uid == os.geteuid() and stat.S_ISREG(there.st_mode) and not there.st_mode & 0o077:
+        return fd
+    os.close(fd)
+    raise _not_ours(path, name)
+
+
+def _not_ours(path: str, name: str) -> OSError:
+    return named(
+        errno.EACCES,
+        name,
+        f"{path} is another user's: it is listening there right now, or was killed; if it was, remove that file",
+    )
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from typing import Any
 
 import posix_ipc
 
+from .posix_failures import FAILURES, failed
+
 LARGEST_PRIORITY = 32_767
 LONGEST_NAME = 255
 _LIMITS = Path("/proc/sys/fs/mqueue")
@@ -32,7 +34,9 @@ def limits() -> str:
     names = "msg_max", "msgsize_max", "queues_max"
     memory = resource.getrlimit(resource.RLIMIT_MSGQUEUE)[0]
     bytes_allowed = "unlimited" if memory == resource.RLIM_INFINITY else f"{memory:,} bytes for all of a user's queues"
-    return ", ".join([*(f"{_LIMITS / name} is {limit(name)}" for name in names), f"RLIMIT_MSGQUEUE is {bytes_allowed}"])
+    return ", ".join(
+        [*(f"{_LIMITS / name} is {limit(name) or 'unknown'}" for name in names), f"RLIMIT_MSGQUEUE is {bytes_allowed}"]
+    )
 
 
 class Queue:
@@ -58,7 +62,7 @@ class Queue:
         except posix_ipc.BusyError:
             raise BlockingIOError from None
         except (posix_ipc.Error, ValueError) as error:
-            raise _failed(error) from None
+            raise failed(error) from None
 
     def receive(self) -> tuple[bytes, int]:
         """mq_receive(3): the oldest message of the highest priority, and that priority."""
@@ -67,7 +71,7 @@ class Queue:
         except posix_ipc.BusyError:
             raise BlockingIOError from None
         except (posix_ipc.Error, ValueError) as error:
-            raise _failed(error) from None
+            raise failed(error) from None
         return message
 
     def messages(self) -> int:
@@ -83,7 +87,7 @@ class Queue:
         try:
             self._queue.unlink()
         except posix_ipc.Error as error:
-            raise _failed(error) from None
+            raise failed(error) from None
 
 
 def create(name: str, mode: int, max_messages: int | None, max_message_size: int | None) -> Queue:
@@ -97,7 +101,12 @@ def create(name: str, mode: int, max_messages: int | None, max_message_size: int
         max_message_size = _default("msgsize_default", "msgsize_max", posix_ipc.QUEUE_MESSAGE_SIZE_MAX_DEFAULT)
     attributes = {"max_messages": max_messages, "max_message_size": max_message_size}
     queue = Queue(_open(name, posix_ipc.O_CREX, mode=mode, **attributes), (True, True))
-    os.fchmod(queue.fd, mode)
+    try:
+        os.fchmod(queue.fd, mode)
+    except BaseException:
+        queue.unlink()
+        queue.close()
+        raise
     return queue
 
 
@@ -118,22 +127,5 @@ def attach(name: str) -> Queue:
 def _open(name: str, flags: int, **options: Any) -> Any:
     try:
         return posix_ipc.MessageQueue(name, flags, **options)
-    except posix_ipc.ExistentialError:
-        code = errno.EEXIST if flags else errno.ENOENT
-        raise OSError(code, os.strerror(code)) from None
-    except (posix_ipc.Error, ValueError, OverflowError, OSError) as error:
-        raise _failed(error) from None
-
-
-def _failed(error: Exception) -> OSError:
-    if isinstance(error, OSError) and error.errno:
-        return error
-    if isinstance(error, posix_ipc.PermissionsError):
-        code = errno.EACCES
-    elif isinstance(error, posix_ipc.ExistentialError):
-        code = errno.ENOENT
-    elif isinstance(error, OSError):  # posix_ipc leaves the number out of these two
-        code = errno.ENOSPC if "space" in str(error) else errno.EMFILE
-    else:
-        code = errno.EINVAL
-    return OSError(code, os.strerror(code))
+    except FAILURES as error:
+        raise failed(error, errno.EEXIST if flags else errno.ENOENT) from None

@@ -8,6 +8,8 @@ from typing import Any
 
 import posix_ipc
 
+from .posix_failures import FAILURES, failed
+
 LARGEST_VALUE: int = posix_ipc.SEMAPHORE_VALUE_MAX
 LONGEST_NAME = 251
 
@@ -55,7 +57,7 @@ class NamedSemaphore:
         try:
             self._semaphore.unlink()
         except posix_ipc.Error as error:
-            raise _failed(error) from None
+            raise failed(error) from None
 
 
 def create(name: str, mode: int, value: int) -> NamedSemaphore:
@@ -71,15 +73,5 @@ def attach(name: str) -> NamedSemaphore:
 def _open(name: str, flags: int, **options: Any) -> NamedSemaphore:
     try:
         return NamedSemaphore(posix_ipc.Semaphore(name, flags, **options))
-    except (posix_ipc.Error, ValueError) as error:
-        raise _failed(error, errno.EEXIST if flags else errno.ENOENT) from None
-
-
-def _failed(error: Exception, missing: int = errno.ENOENT) -> OSError:
-    if isinstance(error, posix_ipc.PermissionsError):
-        code = errno.EACCES
-    elif isinstance(error, posix_ipc.ExistentialError):
-        code = missing
-    else:
-        code = errno.EINVAL
-    return OSError(code, os.strerror(code))
+    except FAILURES as error:
+        raise failed(error, errno.EEXIST if flags else errno.ENOENT) from None

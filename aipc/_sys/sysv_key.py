@@ -6,8 +6,6 @@ import errno
 import os
 from functools import cache
 
-import sysv_ipc
-
 from aipc._address import Address
 from aipc.exceptions import ObjectMissing
 
@@ -35,17 +33,22 @@ def key_of(address: Address, project: int | None) -> int | None:
         raise address.error(f"{text!r} is no key: use 0x4d2, 1234, private, or a path with project=N") from None
     if not -_KEYS // 2 <= key < _KEYS or key == 0:
         raise address.error(f"key {text}: must be within 32 bits and not 0 (for an object without a key, use private)")
-    return key - _KEYS if key >= _KEYS // 2 else key
+    return _signed(key)
 
 
 def _ftok(address: Address, path: str, project: int | None) -> int:
     if project is None or not 1 <= project <= 255:
         raise address.error("a path stands for a key together with project=N, N from 1 to 255, as in ftok(3)")
     try:
-        os.stat(path)
-        return int(sysv_ipc.ftok(path, project, True))
+        file = os.stat(path)
     except FileNotFoundError:
         raise ObjectMissing(errno.ENOENT, f"{address.url}: there is no file {path} to make a key of") from None
+    return _signed(project << 24 | (file.st_dev & 0xFF) << 16 | file.st_ino & 0xFFFF)  # as the C library has it
+
+
+def _signed(key: int) -> int:
+    """As C's key_t has it, which is an int."""
+    return key - _KEYS if key >= _KEYS // 2 else key
 
 
 @cache

@@ -96,6 +96,12 @@ class Queue:
             raise OSError(code, os.strerror(code)) from None
         except sysv_ipc.PermissionsError:
             raise OSError(errno.EACCES, os.strerror(errno.EACCES)) from None
+        except MemoryError:
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)) from None
+        except OSError as error:
+            if error.errno:
+                raise
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None  # sysv_ipc leaves out this one's number
         self._receive = self._queue.receive
         self._send = self._queue.send
 

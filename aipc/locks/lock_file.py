@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from aipc._address import Address
 from aipc._io.errors import named
-from aipc._io.files import same_file
+from aipc._io.files import remove_same_file, same_file
 from aipc._sys.bell_board import WAITERS
 from aipc.abc import Lock
 from aipc.exceptions import WrongObject
@@ -134,7 +134,12 @@ def open_lock_file(address: Address, path: str, accesses: tuple[int, ...], creat
                 return _opened(address, path, accesses)
             except FileNotFoundError:
                 continue  # it went away in between
-        os.fchmod(fd, mode)
+        try:
+            os.fchmod(fd, mode)
+        except BaseException:
+            remove_same_file(path, os.fstat(fd))
+            os.close(fd)
+            raise
         return fd
 
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from aipc._address import Address
 from aipc._io.errors import translate
-from aipc._io.files import same_file
+from aipc._io.files import remove_same_file, same_file
 from aipc._sys import posix_semaphore as posix
 from aipc._sys.holder_record import HolderRecord
 from aipc._sys.posix_name import name_of
@@ -180,24 +180,37 @@ async def open_semaphore(
 def _open(url: str, name: str, mode: int, value: int | None, exclusive: bool, robust: bool) -> _SemaphoreHandle:
     """Open it; without `value`, only one that is there."""
     for _ in range(_TRIES):
+        made = None
         try:
             if value is not None:
-                _create(name, mode, value, exclusive)
+                made = _create(name, mode, value, exclusive)
             return _attach(url, name, robust)
         except FileNotFoundError:
             if value is None:
                 raise
+        except BaseException:
+            if made is not None:
+                remove_same_file(posix.path_of(name), made)
+            raise
     raise FileNotFoundError(errno.ENOENT, f"created {_TRIES} times, and each time removed again: {posix.path_of(name)}")
 
 
-def _create(name: str, mode: int, value: int, exclusive: bool) -> None:
+def _create(name: str, mode: int, value: int, exclusive: bool) -> os.stat_result | None:
+    """Make it, and describe its file; None if there is one already."""
     try:
         posix.create(name, mode, value).close()
     except FileExistsError:
         if exclusive:
             raise
-    else:
-        os.chmod(posix.path_of(name), mode)  # sem_open(3) leaves out what the umask says
+        return None
+    path = posix.path_of(name)
+    made = os.lstat(path)
+    try:
+        os.chmod(path, mode)  # sem_open(3) leaves out what the umask says
+    except BaseException:
+        remove_same_file(path, made)
+        raise
+    return made
 
 
 def _attach(url: str, name: str, robust: bool) -> _SemaphoreHandle:

@@ -13,6 +13,7 @@ from typing import Any
 from aipc._io import loops
 from aipc._io.child import PathName, start
 from aipc._io.ending import GRACE
+from aipc._io.errors import naming
 from aipc._open import Opening
 from aipc.exceptions import AddressError
 
@@ -56,7 +57,8 @@ def spawn(
     name = f"worker ({travel.called(function)})"
 
     async def opened() -> Worker:
-        return _start(call, name, channel, loop or loops.running_name(), grace, {"cwd": cwd, "env": env})
+        with naming(name):
+            return _start(call, name, channel, loop or loops.running_name(), grace, {"cwd": cwd, "env": env})
 
     return Opening(opened)
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from aipc._address import Address
-from aipc._io.errors import translate
+from aipc._io.errors import naming
 from aipc._sys import sysv_semaphore as sysv
 from aipc._sys.sysv_key import key_of
 from aipc.exceptions import WrongObject
@@ -47,27 +47,33 @@ def open_row(
     """
     number = key(address, project)
     wanted = [kind, *first]
-    try:
-        semaphores = _found(number, len(wanted), create=create, exclusive=exclusive, mode=mode)
-        count = semaphores.count()
-        prepare(semaphores, wanted, count)
-        if semaphores.value(KIND) != kind:
-            raise WrongObject(errno.EINVAL, f"{address.url}: that key has another kind of object: a set of {count} semaphores")
-    except OSError as error:
-        raise translate(error, address.url) from None
+    with naming(address.url):
+        semaphores, made = _found(number, len(wanted), create=create, exclusive=exclusive, mode=mode)
+        try:
+            count = semaphores.count()
+            prepare(semaphores, wanted, count)
+            if semaphores.value(KIND) != kind:
+                raise WrongObject(
+                    errno.EINVAL, f"{address.url}: that key has another kind of object: a set of {count} semaphores"
+                )
+        except BaseException:
+            if made and (number is None or not semaphores.initialised()):  # else another process has prepared and may use it
+                semaphores.remove()
+            raise
     return Row(semaphores, count, address.url, unlink=number is None if unlink is None else unlink)
 
 
-def _found(number: int | None, count: int, *, create: bool, exclusive: bool, mode: int) -> sysv.SemaphoreSet:
+def _found(number: int | None, count: int, *, create: bool, exclusive: bool, mode: int) -> tuple[sysv.SemaphoreSet, bool]:
+    """The set, and whether it is new."""
     while True:
         if create or exclusive or number is None:
             try:
-                return sysv.SemaphoreSet(number, count, sysv.CREATE | sysv.EXCLUSIVE | mode)
+                return sysv.SemaphoreSet(number, count, sysv.CREATE | sysv.EXCLUSIVE | mode), True
             except FileExistsError:
                 if exclusive:
                     raise
         try:
-            return sysv.SemaphoreSet(number, 0, 0)
+            return sysv.SemaphoreSet(number, 0, 0), False
         except FileNotFoundError:
             if not create:
                 raise  # else it was removed in between: once more

@@ -19,7 +19,7 @@ import anyio
 
 from aipc._address import Address
 from aipc._io.errors import named, translate
-from aipc._io.files import same_file
+from aipc._io.files import remove_same_file, same_file
 from aipc._io.handle import Place
 from aipc._io.turn import TurnHandle
 from aipc._sys import pipes
@@ -172,8 +172,8 @@ async def connect(
     except BaseException:
         if channel is not None:
             channel.close()
-        if made is not None and same_file(path, made):
-            os.unlink(path)
+        if made is not None:
+            remove_same_file(path, made)
         raise
     handle.path = path if unlink else None
     return channel
@@ -183,19 +183,29 @@ def _make(path: str, mode: int, exclusive: bool, name: str) -> os.stat_result | 
     """Make the FIFO, and describe it; None if there is something already."""
     try:
         os.mkfifo(path, mode)  # less the umask: never more open than asked, even briefly
-        fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        made = os.lstat(path)
+        if not stat.S_ISFIFO(made.st_mode) or made.st_uid != os.geteuid():
+            return None  # somebody put something else there since
+        try:
+            _set_mode(path, made, mode)
+        except BaseException:
+            remove_same_file(path, made)
+            raise
     except FileExistsError:
         if exclusive:
             raise named(errno.EEXIST, name, "the file exists, and exclusive was asked for") from None
         return None
     except OSError as error:
         raise translate(error, name) from None
+    return made
+
+
+def _set_mode(path: str, made: os.stat_result, mode: int) -> None:
+    """Undo the umask, of that very file."""
+    fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        made = os.fstat(fd)
-        if not stat.S_ISFIFO(made.st_mode) or made.st_uid != os.geteuid():
-            return None  # somebody put something else there since
-        os.chmod(f"/proc/self/fd/{fd}", mode)
-        return made
+        if os.path.samestat(os.fstat(fd), made):
+            os.chmod(f"/proc/self/fd/{fd}", mode)
     finally:
         os.close(fd)
 

@@ -22,7 +22,7 @@ from aipc._io.handle import ListenerHandle, SocketHandle
 from aipc.exceptions import AipcError
 
 from .inet import Resolved, endpoint, resolve
-from .listener import SocketListener
+from .listener import LONGEST_BACKLOG, SocketListener
 from .socket_stream import SocketStreamChannel
 
 STAGGER = 0.25
@@ -76,7 +76,7 @@ async def bind(address: Address, prepare: Prepare, backlog: int) -> ListenerHand
         if place.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.bind(place.sockaddr)
-        sock.listen(backlog)
+        sock.listen(min(backlog, LONGEST_BACKLOG))
         return ListenerHandle(sock, address.url)
     except BaseException as error:
         sock.close()

@@ -17,10 +17,21 @@ from aipc.abc import Channel, ChannelAttribute, Listener
 from .base import TransportChannel
 
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_GONE = frozenset({errno.ECONNABORTED, errno.EPERM, errno.ENETDOWN, errno.EPROTO, errno.ENOPROTOOPT, errno.EHOSTDOWN})
+_GONE |= {errno.ENONET, errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH}
+"""Errors of the connection that accept(2) would have given, and of a firewall: it is gone, and the next one may be good."""
 _NOBODY = frozenset({errno.EAGAIN, errno.EINVAL})  # EINVAL: after shutdown(2)
 _PATIENCE = 0.1  # seconds
+_MOST_GONE = 100  # in a row: then it may be the listener's own error, and must not keep the loop
+
+LONGEST_BACKLOG = 0x7FFFFFFF
+"""What fits listen(2); the kernel caps it anyway (net.core.somaxconn)."""
 
 Accepted = TypeVar("Accepted")
+
+
+class _NotNow(Exception):
+    """accept(2) failed in a way that a pause may mend."""
 
 
 class SocketListener(Listener):
@@ -56,24 +67,33 @@ class SocketListener(Listener):
         while True:
             try:
                 return await self._handle.readable.attempt(accept)
-            except OSError as error:
-                if error.errno not in _EXHAUSTED:
-                    raise
-            await anyio.sleep(_PATIENCE)  # nothing tells when somebody closes a descriptor
+            except _NotNow:
+                await anyio.sleep(_PATIENCE)  # nothing tells when somebody closes a descriptor
 
     def _accept(self) -> TransportChannel:
-        while True:
-            try:
-                connection, _ = self._handle.sock.accept()
-            except ConnectionAbortedError:
-                continue  # it was gone before we looked (accept(2))
+        for _ in range(_MOST_GONE):
+            connection = self._connection()
+            if connection is None:
+                continue
             try:
                 return self._wrap(connection)
             except ConnectionError:
-                connection.close()  # likewise: its options can't be set any more
+                connection.close()  # it is gone: its options can't be set any more
             except BaseException:
                 connection.close()
                 raise
+        raise _NotNow
+
+    def _connection(self) -> socket.socket | None:
+        """One accept(2); None if the connection was gone before we looked."""
+        try:
+            return self._handle.sock.accept()[0]
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                raise _NotNow from None
+            if error.errno in _GONE:
+                return None
+            raise
 
     async def serve(self, handler: Callable[[Channel], Awaitable[object]]) -> None:
         tasks: Crew[TransportChannel] = crew(handler, self._limit)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from aipc._io.errors import naming
 from aipc.abc import Channel
 from aipc.exceptions import AddressError
 
@@ -25,4 +26,5 @@ def channel_pair(kind: str = "stream") -> tuple[Channel, Channel]:
     """
     if kind not in _KINDS:
         raise AddressError(f"channel_pair({kind!r}): must be one of {', '.join(_KINDS)}")
-    return _KINDS[kind]()
+    with naming(f"channel_pair({kind!r})"):
+        return _KINDS[kind]()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from aipc._io.errors import naming
 from aipc._io.handle import FileHandle
 from aipc.wire.framing import MAX_MESSAGE_SIZE
 from aipc.wire.framing import framing as framing_named
@@ -26,7 +27,8 @@ def pipe(
     in bytes, which the kernel rounds up to a power of two; AccessDenied beyond /proc/sys/fs/pipe-max-size.
     """
     chosen = framing_named(framing, max_message_size)
-    reading, writing = os.pipe()
+    with naming("pipe"):
+        reading, writing = os.pipe()
     try:
         if capacity is not None:
             set_capacity(writing, capacity, "pipe")

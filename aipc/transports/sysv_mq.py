@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import sysv_ipc
 
 from aipc._address import Address
-from aipc._io.errors import translate
+from aipc._io.errors import named, naming, translate
 from aipc._io.handle import Handle
 from aipc._io.polling import Asking, Polling, always
 from aipc._sys.sysv_key import key_of, object_name
@@ -207,20 +207,35 @@ async def connect(
     if max_message_size is not None and max_message_size > longest:
         raise address.error(f"max_message_size={max_message_size:,}: the kernel takes messages of {longest:,} (kernel.msgmax)")
     key = key_of(address, project)
-    if key is None or exclusive:
-        flags = sysv_ipc.IPC_CREX
-    else:
-        flags = sysv_ipc.IPC_CREAT if create else 0
     try:
-        queue = Queue(key, flags, mode, max_message_size or longest)
+        queue, made = _open(key, create, exclusive, mode, max_message_size or longest)
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise named(errno.ENOSPC, address.url, "there are as many queues as the kernel allows (kernel.msgmni)") from None
         raise translate(error, address.url) from None
-    handle = _QueueHandle(queue, address.url, key is None if unlink is None else unlink)
-    if max_bytes is not None:
-        try:
-            queue.change(mode=None, uid=None, gid=None, max_bytes=max_bytes)
-        except OSError as error:
-            if flags == sysv_ipc.IPC_CREX:
-                queue.remove()
-            raise translate(error, f"{address.url} (max_bytes={max_bytes:,})") from None
+    try:
+        if max_bytes is not None:
+            with naming(f"{address.url} (max_bytes={max_bytes:,})"):
+                queue.change(mode=None, uid=None, gid=None, max_bytes=max_bytes)
+        handle = _QueueHandle(queue, address.url, key is None if unlink is None else unlink)
+    except BaseException:
+        if made:
+            queue.remove()
+        raise
     return SysVQueueChannel(handle, type)
+
+
+def _open(key: int | None, create: bool, exclusive: bool, mode: int, longest: int) -> tuple[Queue, bool]:
+    """The queue, and whether it is new."""
+    while True:
+        if create or exclusive or key is None:
+            try:
+                return Queue(key, sysv_ipc.IPC_CREX, mode, longest), True
+            except FileExistsError:
+                if exclusive:
+                    raise
+        try:
+            return Queue(key, 0, mode, longest), False
+        except FileNotFoundError:
+            if not create:
+                raise  # else it was removed in between: once more

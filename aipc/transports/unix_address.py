@@ -10,17 +10,18 @@ import os
 import socket
 import stat
 from collections.abc import Callable
+from functools import partial
 
 from aipc._address import Address
 from aipc._io.errors import named
-from aipc._io.files import LONGEST_SOCKET_PATH, directory_locked, same_file, short_path, socket_in_use
+from aipc._io.files import LONGEST_SOCKET_PATH, path_reserved, remove_same_file, short_path, socket_in_use
 from aipc._io.handle import ListenerHandle, Place
 from aipc._sys import rights
 from aipc.abc import Credentials
 from aipc.exceptions import AddressError, WrongObject
 
 from .base import TransportChannel
-from .listener import SocketListener
+from .listener import LONGEST_BACKLOG, SocketListener
 
 TAKEN = "the socket there is connected to another one, and receives from that one only"
 _SO_PEERPIDFD = 77
@@ -57,8 +58,8 @@ def shown_name(name: str | bytes | None) -> str | None:
 
 def credentials(sock: socket.socket) -> Credentials:
     """The process that connected, or listened, as it was then (SO_PEERCRED)."""
-    data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, rights.UCRED.size)
-    return Credentials(*rights.UCRED.unpack(data))
+    pid, uid, gid = rights.UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, rights.UCRED.size))
+    return Credentials(pid or None, uid, gid)
 
 
 def pidfd(sock: socket.socket) -> int:
@@ -121,18 +122,24 @@ async def listen(
     unlink: bool,
 ) -> SocketListener:
     """Bind and listen with `sock`, which is closed if that fails or is cancelled; `wrap` makes a channel of each connection."""
+    forget = keep
     try:
         forget = await bind(socket_address(address), address.url, sock, mode=mode, exclusive=exclusive)
-        sock.listen(backlog)
+        sock.listen(min(backlog, LONGEST_BACKLOG))
+        handle = ListenerHandle(sock, address.url)
     except BaseException:
+        forget()
         sock.close()
         raise
-    handle = ListenerHandle(sock, address.url)
-    return SocketListener(handle, wrap, forget if unlink else lambda: None, max_connections=max_connections)
+    return SocketListener(handle, wrap, forget if unlink else keep, max_connections=max_connections)
+
+
+def keep() -> None:
+    """What to do about the file of a socket that has none, or leaves it."""
 
 
 async def bind(path: str, name: str, sock: socket.socket, *, mode: int, exclusive: bool) -> Callable[[], None]:
-    """Bind `sock`, and say how to remove the file again. Cancelled: nothing was made.
+    """Bind `sock`, and say how to remove the file again, which never raises. Cancelled: nothing was made.
 
     A stale socket file is taken over; with `exclusive` not even that. ObjectExists if a live process owns the path;
     WrongObject if it is not a socket: neither is ever removed. `mode` is the file's, whatever the umask.
@@ -145,23 +152,22 @@ async def bind(path: str, name: str, sock: socket.socket, *, mode: int, exclusiv
 
 
 def _bind(sock: socket.socket, path: str, name: str, mode: int, exclusive: bool) -> Callable[[], None]:
-    """Bind, and say how to remove the file again. BlockingIOError while another process is at it in that directory."""
+    """Bind, and say how to remove the file again. BlockingIOError while another process is at it there."""
     if not path or path.startswith("\0"):
         sock.bind(path)  # an empty one: the kernel picks an abstract name (autobind, unix(7))
-        return lambda: None
-    with directory_locked(path), short_path(path) as short:
+        return keep
+    with short_path(path) as short, path_reserved(path, name):
+        place = os.path.abspath(path)  # wherever this process may be by then
         if os.path.lexists(path):
             _remove_stale(path, short, name, exclusive)
         os.fchmod(sock.fileno(), mode)  # bind(2) takes it over, less the umask: never more open than asked, even briefly
         sock.bind(short)
-        os.chmod(path, mode)
-        ours = os.lstat(path)
-    place = os.path.abspath(path)  # wherever this process may be by then
-
-    def forget() -> None:
-        if same_file(place, ours):
-            os.unlink(place)
-
+        forget = partial(remove_same_file, place, os.lstat(path))
+        try:
+            os.chmod(path, mode)
+        except BaseException:
+            forget()
+            raise
     return forget
 
 

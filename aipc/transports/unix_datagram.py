@@ -28,17 +28,15 @@ class _DatagramHandle(PacketHandle):
 
     __slots__ = ("_forget", "polling")
 
-    def __init__(self, sock: socket.socket, name: str, forget: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, sock: socket.socket, name: str, forget: Callable[[], None] = unix_address.keep) -> None:
         super().__init__(sock, name)
         self._forget = forget
         self.polling: Polling = Polling(self)
 
     def _close(self) -> None:
         self.polling.close()
-        try:
-            self._forget()
-        finally:
-            super()._close()
+        self._forget()
+        super()._close()
 
 
 class DatagramChannel(UnixPacketChannel):
@@ -107,13 +105,17 @@ async def connect(
     peer = unix_address.socket_address(address) if address.path or address.authority else None
     own = "" if bind is None else _own_name(bind, address.url)
     sock = unix_address.new_socket(socket.SOCK_DGRAM)
+    forget = unix_address.keep
     try:
         set_options(sock, address.url, send_buffer=send_buffer, receive_buffer=receive_buffer)
         if peer is not None:
             await unix_address.connect(address, sock)
         ask_credentials(sock)  # before anybody can send
         forget = await unix_address.bind(own, address.url, sock, mode=mode, exclusive=exclusive)
-        return DatagramChannel(_DatagramHandle(sock, address.url, forget if unlink else lambda: None), peer)
+        return DatagramChannel(_DatagramHandle(sock, address.url, forget if unlink else unix_address.keep), peer)
+    except BaseException:
+        forget()
+        raise
     finally:
         sock.close()  # unless the channel owns it by now
 
