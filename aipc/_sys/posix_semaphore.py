@@ -71,12 +71,16 @@ def attach(name: str) -> NamedSemaphore:
 def _open(name: str, flags: int, **options: Any) -> NamedSemaphore:
     try:
         return NamedSemaphore(posix_ipc.Semaphore(name, flags, **options))
-    except (posix_ipc.Error, ValueError) as error:
+    except (posix_ipc.Error, ValueError, OSError, MemoryError) as error:
         raise _failed(error, errno.EEXIST if flags else errno.ENOENT) from None
 
 
 def _failed(error: Exception, missing: int = errno.ENOENT) -> OSError:
-    if isinstance(error, posix_ipc.PermissionsError):
+    if isinstance(error, OSError):  # for want of descriptors it has a text instead of its errno
+        code = error.errno or (errno.ENFILE if "system" in str(error) else errno.EMFILE)
+    elif isinstance(error, MemoryError):
+        code = errno.ENOMEM
+    elif isinstance(error, posix_ipc.PermissionsError):
         code = errno.EACCES
     elif isinstance(error, posix_ipc.ExistentialError):
         code = missing
