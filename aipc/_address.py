@@ -102,6 +102,7 @@ OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
     "unlink": _BOOLEAN,
     "shared": _BOOLEAN,
     "undo": _BOOLEAN,
+    "adopt": _BOOLEAN,
     "fds": _BOOLEAN,
     "counter": _BOOLEAN,
     "robust": _BOOLEAN,

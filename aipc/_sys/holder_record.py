@@ -15,6 +15,10 @@ from .processes import Process
 
 _OFFSET = 64
 _FIELDS = struct.Struct("=QQQ")
+_PIDS = range(1, (1 << 22) + 1)
+"""What the kernel gives out (kernel.pid_max, proc(5))."""
+_STARTS = range(1 << 40)
+"""Ticks of a hundredth of a second, for as long as a machine may run."""
 
 
 class HolderRecord:
@@ -35,10 +39,15 @@ class HolderRecord:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def read(self) -> Process | None:
-        """Who held it last; None if nobody has ever."""
+        """Who held it last; None if nobody has ever, or if what stands there can be no process.
+
+        Whoever may use the semaphore may write anything here.
+        """
         data = os.pread(self._fd, _FIELDS.size, _OFFSET)
-        process = Process(*_FIELDS.unpack(data)) if len(data) == _FIELDS.size else None
-        return process if process and process.pid else None
+        if len(data) < _FIELDS.size:
+            return None
+        process = Process(*_FIELDS.unpack(data))
+        return process if process.pid in _PIDS and process.start in _STARTS else None
 
     def write(self, process: Process) -> None:
         """From now on it is `process`: one pwrite(2), which a kill can't tear."""

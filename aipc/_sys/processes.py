@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import select
 import signal
@@ -14,12 +15,16 @@ from .signal_numbers import name_of
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
 _ENDED = (b"Z", b"X")
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = 4096
+_LARGEST_TICKS = 1 << 40
+"""More ticks than any machine runs for: a start that its reader's time namespace puts before the boot shows as such."""
 
 
 class Process(NamedTuple):
     """A process, told from a later one that has its number again.
 
-    start       when it began, clock ticks since the machine did
+    start       when it began, clock ticks since the machine did, as the first time namespace counts them; 0: not known
     namespace   the PID namespace in which `pid` is its number (pid_namespaces(7))
     """
 
@@ -29,9 +34,11 @@ class Process(NamedTuple):
 
 
 def this_process() -> Process:
-    """The one that asks."""
-    pid = os.getpid()
-    return Process(pid, _start(pid) or 0, os.stat("/proc/self/ns/pid").st_ino)
+    """The one that asks. OSError without /proc."""
+    start = _shown_start("self")
+    shift = _shift()
+    known = 0 if start is None or shift is None else start - shift
+    return Process(os.getpid(), known, os.stat("/proc/self/ns/pid").st_ino)
 
 
 def has_ended(process: Process) -> bool:
@@ -40,22 +47,68 @@ def has_ended(process: Process) -> bool:
         fd = os.pidfd_open(process.pid)
     except ProcessLookupError:
         return True
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOENT):
+            return True  # by now the number is a thread's
+        raise
     try:
-        start = _start(process.pid)
+        another = _is_another(process, fd)
         poll = select.poll()
         poll.register(fd, select.POLLIN)
-        return bool(poll.poll(0)) or start not in (process.start, None)
+        return bool(poll.poll(0)) or another
     finally:
         os.close(fd)
 
 
-def _start(pid: int) -> int | None:
-    """When it began; None if it has just ended, or is not ours to see (`hidepid`, proc(5))."""
+def _is_another(process: Process, pidfd: int) -> bool:
+    """Whether the process behind `pidfd` certainly is not `process`, but a later one with its number."""
+    shown = _shown_start(_shown_number(pidfd))
+    if shown is None or process.start in (0, shown):
+        return False
+    shift = _shift()
+    return (
+        shift is not None and abs(shown - shift - process.start) > 1
+    )  # a shift is cut to whole ticks, and so is what it shifts
+
+
+def _shown_number(pidfd: int) -> str:
+    """Its number in /proc, which may be mounted from another PID namespace; "0" or "-1" if it is not there (pidfd_open(2))."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_bytes()
+        _, _, behind = _read(f"/proc/self/fdinfo/{pidfd}").partition(b"Pid:")
+    except FileNotFoundError:
+        return "0"
+    return behind.split()[0].decode()
+
+
+def _shown_start(number: str) -> int | None:
+    """When it began, as this time namespace has it; None if it has just ended, is not ours to see (`hidepid`), or can't be told."""
+    try:
+        text = _read(f"/proc/{number}/stat")
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
-    return int(text[text.rindex(b")") :].split()[20])
+    start = int(text[text.rindex(b")") :].split()[20])
+    return start if start < _LARGEST_TICKS else None
+
+
+def _shift() -> int | None:
+    """The ticks by which this time namespace shifts the starts that it shows (time_namespaces(7)); None: not known."""
+    try:
+        if os.stat("/proc/self/ns/time").st_ino != os.stat("/proc/self/ns/time_for_children").st_ino:
+            return None  # the file has those of the children's namespace
+        _, _, behind = _read("/proc/self/timens_offsets").partition(b"boottime")
+    except FileNotFoundError:
+        return 0  # the kernel has no time namespaces
+    seconds, nanoseconds = map(int, behind.split()[:2])
+    return seconds * _TICKS + nanoseconds * _TICKS // 1_000_000_000
+
+
+def _read(path: str) -> bytes:
+    """A small file of /proc, in half the time that pathlib takes: who waits asks again and again."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, _PAGE)
+    finally:
+        os.close(fd)
 
 
 def group_lives(group: int) -> bool:

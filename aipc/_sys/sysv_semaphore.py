@@ -109,11 +109,19 @@ class SemaphoreSet:
         return _check(_libc.semctl(self.id, index, _GETPID))
 
     def initialised(self) -> bool:
-        """Whether anybody has operated on the set since it was created (sem_otime)."""
+        """Whether anybody has operated on the set since it was created (sem_otime). EIDRM if it was removed, or replaced."""
+        if self._key is None:
+            return True
         try:
-            return self._key is None or bool(sysv_ipc.Semaphore(self._key).o_time)
+            found = sysv_ipc.Semaphore(self._key)
+            operated = bool(found.o_time)
+        except sysv_ipc.ExistentialError:
+            found, operated = None, False
         except sysv_ipc.Error:
-            return True  # gone, or not ours to read: the next operation says so
+            return True  # not ours to read: the next operation says so
+        if found is None or found.id != self.id:
+            raise OSError(errno.EIDRM, os.strerror(errno.EIDRM))
+        return operated
 
     def remove(self) -> None:
         """IPC_RMID."""

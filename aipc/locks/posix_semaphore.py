@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import ExitStack
 from typing import ClassVar
 
 from aipc._address import Address
@@ -17,7 +18,7 @@ from aipc._sys import posix_semaphore as posix
 from aipc._sys.holder_record import HolderRecord
 from aipc._sys.posix_name import name_of
 from aipc._sys.processes import Process, has_ended, this_process
-from aipc.exceptions import LimitExceeded, WrongObject
+from aipc.exceptions import LimitExceeded, UnsupportedOperation, WrongObject
 
 from .counted import CountedHandle, CountedSemaphore
 
@@ -31,13 +32,13 @@ class _SemaphoreHandle(CountedHandle):
     LARGEST: ClassVar[int] = posix.LARGEST_VALUE
     AS_COUNTER: ClassVar[str] = "counter=True"
 
-    __slots__ = ("_path", "_shape", "semaphore")
+    __slots__ = ("_path", "semaphore", "shape")
 
     def __init__(self, semaphore: posix.NamedSemaphore, url: str, path: str, shape: os.stat_result) -> None:
         super().__init__(url, f"file {path}")
         self.semaphore: posix.NamedSemaphore = semaphore
         self._path = path
-        self._shape = shape
+        self.shape: os.stat_result = shape
 
     def value(self) -> int:
         return self.semaphore.value
@@ -76,7 +77,7 @@ class _SemaphoreHandle(CountedHandle):
         self.zeroing.close()
         try:
             self.give(held)
-            if self.unlink and same_file(self._path, self._shape):
+            if self.unlink and same_file(self._path, self.shape):
                 self.semaphore.unlink()
         except FileNotFoundError:
             pass  # removed in between
@@ -100,11 +101,17 @@ class _RobustHandle(_SemaphoreHandle):
     __slots__ = ("_me", "_record")
 
     def __init__(
-        self, semaphore: posix.NamedSemaphore, url: str, path: str, shape: os.stat_result, record: HolderRecord
+        self,
+        semaphore: posix.NamedSemaphore,
+        url: str,
+        path: str,
+        shape: os.stat_result,
+        record: HolderRecord,
+        me: Process,
     ) -> None:
         super().__init__(semaphore, url, path, shape)
         self._record = record
-        self._me = this_process()
+        self._me = me
 
     def free(self) -> bool:
         return self.semaphore.value > 0 or self._orphaned(self._record.read())
@@ -167,7 +174,8 @@ async def open_semaphore(
     if robust and (counter or value != 1):
         raise address.error("robust is for a lock: it goes with value=1 and without counter")
     try:
-        handle = _open(address.url, name, mode, value if create or exclusive else None, exclusive, robust)
+        me = _myself(address) if robust else None
+        handle = _open(address.url, name, mode, value if create or exclusive else None, exclusive, me)
     except OSError as error:
         raise translate(error, address.url) from None
     if robust and handle.semaphore.value > 1:
@@ -177,14 +185,21 @@ async def open_semaphore(
     return PosixSemaphore(handle)
 
 
-def _open(url: str, name: str, mode: int, value: int | None, exclusive: bool, robust: bool) -> _SemaphoreHandle:
-    """Open it; without `value`, only one that is there."""
+def _myself(address: Address) -> Process:
+    try:
+        return this_process()
+    except FileNotFoundError:
+        raise UnsupportedOperation(f"{address.url}: robust tells processes apart by /proc, which is not mounted here") from None
+
+
+def _open(url: str, name: str, mode: int, value: int | None, exclusive: bool, me: Process | None) -> _SemaphoreHandle:
+    """Open it; without `value`, only one that is there. `me`: with a record of its holder."""
     for _ in range(_TRIES):
         made = None
         try:
             if value is not None:
                 made = _create(name, mode, value, exclusive)
-            return _attach(url, name, robust)
+            return _attach(url, name, me)
         except FileNotFoundError:
             if value is None:
                 raise
@@ -213,22 +228,23 @@ def _create(name: str, mode: int, value: int, exclusive: bool) -> os.stat_result
     return made
 
 
-def _attach(url: str, name: str, robust: bool) -> _SemaphoreHandle:
-    """Open the semaphore together with what its file is, and with its record."""
+def _attach(url: str, name: str, me: Process | None) -> _SemaphoreHandle:
+    """Open the semaphore together with what its file is, and with its record.
+
+    One descriptor at a time: who could create it can open it.
+    """
     path = posix.path_of(name)
-    record = HolderRecord(path) if robust else None
-    try:
-        shape = os.lstat(path)
+    shape = os.lstat(path)
+    with ExitStack() as unless_opened:
         semaphore = posix.attach(name)
-        if same_file(path, shape if record is None else record.shape()):
-            return (
-                _SemaphoreHandle(semaphore, url, path, shape)
-                if record is None
-                else _RobustHandle(semaphore, url, path, shape, record)
-            )
-        semaphore.close()
-        raise FileNotFoundError(errno.ENOENT, f"replaced while it was being opened: {path}")
-    except OSError:
-        if record is not None:
-            record.close()
-        raise
+        unless_opened.callback(semaphore.close)
+        if me is None:
+            handle = _SemaphoreHandle(semaphore, url, path, shape)
+        else:
+            record = HolderRecord(path)
+            unless_opened.callback(record.close)
+            handle = _RobustHandle(semaphore, url, path, record.shape(), record, me)
+        if not same_file(path, shape) or not os.path.samestat(shape, handle.shape):
+            raise FileNotFoundError(errno.ENOENT, f"replaced while it was being opened: {path}")
+        unless_opened.pop_all()
+    return handle

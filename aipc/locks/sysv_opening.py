@@ -7,21 +7,27 @@ import os
 from collections.abc import Sequence
 from urllib.parse import quote
 
+import anyio
+
 from aipc._address import Address, parse
 from aipc._io.errors import translate
 from aipc._io.handle import Place
 from aipc._sys import sysv_semaphore as sysv
 from aipc._sys.sysv_key import key_of
-from aipc.exceptions import LimitExceeded
+from aipc.exceptions import LimitExceeded, ObjectRemoved, WrongObject
+
+PATIENCE = 1.0
+"""Seconds for a set's creator to operate on it, which takes some microseconds."""
 
 
 async def open_set(
-    address: Address, project: int | None, *, create: bool, exclusive: bool, mode: int, values: Sequence[int]
+    address: Address, project: int | None, *, create: bool, exclusive: bool, mode: int, values: Sequence[int], adopt: bool
 ) -> sysv.SemaphoreSet:
     """The set of that key; a new one has `values`. ObjectMissing, ObjectExists, AccessDenied.
 
-    With `create`, whoever makes the set gives it its values and then operates on it, and the others wait for that (sem_otime);
-    for a set that a C program made and has yet to operate on, leave `create` out. Cancelled: nothing was opened.
+    With `create`, whoever makes the set gives it its values and then operates on it, and the others wait for that (sem_otime):
+    WrongObject if it does not happen within `PATIENCE`. With `adopt` they don't wait, but take it as it is. Cancelled: nothing
+    was opened.
     """
     key = key_of(address, project)
     place = Place(address.url)
@@ -37,9 +43,8 @@ async def open_set(
                 if not create:
                     raise
                 continue  # it was removed in between: once more
-            if create:
-                await place.polling.attempt(_be_initialised, semaphores)
-            return semaphores
+            if not create or adopt or await _initialised(semaphores, place, address):
+                return semaphores
     except OSError as error:
         raise translate(error, address.url) from None
     finally:
@@ -65,6 +70,21 @@ def _made(key: int | None, mode: int, values: Sequence[int], exclusive: bool, ad
         semaphores.remove()
         raise
     return semaphores
+
+
+async def _initialised(semaphores: sysv.SemaphoreSet, place: Place, address: Address) -> bool:
+    """Wait until its creator has operated on it; False if it is removed before that."""
+    try:
+        with anyio.move_on_after(PATIENCE):
+            await place.polling.attempt(_be_initialised, semaphores)
+            return True
+    except ObjectRemoved:
+        return False
+    raise WrongObject(
+        errno.EINVAL,
+        f"{address.url}: the set is there, but nobody has operated on it since it was made (sem_otime is 0): its creator has died "
+        f"too soon, or sets values by SETVAL or SETALL alone. `ipcrm -s {semaphores.id}` removes it; adopt=1 takes it as it is",
+    )
 
 
 def _be_initialised(semaphores: sysv.SemaphoreSet) -> None:

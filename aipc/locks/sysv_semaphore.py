@@ -82,18 +82,21 @@ async def open_semaphore(
     count: int = 1,
     undo: bool = True,
     project: int | None = None,
+    adopt: bool = False,
 ) -> SysVSemaphore:
     """Open semaphore `index` of a set. ObjectMissing if there is none (unless `create`), ObjectExists with `exclusive`.
 
-    A new set has `count` semaphores, each of `value`, which all who create it at once agree on (`open_set`). Cancelled while
-    waiting: nothing was opened. `unlink` removes the set on close: by default only a private one.
+    A new set has `count` semaphores, each of `value`, which all who create it at once agree on (`open_set`): WrongObject if its
+    creator does not get that far in a second, unless `adopt`. Cancelled while waiting: nothing was opened. `unlink` removes the
+    set on close: by default only a private one.
     """
     if value > sysv.LARGEST_VALUE:
         raise address.error(f"value={value}: a semaphore's largest value is {sysv.LARGEST_VALUE:,}")
     private = address.path == "private"
     if index >= count and (create or exclusive or private):
         raise address.error(f"index={index}: a set of count={count} has 0 to {count - 1}")
-    semaphores = await open_set(address, project, create=create, exclusive=exclusive, mode=mode, values=[value] * count)
+    values = [value] * count
+    semaphores = await open_set(address, project, create=create, exclusive=exclusive, mode=mode, values=values, adopt=adopt)
     try:
         if not semaphores.has(index):
             raise address.error(f"index={index}: the set has fewer semaphores")

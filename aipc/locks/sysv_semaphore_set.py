@@ -24,7 +24,7 @@ from .sysv_opening import open_set, set_address
 Result = TypeVar("Result")
 Steps = list[tuple[int, int]]
 
-_OPTIONS = frozenset({"create", "exclusive", "mode", "unlink", "value", "count", "undo", "project"})
+_OPTIONS = frozenset({"create", "exclusive", "mode", "unlink", "value", "count", "undo", "project", "adopt"})
 
 
 class Waiters(NamedTuple):
@@ -85,10 +85,11 @@ class SysVSemaphoreSet(Closing):
     """A System V semaphore set: `async with aipc.SysVSemaphoreSet("sysv-sem:0x4d2", create=True, count=3) as row`, or await it.
 
     `key` is a URL or what stands behind its colon: a number, `"private"` (or None), a path together with `project`. Options,
-    here or in the query: `create`, `exclusive`, `mode`, `unlink` as for `open_lock`; a new set has `count` semaphores of
+    here or in the query: `create`, `adopt`, `exclusive`, `mode`, `unlink` as for `open_lock`; a new set has `count` semaphores of
     `value` (1 each, if nothing is said), or those of `values`; `undo` is the default of `operate` (false).
 
-    Errors: AddressError for what can't be meant, at once; opening, ObjectMissing, ObjectExists, AccessDenied. Every call:
+    Errors: AddressError for what can't be meant, at once; opening, ObjectMissing, ObjectExists, AccessDenied, and with `create`
+    WrongObject for a set that nobody has operated on since it was made. Every call:
     ClosedResourceError after `aclose`, ObjectRemoved when the set is gone, ForkedError in a forked child, RuntimeError before
     it is opened. Cancelled while opening: nothing was opened.
     """
@@ -123,11 +124,14 @@ class SysVSemaphoreSet(Closing):
         mode: int = 0o600,
         unlink: bool | None = None,
         project: int | None = None,
+        adopt: bool = False,
     ) -> Self:
         if self._handle is not None:
             return self
         address = self._address
-        semaphores = await open_set(address, project, create=create, exclusive=exclusive, mode=mode, values=self._values)
+        semaphores = await open_set(
+            address, project, create=create, exclusive=exclusive, mode=mode, values=self._values, adopt=adopt
+        )
         try:
             count = semaphores.count()
             semaphores.values(count)
