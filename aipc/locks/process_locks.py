@@ -79,15 +79,16 @@ def take(fd: int, owner: object, where: Range, *, shared: bool) -> None:
 
 
 def give_back(fd: int, owner: object) -> None:
-    """Unlock what `owner` has, as far as no other object shares it. An OSError leaves it as it was."""
+    """Unlock what `owner` has, as far as no other object shares it. After an OSError the kernel may have it until it is closed."""
     with _lock:
         identity = _identity(fd)
         file = _files[identity]
-        where, _ = file.claims[owner]
-        for piece in _uncovered(where, (there for other, (there, _) in file.claims.items() if other is not owner)):
-            byte_locks.unlock(fd, piece, process=True)
-        del file.claims[owner]
-        _settle(identity, file)
+        where, _ = file.claims.pop(owner)
+        try:
+            for piece in _uncovered(where, (there for there, _ in file.claims.values())):
+                byte_locks.unlock(fd, piece, process=True)
+        finally:
+            _settle(identity, file)
 
 
 def _settle(identity: tuple[int, int], file: _File) -> None:
