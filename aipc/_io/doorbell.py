@@ -114,6 +114,17 @@ class Doorbell:
         if self._board is not None:
             self._last = self._board.ring(self.row, self._last, most)
 
+    def heard(self, bell: Bell | None, wait: Waiter) -> bool | None:
+        """Whether anybody but `wait`, which listens at `bell`, waits for the object; None if there is no board."""
+        if not self._entered:
+            self._enter()
+        if self._board is None:
+            return None
+        line = bytearray(self._memory[self._start : self._end])
+        if bell is not None:
+            line[bell.waiter] = bell.others(self.row, wait)
+        return any(line)
+
     def close(self) -> None:
         """Let go of the board."""
         if self._entered:
@@ -155,6 +166,10 @@ class Bell:
     def renew(self, row: int) -> None:
         """Somebody listens to that row, whatever another process has stored in its place."""
         self._board.memory[row * WAITERS + self.waiter] = 1
+
+    def others(self, row: int, wait: Waiter) -> bool:
+        """Whether another wait of this loop listens to that row."""
+        return bool(self._waits.get(row, set()) - {wait})
 
     def leave(self, row: int, wait: Waiter) -> None:
         """It does not listen any more."""

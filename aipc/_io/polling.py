@@ -91,6 +91,11 @@ class Polling(Waiting):
         for doorbell in self._doorbells:
             doorbell.ring(most)
 
+    def others_wait(self) -> bool | None:
+        """Whether somebody else of this user's processes waits for it, or another object here; None if there is no board."""
+        heard = [doorbell.heard(self._bell, self) for doorbell in self._doorbells]
+        return None if None in heard else any(heard)
+
     def rung(self) -> bool:
         """Somebody may have provided what is waited for. False if nobody waits, or it is not there."""
         if not self.awaited:
