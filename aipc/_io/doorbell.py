@@ -47,11 +47,14 @@ class Doorbell:
         if board is not None:
             self._last = board.call(self.tag, self._last, most)
 
-    def others_wait(self) -> bool | None:
-        """Whether another process waits for this object, or for one of the same row. None: no board, nobody knows."""
+    def others_wait(self, listener: DoorbellListener | None, subscriber: Subscriber) -> bool | None:
+        """Whether anybody but `subscriber`, which may listen at `listener`, waits for the object. None: there is no board."""
         if self._enter() is None:
             return None
-        return self._line.raw != NOBODY and self._member.others_in(self._line.raw)
+        line = bytearray(self._line.raw)
+        if listener is not None:
+            line[listener.column] = listener.serves_others(self, subscriber)
+        return any(line)
 
     def _enter(self) -> Board | None:
         if self._line is _UNSEEN:
@@ -87,6 +90,11 @@ class DoorbellListener:
             raise
         self._subscribers: dict[int, dict[int, set[Subscriber]]] = {}  # by row, and by tag
 
+    @property
+    def column(self) -> int:
+        """This loop's number on the board."""
+        return self._column.waiter
+
     def listen(self, doorbell: Doorbell, subscriber: Subscriber) -> None:
         """Let `subscriber.on_notify` be called for the object, until `leave`."""
         self._subscribers.setdefault(doorbell.row, {}).setdefault(doorbell.tag, set()).add(subscriber)
@@ -95,6 +103,10 @@ class DoorbellListener:
     def renew(self, doorbell: Doorbell) -> None:
         """Show again that this loop waits for the object, whatever another process has stored in its place."""
         self._mark(doorbell.row, True)
+
+    def serves_others(self, doorbell: Doorbell, subscriber: Subscriber) -> bool:
+        """Whether another subscriber of this loop waits for the object."""
+        return bool(self._subscribers.get(doorbell.row, {}).get(doorbell.tag, set()) - {subscriber})
 
     def leave(self, doorbell: Doorbell, subscriber: Subscriber) -> None:
         """It does not listen any more."""

@@ -120,8 +120,8 @@ class Polling(Waiting):
             doorbell.notify(most)
 
     def others_wait(self) -> bool | None:
-        """Whether another process of this user waits for it, as far as the doorbell shows; None if there is no doorbell."""
-        known = [doorbell.others_wait() for doorbell in self._doorbells]
+        """Whether anybody else waits for it, another object of this loop included; None if there is no board that tells."""
+        known = [doorbell.others_wait(self._bell, self) for doorbell in self._doorbells]
         return None if None in known else any(known)
 
     def on_notify(self, call: Call) -> bool:

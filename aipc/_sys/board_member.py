@@ -49,13 +49,6 @@ class Member:
         """Whether it was not given back yet."""
         return column in self._columns
 
-    def others_in(self, line: bytes) -> bool:
-        """Whether a row shows a waiter of another process."""
-        others = bytearray(line)
-        for column in tuple(self._columns):
-            others[column.waiter] = 0
-        return any(others)
-
     def give_back(self, column: Column) -> None:
         """Let go of a column."""
         if self._board is not None and column in self._columns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -34,7 +35,10 @@ def lock(fd: int, where: Range, *, shared: bool, process: bool) -> None:
     EBADF unless `fd` is open for reading (shared) or writing (exclusive).
     """
     kind = fcntl.F_RDLCK if shared else fcntl.F_WRLCK
-    fcntl.fcntl(fd, fcntl.F_SETLK if process else fcntl.F_OFD_SETLK, _packed(kind, where))
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLK if process else fcntl.F_OFD_SETLK, _packed(kind, where))
+    except PermissionError:  # EACCES: fcntl(2) allows it in place of EAGAIN, and CIFS says it
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
 
 
 def unlock(fd: int, where: Range, *, process: bool) -> None:

@@ -1,57 +1,97 @@
-"""Who holds a lock on a file: /proc/locks and /proc/PID/fdinfo (proc_locks(5), proc_pid_fdinfo(5))."""
+"""Who holds a lock on a file, and who sleeps for one: /proc/locks and /proc/PID/fdinfo (proc_locks(5), proc_pid_fdinfo(5))."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import NamedTuple
+
+from .byte_locks import TOP, Range
+
+WHOLE = Range(0, TOP)
+_LOCKS = Path("/proc/locks")
+_FIRST_NAMESPACE = 0xEFFFFFFC
+"""The inode of the PID namespace that all others are in (PROC_PID_INIT_INO in the kernel's sources)."""
 
 
-def _identity(fd: int) -> str:
+class _Entry(NamedTuple):
+    kind: bytes
+    pid: int
+    file: bytes
+    where: Range
+    waits: bool
+
+
+def _entries(text: bytes) -> Iterator[_Entry]:
+    for line in text.splitlines():
+        fields = line.removeprefix(b"lock:").split()
+        waits = fields[1:2] == [b"->"]
+        if waits:
+            del fields[1]
+        if len(fields) == 8:  # number, kind, mode, access, pid, file, first byte, last byte
+            end = TOP if fields[7] == b"EOF" else int(fields[7]) + 1
+            yield _Entry(fields[1], int(fields[4]), fields[5], Range(int(fields[6]), end), waits)
+
+
+def _identity(fd: int) -> bytes:
     """The file as /proc/locks calls it: its file system's device, and its inode.
 
     stat(2) has others on btrfs and overlayfs, which give each subvolume or layer a device of its own: the file system's own
-    is that of the mount (proc_pid_mountinfo(5)).
+    is that of the mount (proc_pid_mountinfo(5)). Mount points are bytes, in no certain encoding.
     """
-    about = dict(line.split(":\t", 1) for line in Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines() if ":\t" in line)
+    info = Path(f"/proc/self/fdinfo/{fd}").read_bytes()
+    about = dict(line.split(b":\t", 1) for line in info.splitlines() if b":\t" in line)
     file = os.fstat(fd)
-    device = f"{os.major(file.st_dev)}:{os.minor(file.st_dev)}"
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        mount, _, of_mount = line.split()[:3]
-        if mount == about.get("mnt_id"):
+    device = b"%d:%d" % (os.major(file.st_dev), os.minor(file.st_dev))
+    for line in Path("/proc/self/mountinfo").read_bytes().split(b"\n"):
+        mount, _, of_mount, *_ = line.split(b" ", 3) if line else (b"", b"", b"")
+        if mount == about.get(b"mnt_id"):
             device = of_mount
-    major, minor = map(int, device.split(":"))
-    return f"{major:02x}:{minor:02x}:{about.get('ino', file.st_ino)}"
+    major, minor = map(int, device.split(b":"))
+    return b"%02x:%02x:%d" % (major, minor, int(about.get(b"ino", file.st_ino)))
 
 
-def _held(lines: str, kind: str) -> Iterator[tuple[int, str, int, float]]:
-    """Of /proc/locks' lines, those of `kind` that are held: pid, file, first byte, last byte."""
-    for line in lines.splitlines():
-        fields = line.removeprefix("lock:").split()
-        if len(fields) == 8 and fields[1] == kind:  # a waiter's line has "->" there
-            yield int(fields[4]), fields[5], int(fields[6]), float("inf") if fields[7] == "EOF" else int(fields[7])
+def complete() -> bool:
+    """Whether `holders` finds each: in another PID namespace, not those who are outside, or were and have ended."""
+    return os.stat("/proc/self/ns/pid").st_ino == _FIRST_NAMESPACE
 
 
-def holders(fd: int, kind: str) -> list[int]:
-    """The pids that hold a lock of `kind` ("FLOCK", "POSIX") on the file that is open as `fd`."""
+def holders(fd: int, kind: bytes) -> list[int]:
+    """The processes that took a lock of `kind` (FLOCK, POSIX) that holds, on the file that is open as `fd`.
+
+    They may have ended, if others share the open file. A lock on another machine has none, or a number below 0.
+    """
     wanted = _identity(fd)
-    return [pid for pid, file, _, _ in _held(Path("/proc/locks").read_text(), kind) if file == wanted]
+    found = _entries(_LOCKS.read_bytes())
+    return [entry.pid for entry in found if entry.file == wanted and entry.kind == kind and not entry.waits]
 
 
-def open_file_holder(fd: int, start: int, end: int) -> int | None:
-    """A process that has the file open with an open-file-description lock (OFDLCK) on bytes from `start` up to `end`.
+def awaited(fd: int, kinds: Collection[bytes], where: Range = WHOLE) -> bool:
+    """Whether a process sleeps until a lock of one of `kinds` (FLOCK, POSIX, OFDLCK) on a byte of `where` is released."""
+    text = _LOCKS.read_bytes()
+    if b"->" not in text:  # nobody sleeps for any lock: spare the price of finding out what this file is called
+        return False
+    wanted = _identity(fd)
+    return any(
+        entry.waits and entry.file == wanted and entry.kind in kinds and entry.where.overlaps(where) for entry in _entries(text)
+    )
 
-    /proc/locks has -1 for its pid. Where several processes share the open file, as after a fork, the lowest pid; None if
-    all are other users' processes, into which one can't look.
+
+def open_file_holder(fd: int, kind: bytes, where: Range = WHOLE) -> int | None:
+    """A process that has the file open with a lock of the open file, of `kind` (FLOCK, OFDLCK), on a byte of `where`.
+
+    /proc/locks has -1 for the pid of an OFDLCK, and for a FLOCK who took it. Where several processes share the open file, as
+    after a fork, the lowest pid; None if all are other users' processes, into which one can't look.
     """
     wanted = _identity(fd)
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdecimal()):
         try:
             for name in os.listdir(f"/proc/{pid}/fdinfo"):
-                lines = "\n".join(
-                    line for line in Path(f"/proc/{pid}/fdinfo/{name}").read_text().splitlines() if line[:5] == "lock:"
-                )
-                if any(file == wanted and first < end and last >= start for _, file, first, last in _held(lines, "OFDLCK")):
+                info = Path(f"/proc/{pid}/fdinfo/{name}").read_bytes()
+                if b"\nlock:" in info and any(
+                    entry.file == wanted and entry.kind == kind and entry.where.overlaps(where) for entry in _entries(info)
+                ):
                     return pid
         except OSError:
             continue  # it ended, or is not ours

@@ -89,17 +89,22 @@ class LockHandle(Handle):
     def _close(self) -> None:
         try:
             self._let_go()
-            self.polling.announce()
         finally:
+            self.polling.announce()
             self.polling.close()
 
     @abstractmethod
     def _let_go(self) -> None:
         """Release what is held and give back descriptors."""
 
-    def checked(self) -> None:
-        """For plain calls: ClosedResourceError or ForkedError if this object can't be used."""
+    def call(self, call: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+        """`call(*arguments)` for a plain call: ClosedResourceError or ForkedError if this object can't be used."""
         try:
             self.check()
+            return call(*arguments)
         except OSError as error:
             raise self.explain(error) from None
+
+    def checked(self) -> None:
+        """For plain calls: ClosedResourceError or ForkedError if this object can't be used."""
+        self.call(lambda: None)

@@ -49,11 +49,13 @@ class _RangeHandle(HeldFile):
             return True  # the try finds out
 
     def blocker(self) -> int | None:
-        """The pid of somebody else's lock; 0 if it isn't ours to see."""
+        """The pid of who holds it; 0 if it isn't ours to see."""
+        if self.held:
+            return os.getpid()
         if self.process and process_locks.claimed(self.fd, self, self.where, shared=False):
             return os.getpid()
         pid = byte_locks.in_the_way(self.fd, self.where, shared=False, process=self.process)
-        return open_file_holder(self.fd, *self.where) or 0 if pid == -1 else pid
+        return open_file_holder(self.fd, b"OFDLCK", self.where) or 0 if pid == -1 else pid
 
     def _lock(self) -> None:
         self.convert(shared=self.shared)
@@ -126,27 +128,21 @@ class ByteRangeLock(HeldFileLock):
 
         RuntimeError if it is not held, AccessDenied if the file can't be read.
         """
+        self._handle.call(self._downgrade)
+
+    def _downgrade(self) -> None:
         handle = self._handle
-        handle.checked()
-        try:
-            handle.checked_held(shared=True)
-            if handle.exclusive:
-                handle.convert(shared=True)
-        except OSError as error:
-            raise handle.explain(error) from None
-        handle.exclusive = False
-        handle.polling.announce()
+        handle.checked_held(shared=True)
+        if handle.exclusive:
+            handle.convert(shared=True)
+            handle.exclusive = False
+            handle.polling.announce()
 
     def locked(self) -> bool:
-        return self._blocker() is not None
+        return self._handle.call(self._handle.blocker) is not None
 
     def holder(self) -> int | None:
-        return self._blocker() or None
-
-    def _blocker(self) -> int | None:
-        handle = self._handle
-        handle.checked()
-        return os.getpid() if handle.held else handle.blocker()
+        return self._handle.call(self._handle.blocker) or None
 
 
 async def open_range(

@@ -16,7 +16,7 @@ from functools import partial
 from aipc._address import Address
 from aipc._io.errors import translate
 from aipc._io.files import same_file
-from aipc._sys.proc_locks import holders
+from aipc._sys.proc_locks import complete, holders, open_file_holder
 
 from .lock_file import SHARED_ACCESS, HeldFile, HeldFileLock, lock_path, open_lock_file
 
@@ -43,26 +43,49 @@ class _FlockHandle(HeldFile):
             fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if same_file(self._path, os.fstat(self.fd)):
                 os.unlink(self._path)
-            self._unlock()
         except OSError:
             pass  # somebody else holds it, or has removed it: it is theirs
+        finally:
+            self._unlock()  # the descriptor may stay open: in a forked child, or until a classic lock is released
+
+    def locked(self) -> bool:
+        """Whether anybody holds it. Where /proc/locks does not show all, to try is the only way to know."""
+        return bool(self.held or holders(self.fd, b"FLOCK") or not (complete() or self._free()))
+
+    def holder(self) -> int | None:
+        """A process that holds it and lives; None if there is none, or it can't be seen from here."""
+        if self.held:
+            return os.getpid()
+        took = holders(self.fd, b"FLOCK")
+        living = next((pid for pid in took if pid > 0 and os.path.exists(f"/proc/{pid}")), None)
+        if living is None and (took or not (complete() or self._free())):
+            return open_file_holder(self.fd, b"FLOCK")
+        return living
+
+    def _free(self) -> bool:
+        """Take it, and give it back at once."""
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        self._unlock()
+        self.polling.announce(1)  # to somebody who found it taken in between
+        return True
 
 
 class FileLock(HeldFileLock):
     """flock(2) on a whole file; each object is a lock of its own, and so excludes others in the same process."""
 
+    _handle: _FlockHandle
+
     def __init__(self, handle: _FlockHandle) -> None:
         self._handle = handle
 
     def locked(self) -> bool:
-        return bool(self._handle.held or self._holders())
+        return self._handle.call(self._handle.locked)
 
     def holder(self) -> int | None:
-        return next(iter(self._holders()), None)
-
-    def _holders(self) -> list[int]:
-        self._handle.checked()
-        return holders(self._handle.fd, "FLOCK")
+        return self._handle.call(self._handle.holder)
 
 
 async def open_flock(

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 
 from aipc._address import Address
-from aipc._io.errors import named
+from aipc._io.errors import named, translate
 from aipc._io.files import remove_same_file, same_file
 from aipc._sys.bell_board import WAITERS
 from aipc.abc import Lock
@@ -54,19 +54,26 @@ class HeldFile(LockHandle):
         self.check()
         if self.held and (self.exclusive or not self.shared):
             raise BlockingIOError
-        while not self.held:
-            self._lock()
-            self.exclusive = not self.shared
-            if same_file(self._path, os.fstat(self.fd)):
-                break
-            self._unlock()
+        while not self.held and not self._lock_if_named():
             stale, self.fd = self.fd, self._reopen()
             process_locks.close_file(stale)
+        if not self.held:
+            self.exclusive = not self.shared
         self.held += 1
 
+    def _lock_if_named(self) -> bool:
+        """Lock the open file; False, and it is not locked, if it no longer has the name."""
+        self._lock()
+        named = False
+        try:
+            named = same_file(self._path, os.fstat(self.fd))
+        finally:
+            if not named:
+                self._unlock()
+        return named
+
     def give_back(self) -> None:
-        """One holder less."""
-        self.checked()
+        """One holder less. After an OSError this object does not hold it; the kernel may, until it is closed."""
         if not self.held:
             raise RuntimeError(f"{self.name}: released, but this object does not hold it")
         self.held -= 1
@@ -81,6 +88,8 @@ class HeldFile(LockHandle):
             if held:
                 self._unlock()
             self._closing()
+        except OSError as error:
+            raise translate(error, self.name) from None
         finally:
             fd, self.fd = self.fd, -1
             process_locks.close_file(fd)
@@ -101,7 +110,7 @@ class HeldFileLock(Lock):
         self._handle.obtain_nowait(self._handle.take)
 
     def release(self) -> None:
-        self._handle.give_back()
+        self._handle.call(self._handle.give_back)
 
     async def aclose(self) -> None:
         self._handle.close()

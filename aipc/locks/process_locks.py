@@ -1,15 +1,18 @@
 """Classic record locks (fcntl(2), F_SETLK) belong to the process: here its objects exclude each other all the same.
 
-They have two traps. The kernel sees no conflict within a process; so this table has each object's claim. And closing *any*
-descriptor of a file drops all of the process's locks on it; so aipc's locks close their files here, and a descriptor of a file
-with claims stays open until the last of them is given back. What else in the process closes the file is beyond us.
+They have two traps. The kernel sees no conflict within a process, whatever the thread; so this table has each object's claim. And
+closing *any* descriptor of a file drops all of the process's locks on it; so aipc closes the files of its locks and segments
+here, and a descriptor of a file with claims stays open until the last of them is given back. What else in the process closes the
+file is beyond us.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from threading import RLock
 
 from aipc._sys import byte_locks
 from aipc._sys.byte_locks import Range
@@ -22,7 +25,21 @@ class _File:
 
 
 _files: dict[tuple[int, int], _File] = {}
-os.register_at_fork(after_in_child=_files.clear)  # a child has none of its parent's locks
+_lock = RLock()
+"""Held while the table and the kernel change together. Reentrant, because the garbage collector may close a file at any moment."""
+
+
+def _forked() -> None:
+    """A child has none of its parent's locks; and a thread that it does not have may have held the table's."""
+    global _lock  # noqa: PLW0603 - one table a process
+    _lock = RLock()
+    files = tuple(_files.values())
+    _files.clear()
+    for file in files:
+        _close(file.parked)
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def _identity(fd: int) -> tuple[int, int]:
@@ -32,33 +49,59 @@ def _identity(fd: int) -> tuple[int, int]:
 
 def claimed(fd: int, owner: object, where: Range, *, shared: bool) -> bool:
     """Whether another object of this process has a claim that such a lock can't be beside."""
-    file = _files.get(_identity(fd))
-    claims = file.claims.items() if file else ()
-    return any(
-        other is not owner and there.overlaps(where) and not (shared and shared_there)
-        for other, (there, shared_there) in claims
-    )
+    with _lock:
+        file = _files.get(_identity(fd))
+        claims = file.claims.items() if file else ()
+        return any(
+            other is not owner and there.overlaps(where) and not (shared and shared_there)
+            for other, (there, shared_there) in claims
+        )
 
 
 def take(fd: int, owner: object, where: Range, *, shared: bool) -> None:
     """Lock for `owner`, or convert what it has. BlockingIOError while another object or process is in the way."""
-    if claimed(fd, owner, where, shared=shared):
-        raise BlockingIOError
-    byte_locks.lock(fd, where, shared=shared, process=True)
-    _files.setdefault(_identity(fd), _File()).claims[owner] = where, shared
+    with _lock:
+        if claimed(fd, owner, where, shared=shared):
+            raise BlockingIOError
+        identity = _identity(fd)
+        file = _files.setdefault(identity, _File())
+        before = file.claims.get(owner)
+        file.claims[owner] = where, shared  # first: once the kernel has the lock, no descriptor of the file may be closed
+        try:
+            byte_locks.lock(fd, where, shared=shared, process=True)
+        except BaseException:
+            if before is not None:
+                file.claims[owner] = before
+            else:
+                del file.claims[owner]
+                _settle(identity, file)
+            raise
 
 
 def give_back(fd: int, owner: object) -> None:
-    """Unlock what `owner` has, as far as no other object shares it."""
-    identity = _identity(fd)
-    file = _files[identity]
-    where, _ = file.claims.pop(owner)
-    for piece in _uncovered(where, (there for there, _ in file.claims.values())):
-        byte_locks.unlock(fd, piece, process=True)
+    """Unlock what `owner` has, as far as no other object shares it. After an OSError the kernel may have it until it is closed."""
+    with _lock:
+        identity = _identity(fd)
+        file = _files[identity]
+        where, _ = file.claims.pop(owner)
+        try:
+            for piece in _uncovered(where, (there for there, _ in file.claims.values())):
+                byte_locks.unlock(fd, piece, process=True)
+        finally:
+            _settle(identity, file)
+
+
+def _settle(identity: tuple[int, int], file: _File) -> None:
+    """Close what waited for the last claim to go."""
     if not file.claims:
         del _files[identity]
-        for parked in file.parked:
-            os.close(parked)
+        _close(file.parked)
+
+
+def _close(parked: Iterable[int]) -> None:
+    for fd in parked:
+        with suppress(OSError):  # such as what NFS had still to write (close(2)): whoever closed the file is gone
+            os.close(fd)
 
 
 def _uncovered(where: Range, others: Iterable[Range]) -> Iterator[Range]:
@@ -72,9 +115,10 @@ def _uncovered(where: Range, others: Iterable[Range]) -> Iterator[Range]:
 
 
 def close_file(fd: int) -> None:
-    """close(2), when it drops no lock of this process."""
-    file = _files.get(_identity(fd)) if _files else None
-    if file is None:
-        os.close(fd)
-    else:
-        file.parked.append(fd)
+    """close(2), as soon as it drops no lock of this process."""
+    with _lock:
+        file = _files.get(_identity(fd)) if _files else None
+        if file is None:
+            os.close(fd)
+        else:
+            file.parked.append(fd)

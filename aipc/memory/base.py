@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-import mmap
 import os
+import stat
 import sys
 import warnings
 import weakref
@@ -21,12 +21,17 @@ from aipc._io import fork
 from aipc._io.errors import named, translate
 from aipc._io.files import same_file
 from aipc._open import open_lock
+from aipc._sys import file_mapping
 from aipc.abc import Lock, Segment
 from aipc.exceptions import AddressError, SegmentInUse, UnsupportedOperation, WrongObject
+from aipc.locks.process_locks import close_file
 
 
 class OpenFile:
-    """Owns a descriptor, which is closed with the last reference: a flush in a thread may outlive its segment."""
+    """Owns a descriptor, which is closed with the last reference: a flush in a thread may outlive its segment.
+
+    It may stay open for longer, so as not to drop a classic lock of this process (`process_locks`).
+    """
 
     __slots__ = ("fd",)
 
@@ -39,14 +44,14 @@ class OpenFile:
 
     def __del__(self) -> None:
         if self.fd >= 0:
-            os.close(self.fd)
+            close_file(self.fd)
 
 
 class MappedSegment(Segment):
     """Memory mapped here.
 
-    It is unmapped when the object that maps it (`mmap`, or the array of a System V segment) goes, which every view keeps
-    alive: nothing can touch memory that is no longer there.
+    It is unmapped when the object that maps it (`mmap`, or an array) goes, which every view keeps alive: nothing can touch memory
+    that is no longer there.
     """
 
     __slots__ = ("_buf", "_generation", "_lock", "_maps", "_name", "_unlink", "read_only")
@@ -55,15 +60,16 @@ class MappedSegment(Segment):
 
     def __init__(self, name: str, maps: Any, *, read_only: bool, unlink: bool = False, lock: Lock | str | None = None) -> None:
         self._name = name
+        self.read_only = read_only
         self._maps: Any = maps
         self._buf: memoryview | None = self._view(maps)
-        self.read_only = read_only
         self._unlink = unlink
         self._lock = lock
         self._generation = fork.generation
 
     def _view(self, maps: Any) -> memoryview:
-        return memoryview(maps)
+        view = memoryview(maps).cast("B")
+        return view.toreadonly() if self.read_only else view
 
     @property
     def buf(self) -> memoryview:
@@ -167,7 +173,7 @@ class FileSegment(MappedSegment):
         self._size = size
         super().__init__(name, self._map(file, size, read_only), read_only=read_only, unlink=unlink, lock=lock)
 
-    def _map(self, file: OpenFile, size: int, read_only: bool) -> mmap.mmap:
+    def _map(self, file: OpenFile, size: int, read_only: bool) -> Any:
         return mapped(file.fd, size, read_only=read_only)
 
     @property
@@ -206,14 +212,12 @@ class FileSegment(MappedSegment):
             os.ftruncate(fd, size)
 
 
-def mapped(fd: int, size: int, *, read_only: bool, private: bool = False, offset: int = 0) -> mmap.mmap:
+def mapped(fd: int, size: int, *, read_only: bool, private: bool = False, offset: int = 0) -> Any:
     """mmap(2), the errors as they come; WrongObject if the file has become shorter than `offset + size` meanwhile."""
-    protection = mmap.PROT_READ if read_only else mmap.PROT_READ | mmap.PROT_WRITE
-    flags = mmap.MAP_PRIVATE if private else mmap.MAP_SHARED
-    try:
-        return mmap.mmap(fd, size, flags, protection, offset=offset)
-    except ValueError:
-        raise WrongObject(errno.EINVAL, f"descriptor {fd}: shorter than the {size:,} bytes to map") from None
+    file = os.fstat(fd)
+    if stat.S_ISREG(file.st_mode) and file.st_size < offset + size:
+        raise WrongObject(errno.EINVAL, f"descriptor {fd}: shorter than the {size:,} bytes to map")
+    return file_mapping.mapped(fd, size, read_only=read_only, private=private, offset=offset)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import errno
 import mmap
 import os
 import stat
-from typing import Self
+from typing import Any, Self
 
 import anyio.lowlevel
 import anyio.to_thread
@@ -110,7 +110,7 @@ class MappedFile(FileSegment):
         """`size` zero bytes without a name or a file, shared with the children that this process forks from now on."""
         return AnonymousMemory(size, lock=lock)
 
-    def _map(self, file: OpenFile, size: int, read_only: bool) -> mmap.mmap:
+    def _map(self, file: OpenFile, size: int, read_only: bool) -> Any:
         return mapped(file.fd, size, read_only=read_only, private=self.private, offset=self._offset)
 
     def resize(self, size: int) -> None:

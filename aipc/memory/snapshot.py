@@ -178,5 +178,5 @@ def _be_writer(segment: SharedMemory) -> None:
 
 
 def _writer(segment: SharedMemory) -> int | None:
-    pid = next(iter(holders(segment.fd, "FLOCK")), 0)
+    pid = next(iter(holders(segment.fd, b"FLOCK")), 0)
     return pid if pid > 0 else None

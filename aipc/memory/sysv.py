@@ -57,12 +57,7 @@ class SysVSharedMemory(MappedSegment):
         self._id = identifier
         self._size = size
         memory = sysv.attach(identifier, size, read_only=read_only)
-        self.read_only = read_only
         super().__init__(name, memory, read_only=read_only, unlink=unlink, lock=lock)
-
-    def _view(self, maps: Any) -> memoryview:
-        view = memoryview(maps).cast("B")
-        return view.toreadonly() if self.read_only else view
 
     @classmethod
     def create(

@@ -187,6 +187,11 @@ async def refuses_after_fork(subject: LockSubject) -> None:
                 one.release()
             with raises(ForkedError):
                 other.acquire_nowait()
+            for lock in (one, other):
+                with raises(ForkedError):
+                    lock.locked()
+                with raises(ForkedError):
+                    lock.holder()
 
         in_child(use)
         check(one.locked(), "the child's attempt released its parent's lock")

@@ -44,13 +44,13 @@ def run(*command: str) -> str:
     return done.stdout
 
 
-def isolated(code: str) -> str:
+def isolated(code: str, *more: str) -> str:
     """What the Python `code` prints as root of user, mount, IPC and network namespaces of its own: it may mount, no network is up.
 
-    Where that is forbidden, the test gives up.
+    `more` are further options of unshare(1). Where that is forbidden, the same as for a missing tool (`require`).
     """
     require("unshare")
-    inside = ("unshare", "--user", "--map-root-user", "--mount", "--ipc", "--net")
+    inside = ("unshare", "--user", "--map-root-user", "--mount", "--ipc", "--net", *more)
     probe = subprocess.run([*inside, "mount", "-t", "tmpfs", "none", "/mnt"], check=False, capture_output=True, timeout=60)
     if probe.returncode:
         give_up("this user may not mount in a namespace of its own")
