@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from aipc.exceptions import ForkedError
+
 generation = 0
 _calls: list[Callable[[], None]] = []
 
@@ -27,3 +29,9 @@ def _child_began() -> None:
 
 
 os.register_at_fork(after_in_child=_child_began)
+
+
+def check(made_in: int, what: object) -> None:
+    """ForkedError if what was made in that generation is a forked child's copy by now."""
+    if made_in != generation:
+        raise ForkedError(f"{what}: opened before fork(2); open it anew in the child")

@@ -3,264 +3,237 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import anyio
 import anyio.abc
 
+from aipc._io import fork, loops
 from aipc._io.ending import GRACE, end
-from aipc._io.loops import WaitQueue
-from aipc._open import Opening
 from aipc.abc import Buffer
-from aipc.exceptions import AddressError, WorkerDied
+from aipc.exceptions import AddressError, ProtocolError, WorkerDied
 
-from .spawn import spawn
+from .backoff import Backoff
+from .changes import Changes
+from .numbered import AskingChannel
+from .slot import Plan, Slot, Welcome
+from .spawn import opening, spawn
 from .worker import Worker
 
 _logger = logging.getLogger("aipc")
-Welcome = Callable[[Worker], Awaitable[object]]
 POLICIES = ("always", "on-failure", "never")
 _GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
-
-
-class _Seat:
-    """A worker's place, which its successor gets."""
-
-    __slots__ = ("busy", "retired", "worker")
-
-    def __init__(self) -> None:
-        self.worker: Worker | None = None
-        self.busy = False
-        self.retired = False
-
-    @property
-    def at_work(self) -> bool:
-        """Whether a worker that lives is at a request."""
-        return self.busy and self.worker is not None and self.worker.returncode is None
 
 
 class Pool:
     """Workers that all run the same function. Made by `aipc.spawn_pool`; leaving its block ends them all.
 
+    In a forked child everything is ForkedError.
+
     restarts    how many workers were started in the place of one that had ended
     """
 
-    def __init__(
-        self,
-        tasks: anyio.abc.TaskGroup,
-        start: Callable[[], Opening[Worker]],
-        welcome: Welcome | None,
-        pauses: _Pauses,
-        restart: str,
-        grace: float,
-    ) -> None:
+    def __init__(self, tasks: anyio.abc.TaskGroup, n: int, plan: Plan) -> None:
         self._tasks = tasks
-        self._start = start
-        self._welcome = welcome
-        self._pauses = pauses
-        self._restart = restart
-        self._grace = grace
-        self._seats: list[_Seat] = []
-        self._kept = 0
-        self._changed = WaitQueue()
-        self._closing = anyio.Event()
+        self._n = n
+        self._plan = plan
+        self._generation = fork.generation
+        self._changes = Changes()
+        self._renewing = anyio.Lock()
+        self._left = False
+        self._slots: list[Slot] = []
         self.restarts: int = 0
+        self._add(n)
 
     @property
     def workers(self) -> list[Worker]:
         """Those that run now. One that is being replaced is missing."""
-        return [seat.worker for seat in self._seats if seat.worker is not None and seat.worker.returncode is None]
+        workers = [slot.worker for slot in self._slots if slot.worker is not None and not slot.retired]
+        return [worker for worker in workers if worker.returncode is None]
 
     async def wait_ready(self) -> None:
-        """Wait until every worker has started, and was welcomed. WorkerDied if they have ended. Cancelled: nothing happened."""
-        await self._ready(self._seats)
+        """Wait until every worker has started, and was welcomed.
 
-    async def _ready(self, seats: list[_Seat]) -> None:
-        while not all(seat.worker is not None for seat in seats):
-            self._check()
-            await self._changed.queue()
+        WorkerDied if one never will be, ClosedResourceError if the pool is being left. Cancelled: nothing happened.
+        """
+        self._check()
+        await self._ready(self._slots)
+
+    async def _ready(self, slots: Iterable[Slot]) -> None:
+        await self._changes.until(lambda: self._left or all(slot.settled for slot in slots))
+        self._check()
+        if any(slot.over and not slot.retired for slot in slots):
+            raise WorkerDied("a worker of the pool has ended, and none will be started in its place")
 
     async def renew(self) -> None:
         """Put a new worker in the place of each, and then let the old ones end, as leaving the block would: a graceful restart.
 
-        The old ones finish the requests that they are at. Cancelled: there may be more workers than before, until the next
-        `renew`.
+        The old ones finish the requests that they are at. One `renew` at a time: another one waits until the new workers are
+        there, and then replaces those. WorkerDied if a new one ends and is not to be replaced (`restart`): then the old ones
+        stay. ClosedResourceError if the pool is being left. Cancelled: the old ones stay, and the new ones end; or, when all of
+        the new ones were there, the old ones end all the same.
         """
-        old = list(self._seats)
-        self.keep(sum(not seat.retired for seat in old))
-        await self._ready(self._seats[len(old) :])
-        self._seats = self._seats[len(old) :]
-        async with anyio.create_task_group() as tasks:
-            for seat in old:
-                seat.retired = True
-                tasks.start_soon(self._retire, seat)
+        self._check()
+        async with self._renewing:
+            self._check()
+            old, new = list(self._slots), self._add(self._n)
+            try:
+                await self._ready(new)
+            except BaseException:
+                self._retire(new)
+                raise
+            self._retire(old)
+        await self._changes.until(lambda: all(slot.over for slot in old))
 
-    async def _retire(self, seat: _Seat) -> None:
-        with anyio.move_on_after(self._grace):
-            await self._finished([seat])
-        if seat.worker is not None:
-            await seat.worker.aclose()
+    def _add(self, n: int) -> list[Slot]:
+        slots = [Slot(self._plan, self._changes) for _ in range(n)]
+        self._slots += slots
+        for slot in slots:
+            self._tasks.start_soon(self._keep, slot)
+        return slots
 
-    async def _finished(self, seats: list[_Seat]) -> None:
-        while any(seat.at_work for seat in seats):
-            await self._changed.queue()
+    async def _keep(self, slot: Slot) -> None:
+        try:
+            await slot.keep(self._restarted)
+        finally:
+            if slot.retired:
+                self._slots.remove(slot)
+
+    def _restarted(self) -> None:
+        self.restarts += 1
+
+    def _retire(self, slots: Iterable[Slot]) -> None:
+        for slot in slots:
+            slot.retire()
+            if slot.over:
+                self._slots.remove(slot)
+            elif not self._left:  # which ends them all
+                self._tasks.start_soon(self._end_when_free, slot)
+
+    async def _end_when_free(self, slot: Slot) -> None:
+        with anyio.move_on_after(self._plan.grace):
+            await self._changes.until(lambda: not slot.busy)
+        slot.end(slot.process)
 
     async def wait(self) -> None:
         """Wait until no worker runs, and none will be started again. Cancelled: nothing happened."""
-        while self._kept:
-            await self._changed.queue()
+        self._check_fork()
+        await self._changes.until(lambda: all(slot.over for slot in self._slots))
 
     async def request(self, data: Buffer, *, retries: int = 0) -> bytes:
         """Send a message to a worker that is not at another request, and give its answer, the next message that it sends.
 
-        For functions that answer each message with one. If the worker dies meanwhile, another one is asked, up to `retries`
-        times; then WorkerDied: nobody knows whether it did what was asked. Waits while all workers are busy or being replaced;
-        WorkerDied if none will come back, ClosedResourceError if the pool is being left. MessageTooLarge: nothing was sent.
+        For functions that answer each message with one. If the worker dies meanwhile, or its answer can't be read, another one is
+        asked, up to `retries` times; then WorkerDied: nobody knows whether it did what was asked. Waits while all workers are busy
+        or being replaced; WorkerDied if none will come back, ClosedResourceError if the pool is being left. MessageTooLarge:
+        nothing was sent.
 
-        Cancelled: the worker may do it all the same; its answer is dropped, and it is free again after that.
+        Cancelled: if a part of it had left, the worker does it all the same; its answer is dropped, and it is free again after
+        that.
         """
         while True:
-            seat, worker = await self._free_seat()
+            slot, worker = await self._free_worker()
             try:
-                return await self._exchange(seat, worker, data)
-            except _GONE as error:
-                self._tasks.start_soon(worker.aclose)  # it may have closed its channel only
+                return await self._exchange(slot, worker, data)
+            except WorkerDied:
                 if retries <= 0:
-                    raise WorkerDied(f"worker {worker.pid}: gone before it answered") from error
+                    raise
                 retries -= 1
 
-    async def _exchange(self, seat: _Seat, worker: Worker, data: Buffer) -> bytes:
-        before = worker.channel.statistics().messages_sent
+    async def _exchange(self, slot: Slot, worker: Worker, data: Buffer) -> bytes:
+        channel = _asking(worker)
         try:
-            await worker.channel.send(data)
-            answer = await worker.channel.receive()
-        except _GONE:
+            await channel.ask(data)
+        except _GONE as error:
+            raise self._lost(slot, worker, error) from error
+        except BaseException:  # not a byte of it has left
+            slot.release(worker)
             raise
+        try:
+            answer = await channel.answer()
+        except Exception as error:
+            raise self._lost(slot, worker, error) from error
         except BaseException:
-            if worker.channel.statistics().messages_sent > before:
-                self._tasks.start_soon(self._drop_answer, seat, worker)
-            else:
-                self._release(seat, worker)
+            if loops.running():  # else this is the loop's end
+                loops.start_soon(self._drop_answer, slot, worker)
             raise
-        self._release(seat, worker)
+        slot.release(worker)
         return answer
 
-    async def _drop_answer(self, seat: _Seat, worker: Worker) -> None:
+    async def _drop_answer(self, slot: Slot, worker: Worker) -> None:
         try:
-            await worker.channel.receive()
-        except _GONE:
-            await worker.aclose()
+            await _asking(worker).answer()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it ends this worker only
+            self._lost(slot, worker, error)
         else:
-            self._release(seat, worker)
+            slot.release(worker)
 
-    async def _free_seat(self) -> tuple[_Seat, Worker]:
+    def _lost(self, slot: Slot, worker: Worker, error: Exception) -> WorkerDied:
+        """Let a worker end that gave no answer, or one that can't be read: what its request is told."""
+        if isinstance(error, _GONE) and not isinstance(error, ProtocolError):
+            slot.end(worker)  # it may have closed its channel only
+            return WorkerDied(f"worker {worker.pid}: gone before it answered")
+        slot.end(worker, at_once=True)
+        died = WorkerDied(f"worker {worker.pid}: ended, because its answer can't be read: {error}")
+        _logger.error("a worker of the pool failed: %s", died)
+        return died
+
+    async def _free_worker(self) -> tuple[Slot, Worker]:
+        """One that is at this request from now on."""
         while True:
-            if self._closing.is_set():
-                raise anyio.ClosedResourceError("the pool is being left")
-            for seat in self._seats:
-                worker = seat.worker
-                if worker is not None and not seat.busy and worker.returncode is None:
-                    seat.busy = True
-                    return seat, worker
             self._check()
-            await self._changed.queue()
+            for slot in self._slots:
+                worker = slot.free_worker()
+                if worker is not None:
+                    slot.busy = True
+                    return slot, worker
+            if all(slot.over or slot.retired for slot in self._slots):
+                raise WorkerDied("no worker of the pool runs, and none will be started again")
+            await self._changes.next()
 
     def _check(self) -> None:
-        if not self._kept:
-            raise WorkerDied("no worker of the pool runs, and none will be started again")
+        self._check_fork()
+        if self._left:
+            raise anyio.ClosedResourceError("the pool is being left")
 
-    def _release(self, seat: _Seat, worker: Worker) -> None:
-        if seat.worker is worker:
-            seat.busy = False
-            self._changed.wake_all()
+    def _check_fork(self) -> None:
+        fork.check(self._generation, "a pool of workers")
 
-    def keep(self, n: int) -> None:
-        """Start so many workers, and keep them running."""
-        for _ in range(n):
-            seat = _Seat()
-            self._seats.append(seat)
-            self._kept += 1
-            self._tasks.start_soon(self._keep, seat)
-
-    async def _keep(self, seat: _Seat) -> None:
-        pauses = self._pauses.begin()
-        try:
-            while True:
-                began = anyio.current_time()
-                succeeded = await self._run(seat)
-                if self._restart == "never" or (succeeded and self._restart == "on-failure"):
-                    break
-                with anyio.move_on_after(pauses.after(anyio.current_time() - began)):
-                    await self._closing.wait()
-                if self._closing.is_set() or seat.retired:
-                    break
-                self.restarts += 1
-        finally:
-            self._kept -= 1
-            self._changed.wake_all()
-
-    async def _run(self, seat: _Seat) -> bool:
-        """One worker's life: whether its function returned."""
-        try:
-            async with self._start() as worker:
-                if self._welcome is not None:
-                    await self._welcome(worker)
-                if self._closing.is_set():
-                    return True  # leaving this block ends it
-                seat.worker, seat.busy = worker, False
-                self._changed.wake_all()
-                try:
-                    await worker.result()
-                finally:
-                    seat.worker = None
-                    self._changed.wake_all()
-        except Exception as error:
-            if not (self._closing.is_set() or seat.retired):
-                trace = None if isinstance(error, WorkerDied) else error
-                _logger.error("a worker of the pool failed: %s", error, exc_info=trace)  # noqa: TRY400
-            return False
-        return True
+    def leave(self) -> None:
+        """No more requests, and no more workers."""
+        self._left = True
+        for slot in self._slots:
+            slot.retire()
+        self._changes.tell()
 
     async def close(self) -> None:
-        """End all workers at once, gently."""
-        self._closing.set()
-        self._changed.wake_all()
-        with anyio.move_on_after(self._grace):
-            await self._finished(self._seats)
-        workers = self.workers
+        """End all workers at once, gently: those at a request have time to finish it. In a forked child: nothing."""
+        if self._generation != fork.generation:
+            return
+        self.leave()
+        with anyio.move_on_after(self._plan.grace):
+            await self._changes.until(lambda: not any(slot.busy for slot in self._slots))
+        workers = [slot.process for slot in self._slots if slot.process is not None]
 
         def end_streams() -> None:
             for worker in workers:
                 worker.end_stream()
 
-        await end([worker.child for worker in workers], end_streams, self._grace, gently=True)
+        await end([worker.child for worker in workers], end_streams, self._plan.grace, gently=True)
+        for slot in self._slots:
+            if slot.worker is None:  # its welcome may wait for something else
+                slot.end(slot.process)
         await self.wait()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {' '.join(str(worker.pid) for worker in self.workers)}>"
 
 
-class _Pauses:
-    """How long to wait before the next start: not at all for the first failure, then longer each time, up to a limit."""
-
-    def __init__(self, first: float, limit: float, healthy_after: float) -> None:
-        self._first = first
-        self._limit = limit
-        self._healthy_after = healthy_after
-        self._failures = 0
-
-    def begin(self) -> _Pauses:
-        """For another seat."""
-        return _Pauses(self._first, self._limit, self._healthy_after)
-
-    def after(self, lived: float) -> float:
-        """Seconds to wait after a worker that lived so many seconds."""
-        if lived >= self._healthy_after:
-            self._failures = 0
-        self._failures += 1
-        return 0 if self._failures == 1 else min(self._first * 2 ** min(self._failures - 2, 60), self._limit)
+def _asking(worker: Worker) -> AskingChannel:
+    return cast(AskingChannel, worker.channel)
 
 
 @asynccontextmanager
@@ -291,16 +264,18 @@ async def spawn_pool(
     if n < 1:
         raise AddressError(f"spawn_pool({n}): must be 1 worker or more")
     spawn(function, *args, grace=grace, **options)  # what is wrong with it, it says here
+    start = partial(opening, function, args, numbered=True, grace=grace, **options)
+    plan = Plan(start, welcome, partial(Backoff, backoff, backoff_limit, healthy_after), restart, grace)
     failed: Exception | None = None
     async with anyio.create_task_group() as tasks:
-        pauses = _Pauses(backoff, backoff_limit, healthy_after)
-        pool = Pool(tasks, lambda: spawn(function, *args, grace=grace, **options), welcome, pauses, restart, grace)
-        pool.keep(n)
+        pool = Pool(tasks, n, plan)
         try:
             yield pool
             await pool.close()
         except Exception as error:  # noqa: BLE001 - raised below, by itself and not in a group
             failed = error
+        finally:
+            pool.leave()
         tasks.cancel_scope.cancel()
     if failed is not None:
         raise failed

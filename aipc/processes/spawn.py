@@ -51,19 +51,36 @@ def spawn(
     more SIGKILL; left by an exception or a cancellation, it begins with SIGTERM. If the function raised, or the worker died
     unasked, leaving the block raises as `worker.result()` does. Cancelled: not started, as nothing is awaited.
     """
+    return opening(function, args, numbered=False, channel=channel, loop=loop, grace=grace, cwd=cwd, env=env)
+
+
+def opening(
+    function: Callable[..., Awaitable[Any]],
+    args: tuple[Any, ...],
+    *,
+    numbered: bool,
+    channel: str = "stream",
+    loop: str | None = None,
+    grace: float = GRACE,
+    cwd: PathName | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Opening[Worker]:
+    """As `spawn`. `numbered`: with a number in front of each message, for a pool."""
     call = travel.pack_call(function, args)
+    worker_channels.check_kind(channel)
     if loop is not None and loop not in loops.NAMES:
         raise AddressError(f"spawn(loop={loop!r}): must be one of {', '.join(loops.NAMES)}")
     name = f"worker ({travel.called(function)})"
 
     async def opened() -> Worker:
+        kind = worker_channels.Kind(channel, numbered)
         with naming(name):
-            return _start(call, name, channel, loop or loops.running_name(), grace, {"cwd": cwd, "env": env})
+            return _start(call, name, kind, loop or loops.running_name(), grace, {"cwd": cwd, "env": env})
 
     return Opening(opened)
 
 
-def _start(call: bytes, name: str, kind: str, loop: str, grace: float, options: dict[str, Any]) -> Worker:
+def _start(call: bytes, name: str, kind: worker_channels.Kind, loop: str, grace: float, options: dict[str, Any]) -> Worker:
     with ExitStack() as theirs, ExitStack() as failed:
         ours, other = worker_channels.sockets(kind)
         theirs.callback(other.close)
@@ -71,7 +88,7 @@ def _start(call: bytes, name: str, kind: str, loop: str, grace: float, options: 
         report = travel.memfd("aipc worker's report")
         failed.callback(os.close, report)
         main = travel.main_script() if travel.needs_main(call) else {}
-        task = travel.Task(call, sys.argv, main, loop, kind, other.fileno(), report, os.getpid())
+        task = travel.Task(call, sys.argv, main, loop, *kind, other.fileno(), report, os.getpid())
         told = travel.memfd("aipc worker's task", pickle.dumps((sys.path, tuple(task))))
         theirs.callback(os.close, told)
         flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
@@ -80,4 +97,5 @@ def _start(call: bytes, name: str, kind: str, loop: str, grace: float, options: 
         failed.callback(channel.close)
         child = start(command, name, pass_fds=(other.fileno(), report, told), **options)
         failed.pop_all()
-    return Worker(child, channel, report, f"{name}, process {child.pid}", grace)
+    face = worker_channels.asking(channel) if kind.numbered else channel
+    return Worker(child, channel, face, report, f"{name}, process {child.pid}", grace)

@@ -26,6 +26,7 @@ class Task(NamedTuple):
     main: dict[str, str]
     loop: str
     kind: str
+    numbered: bool
     channel: int
     report: int
     parent: int

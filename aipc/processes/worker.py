@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import anyio
 
-from aipc._io import loops
+from aipc._io import fork, loops
 from aipc._io.child import Child
 from aipc._io.ending import end
 from aipc.abc import Channel
@@ -22,12 +22,30 @@ class Worker:
     """A Python child that runs an async function, and a channel to it. Made by `aipc.spawn`; leaving its block ends it.
 
     When it dies, its channel ends, even if a grandchild still holds the other end: no task waits on it for ever.
+
+    In a forked child closing does nothing, and everything else is ForkedError.
     """
 
-    __slots__ = ("_asked", "_error", "_grace", "_name", "_report", "_told", "_value", "channel", "child")
+    __slots__ = (
+        "_asked",
+        "_error",
+        "_generation",
+        "_grace",
+        "_name",
+        "_report",
+        "_told",
+        "_transport",
+        "_value",
+        "channel",
+        "child",
+    )
 
-    def __init__(self, child: Child, channel: TransportChannel, report: int, name: str, grace: float) -> None:
+    def __init__(
+        self, child: Child, transport: TransportChannel, channel: Channel, report: int, name: str, grace: float
+    ) -> None:
         self.child: Child = child
+        self._transport = transport  # which `channel` is, or works over
+        self._generation = fork.generation
         self._report = report
         self._name = name
         self._grace = grace
@@ -40,11 +58,12 @@ class Worker:
 
     async def _watch(self) -> None:
         await self.child.wait()
-        worker_channels.hang_up(self.channel)
+        worker_channels.hang_up(self._transport)
 
     def end_stream(self) -> None:
         """Let its `channel` come to an end, once it has received what is on its way. A plain `send_eof`, for all kinds."""
-        worker_channels.end_stream(self.channel)
+        self._check()
+        worker_channels.end_stream(self._transport)
 
     @property
     def pid(self) -> int:
@@ -73,6 +92,7 @@ class Worker:
 
     async def wait(self) -> int:
         """Wait until it has ended by itself: its `returncode`. Cancelled: nothing happened."""
+        self._check()
         return await self.child.wait()
 
     async def result(self) -> Any:
@@ -97,6 +117,7 @@ class Worker:
 
     def send_signal(self, signum: int) -> None:
         """Send it a signal; nothing if it has ended. SIGTERM cancels its function; it does not heed SIGINT."""
+        self._check()
         self._asked = True
         self.child.send_signal(signum)
 
@@ -116,6 +137,8 @@ class Worker:
         await self._end(gently=True)
 
     async def _end(self, *, gently: bool) -> None:
+        if self._forked:
+            return
         self._asked |= not gently
         try:
             await end([self.child], self.end_stream, self._grace, gently=gently)
@@ -131,13 +154,20 @@ class Worker:
     ) -> None:
         gone = isinstance(error, (anyio.EndOfStream, anyio.BrokenResourceError))  # then it is ending, and may say why
         await self._end(gently=error is None or gone)
-        if self._error is None or self._told:
+        if self._error is None or self._told or self._forked:
             return
         if error is None:
             if not (self._asked or self.child.forced or self.returncode == -signal.SIGTERM):
                 raise self._error
         elif gone:
             error.add_note(f"{self._name} had ended: {self._error!r}{self._error.__cause__ or ''}")
+
+    @property
+    def _forked(self) -> bool:
+        return self._generation != fork.generation
+
+    def _check(self) -> None:
+        fork.check(self._generation, self._name)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._name}: {self.child.outcome}>"

@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from typing import NamedTuple
 
 from aipc._io.handle import SocketHandle
 from aipc.abc import Channel, ChannelAttribute
@@ -21,30 +22,33 @@ from aipc.transports.unix_channel import UnixChannel
 from aipc.wire.framing import MAX_MESSAGE_SIZE, framing
 from aipc.wire.ring import DEFAULT
 
+from .numbered import SIZE, AnsweringChannel, AskingChannel
+from .numbered_ring import AnsweringRing, AskingRing
+
 _WORKER, _PARENT = 0, 1  # the directions of a ring
-End = Callable[[socket.socket, str], TransportChannel]
+End = Callable[[socket.socket, str, int], TransportChannel]
 
 
-def _stream(sock: socket.socket, name: str) -> UnixChannel:
-    return UnixChannel(SocketHandle(sock, name), framing("u32"), collects=True)
+def _stream(sock: socket.socket, name: str, limit: int) -> UnixChannel:
+    return UnixChannel(SocketHandle(sock, name), framing("u32", limit), collects=True)
 
 
-def _seqpacket(sock: socket.socket, name: str) -> SeqpacketChannel:
+def _seqpacket(sock: socket.socket, name: str, limit: int) -> SeqpacketChannel:
     return SeqpacketChannel(PacketHandle(sock, name))
 
 
-def _ring(sock: socket.socket, name: str) -> RingChannel:
-    handle = RingHandle(sock, name, _PARENT, MAX_MESSAGE_SIZE)
+def _ring(sock: socket.socket, name: str, limit: int) -> RingChannel:
+    handle = RingHandle(sock, name, _PARENT, limit)
     try:
         handle.offer(DEFAULT)
     except BaseException:
         handle.close()
         raise
-    return RingChannel(handle, MAX_MESSAGE_SIZE)
+    return RingChannel(handle, limit)
 
 
-def _offered_ring(sock: socket.socket, name: str) -> RingChannel:
-    return RingChannel(RingHandle(sock, name, _WORKER, MAX_MESSAGE_SIZE), MAX_MESSAGE_SIZE)
+def _offered_ring(sock: socket.socket, name: str, limit: int) -> RingChannel:
+    return RingChannel(RingHandle(sock, name, _WORKER, limit), limit)
 
 
 _KINDS: dict[str, tuple[socket.SocketKind, End, End]] = {
@@ -54,24 +58,51 @@ _KINDS: dict[str, tuple[socket.SocketKind, End, End]] = {
 }
 
 
-def sockets(kind: str) -> tuple[socket.socket, socket.socket]:
-    """The parent's end and the worker's. AddressError for a kind that there is not."""
+class Kind(NamedTuple):
+    """A kind by name, and whether messages have a number in front."""
+
+    name: str
+    numbered: bool
+
+    @property
+    def limit(self) -> int:
+        """The longest message over the transport, bytes, where that has none of its own."""
+        return MAX_MESSAGE_SIZE + SIZE if self.numbered else MAX_MESSAGE_SIZE
+
+
+def check_kind(kind: str) -> None:
+    """AddressError for a kind that there is not."""
     if kind not in _KINDS:
         raise AddressError(f"spawn(channel={kind!r}): must be one of {', '.join(_KINDS)}")
-    return socket.socketpair(socket.AF_UNIX, _KINDS[kind][0])
 
 
-def parents_end(kind: str, sock: socket.socket, name: str) -> TransportChannel:
-    """The parent's channel."""
-    return _KINDS[kind][1](sock, name)
+def sockets(kind: Kind) -> tuple[socket.socket, socket.socket]:
+    """The parent's end and the worker's."""
+    return socket.socketpair(socket.AF_UNIX, _KINDS[kind.name][0])
 
 
-async def workers_end(kind: str, fd: int) -> Channel:
+def parents_end(kind: Kind, sock: socket.socket, name: str) -> TransportChannel:
+    """The parent's transport."""
+    return _KINDS[kind.name][1](sock, name, kind.limit)
+
+
+async def workers_end(kind: Kind, fd: int) -> Channel:
     """The worker's channel, over the inherited socket."""
-    return _KINDS[kind][2](socket.socket(fileno=fd), "the parent")
+    transport = _KINDS[kind.name][2](socket.socket(fileno=fd), "the parent", kind.limit)
+    return answering(transport) if kind.numbered else transport
 
 
-def hang_up(channel: Channel, how: int = socket.SHUT_RDWR) -> None:
+def answering(transport: TransportChannel) -> AnsweringChannel:
+    """A numbered end for a worker's function."""
+    return AnsweringRing(transport) if isinstance(transport, RingChannel) else AnsweringChannel(transport)
+
+
+def asking(transport: TransportChannel) -> AskingChannel:
+    """A numbered end for a pool."""
+    return AskingRing(transport) if isinstance(transport, RingChannel) else AskingChannel(transport)
+
+
+def hang_up(channel: TransportChannel, how: int = socket.SHUT_RDWR) -> None:
     """shutdown(2): what is on its way to us can still be received."""
     fd: int = channel.extra(ChannelAttribute.descriptor, -1)
     if fd >= 0:
@@ -79,7 +110,7 @@ def hang_up(channel: Channel, how: int = socket.SHUT_RDWR) -> None:
             sock.shutdown(how)
 
 
-def end_stream(channel: Channel) -> None:
+def end_stream(channel: TransportChannel) -> None:
     """`send_eof`, without waiting for room for what a cancelled `send` left."""
     if not isinstance(channel, RingChannel):
         hang_up(channel, socket.SHUT_WR)

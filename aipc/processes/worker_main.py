@@ -62,7 +62,7 @@ async def _serve(task: travel.Task, function: Callable[..., Awaitable[Any]], arg
     signal.signal(signal.SIGTERM, lambda *_: None)  # from here on: what has ended is to be reported
     async with (
         open_signal_receiver(signal.SIGTERM) as received,
-        await worker_channels.workers_end(task.kind, task.channel) as channel,
+        await worker_channels.workers_end(worker_channels.Kind(task.kind, task.numbered), task.channel) as channel,
         anyio.create_task_group() as tasks,
     ):
         tasks.start_soon(_cancel_when_told, received, tasks.cancel_scope)

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 import aipc
-from aipc.processes.pool import _Pauses
+from aipc.processes.backoff import Backoff
 from aipc.testing.expect import until
 
 from . import functions
@@ -160,7 +160,7 @@ async def test_policies(restart: str, status: str, again: bool, tmp_path: Path, 
 
 
 def test_pauses_grow_up_to_a_limit_and_shrink_again() -> None:
-    pauses = _Pauses(0.1, 1.0, 10.0)
+    pauses = Backoff(0.1, 1.0, 10.0)
     assert [pauses.after(0) for _ in range(7)] == [0, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
     assert [pauses.after(10.0), pauses.after(9.9), pauses.after(60), pauses.after(0)] == [0, 0.1, 0, 0.1]
     assert [pauses.after(0) for _ in range(2_000)][-1] == 1.0

@@ -1,0 +1,67 @@
+"""Numbered messages in shared memory: with loans and views, as every channel over a ring has them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+
+from aipc.transports.shm_channel import RingChannel
+
+from .numbered import NUMBER, SIZE, AnsweringChannel, AskingChannel, NumberedChannel
+
+
+class _LendingChannel(NumberedChannel):
+    _transport: RingChannel
+
+    @asynccontextmanager
+    async def loan(self, size: int) -> AsyncIterator[memoryview]:
+        """As `RingChannel.loan`."""
+        async with self._transport.loan(size + SIZE if size >= 0 else size) as room:
+            number = self._number()
+            NUMBER.pack_into(room, 0, number)
+            try:
+                with self._behind_number(room) as view:
+                    yield view
+            except BaseException:
+                self._unsent(number)
+                raise
+
+    @contextmanager
+    def _behind_number(self, whole: memoryview) -> Iterator[memoryview]:
+        view = whole[SIZE:]
+        try:
+            yield view
+        except BaseException:
+            with suppress(BufferError):  # what went wrong first is what counts
+                view.release()
+            raise
+        try:
+            view.release()
+        except BufferError as error:
+            raise BufferError(f"{self._name}: something made of the view is still in use at the block's end") from error
+
+
+class AnsweringRing(_LendingChannel, AnsweringChannel):
+    """The worker's end in shared memory."""
+
+    @asynccontextmanager
+    async def receive_view(self) -> AsyncIterator[memoryview]:
+        """As `RingChannel.receive_view`."""
+        async with self._transport.receive_view() as whole:
+            self._note(whole)
+            with self._behind_number(whole) as view:
+                yield view
+
+
+class AskingRing(_LendingChannel, AskingChannel):
+    """The parent's end in shared memory."""
+
+    @asynccontextmanager
+    async def receive_view(self) -> AsyncIterator[memoryview]:
+        """As `RingChannel.receive_view`, of a copy: whether a message is an answer shows only when it is taken."""
+        with memoryview(await self.receive()) as view:
+            yield view
+
+
+RingChannel.register(AnsweringRing)
+RingChannel.register(AskingRing)
