@@ -49,7 +49,7 @@ async def listening(host: str = "127.0.0.1", **options: Any) -> AsyncIterator[tu
 async def tls_listening(**options: Any) -> AsyncIterator[tuple[Listener, str]]:
     """As `listening`, with TLS and, if no other is given, `CERTIFICATE`."""
     if "certfile" not in options:
-        options["ssl_context"] = contexts()[0]
+        options.setdefault("ssl_context", contexts()[0])
     with anyio.fail_after(20):
         async with aipc.listen("tls://127.0.0.1:0", **options) as listener:
             yield listener, f"tls://127.0.0.1:{port_of(listener)}"
@@ -80,3 +80,39 @@ def plain_client(listener: Listener) -> Iterator[socket.socket]:
 
 async def in_thread(function: Any, *arguments: Any) -> Any:
     return await anyio.to_thread.run_sync(functools.partial(function, *arguments))
+
+
+class TlsByHand:
+    """A TLS client over a plain socket that does one step at a time, and no other."""
+
+    def __init__(self, plain: socket.socket) -> None:
+        self.plain = plain
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.ssl = contexts()[1].wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
+
+    def handshake_step(self) -> bool:
+        """Whether the handshake is made, as far as this side is concerned; its next words are in `outgoing`."""
+        try:
+            self.ssl.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        return True
+
+    def say(self) -> None:
+        """Send what is in `outgoing`."""
+        self.plain.sendall(self.outgoing.read())
+
+    async def hear(self) -> None:
+        """Wait for the peer's next bytes."""
+        self.incoming.write(await in_thread(self.plain.recv, 65536))
+
+    async def handshake_but_last(self) -> None:
+        """All of the handshake but sending this side's last words."""
+        while not self.handshake_step():
+            self.say()
+            await self.hear()
+
+    async def handshake(self) -> None:
+        """All of it."""
+        await self.handshake_but_last()
+        self.say()

@@ -4,14 +4,16 @@ Not anyio's TLSStream: that takes a record out of OpenSSL and then awaits its se
 with it the connection; and it has nothing that does not wait. Here, too, each try is one non-blocking step:
 
 - Reading decrypts all that is there before it asks the socket again, so that nobody waits while OpenSSL has data.
-- Writing encrypts only when the socket has room, and counts plaintext as sent when the kernel has its records. What the kernel
-  did not take of a record goes ahead of all else.
+- Writing encrypts only when the socket has room, and counts plaintext as sent when the kernel has its records. Records can't be
+  taken back, so plaintext that OpenSSL has taken is under way, whatever the socket says: what the kernel did not take of its
+  records goes ahead of all else.
 - The handshake is a step of reading. What OpenSSL has to say meanwhile (its part of the handshake, tickets, new keys) is sent at
   once, or in the background when there is room.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -19,7 +21,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from anyio.streams.tls import TLSAttribute
 
@@ -40,14 +42,18 @@ _RECORD = 16 * 1024
 _CHUNK = 64 * 1024
 """Plaintext bytes encrypted at a time: more would only lie here, encrypted, until the kernel has room."""
 _MOST_UNREAD = 1024 * 1024
+_MOST_UNSAID = 256 * 1024
+"""Bytes of OpenSSL's own that may wait for room: a peer that asks for new keys again and again and reads nothing makes more of them."""
+_PASSING = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
+"""Errors of send(2) after which it may take the same records yet."""
 
 
 class TlsChannel(InetStreamChannel):
     """Messages over TLS. An accepted channel makes its handshake with its first operation, or with `handshake`."""
 
     __slots__ = (
-        "_cipher_in", "_cipher_out", "_early", "_encrypted", "_input_end", "_pending", "_ragged_end", "_room", "_shaken", "_ssl",
-        "_talking",
+        "_cipher_in", "_cipher_out", "_early", "_encrypted", "_input_end", "_output_error", "_pending", "_ragged_end", "_room",
+        "_shaken", "_ssl", "_talking",
     )  # fmt: skip
 
     def __init__(self, handle: SocketHandle, framing: Framing, wrap: Callable[..., ssl.SSLObject], *, ragged_end: bool) -> None:
@@ -60,7 +66,8 @@ class TlsChannel(InetStreamChannel):
         self._input_end: Exception | bool = False  # True after the peer's close_notify
         self._pending = memoryview(b"")  # ciphertext that the kernel did not take yet
         self._encrypted = 0  # bytes at the front of `_unfinished` that stand in `_pending`
-        self._talking = False  # a task of its own sends `_pending`
+        self._output_error: Exception | None = None  # nothing can be sent any more
+        self._talking: object = None  # the loop on which a task of its own sends `_pending`
         self._room: select.poll | None = None
 
     async def handshake(self) -> None:
@@ -77,16 +84,28 @@ class TlsChannel(InetStreamChannel):
             try:
                 self._ssl.do_handshake()
                 self._shaken = True
+                self._handle.readable.rouse()  # senders wait there, too, and there may be nothing more to read
             except ssl.SSLWantReadError:
                 self._say()
                 self._refill()
             except ssl.SSLError as error:
-                self._input_end = self._explained(error)
+                self._end_input(self._explained(error))
             self._say()
+
+    def _end_input(self, end: Exception | Literal[True]) -> None:
+        """Nothing more can be decrypted, for every task that waits: True if the peer said so."""
+        self._input_end = end
+        self._handle.readable.rouse()
 
     def _refill(self) -> None:
         """One recv(2)."""
-        cipher = os.read(self._handle.fd, READ_SIZE)
+        try:
+            cipher = os.read(self._handle.fd, READ_SIZE)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            self._end_input(error)  # the kernel tells it once, and then the end of the stream
+            raise
         if cipher:
             self._cipher_in.write(cipher)
         else:
@@ -103,12 +122,13 @@ class TlsChannel(InetStreamChannel):
             except ssl.SSLZeroReturnError:
                 piece = b""
             except ssl.SSLError as error:
-                self._input_end = (self._ragged_end and isinstance(error, ssl.SSLEOFError)) or self._explained(error)
+                ragged_end = self._ragged_end and isinstance(error, ssl.SSLEOFError)
+                self._end_input(True if ragged_end else self._explained(error))
                 break
             if piece:
                 pieces.append(piece)
             else:
-                self._input_end = True
+                self._end_input(True)
         return b"".join(pieces)
 
     def _raise_input_error(self) -> None:
@@ -136,8 +156,12 @@ class TlsChannel(InetStreamChannel):
         return size
 
     def _push(self, frame: Frame | Sequence[memoryview]) -> int:
-        """How many bytes of the frame the kernel has; it may have none, and OpenSSL the first: then those are under way."""
+        """How many bytes of the frame the kernel has; it may have none, and OpenSSL the first: then those are under way.
+
+        An error says that OpenSSL took nothing of it.
+        """
         self._shake()
+        self._raise_output_error()
         self._send_pending()
         if self._encrypted:
             count, self._encrypted = self._encrypted, 0
@@ -149,7 +173,7 @@ class TlsChannel(InetStreamChannel):
             self._encrypt(chunk)
             try:
                 self._send_pending()
-            except BlockingIOError:
+            except OSError:  # which the next try meets again, if it lasts
                 self._encrypted = len(chunk)
                 break
             count += len(chunk)
@@ -158,10 +182,9 @@ class TlsChannel(InetStreamChannel):
     def _encrypt(self, chunk: memoryview) -> None:
         try:
             self._ssl.write(chunk)
-        except ssl.SSLWantReadError:
-            raise ProtocolError(f"{self._name}: the peer wants to renegotiate (set ssl.OP_NO_RENEGOTIATION there)") from None
         except ssl.SSLError as error:
-            raise self._explained(error) from None
+            self._output_error = self._explained(error)
+            raise self._output_error from None
 
     def _write(self, frame: Frame, frames: Sequence[Frame] = (), fds: Sequence[int] = ()) -> None:
         super()._write(frame)  # a batch is one thing: an encrypted message can't be taken back from behind another one
@@ -172,29 +195,47 @@ class TlsChannel(InetStreamChannel):
             self._room.register(self._handle.fd, select.POLLOUT)
         return bool(self._room.poll(0))
 
+    def _raise_output_error(self) -> None:
+        if self._output_error is not None:
+            raise self._output_error.with_traceback(None)
+
     def _send_pending(self) -> None:
         """Give the kernel all ciphertext that there is, or BlockingIOError."""
         while self._pending or self._cipher_out.pending:
             if not self._pending:
                 self._pending = memoryview(self._cipher_out.read())
-            sent = self._handle.socket().send(self._pending, socket.MSG_NOSIGNAL)
+            try:
+                sent = self._handle.socket().send(self._pending, socket.MSG_NOSIGNAL)
+            except OSError as error:
+                if error.errno not in _PASSING:
+                    self._output_error = error
+                raise
             self._pending = self._pending[sent:]
 
     def _say(self) -> None:
         """Send what OpenSSL wants to say, if need be in the background: reading does not wait for it."""
         try:
-            self._send_pending()
+            self._send_own()
         except BlockingIOError:
-            if not self._talking and loops.running():
-                self._talking = True
+            if loops.running() and self._talking is not loops.current():
+                self._talking = loops.current()
                 loops.start_soon(self._say_later)
         except OSError:
             pass  # the peer is gone; what it sent before is still to be read, and then reading tells of it
+        if self._cipher_out.pending > _MOST_UNSAID:
+            self._end_input(ProtocolError(f"{self._name}: TLS: the peer asks for one answer after another, and reads none"))
 
     async def _say_later(self) -> None:
-        with suppress(*GONE):
-            await self._handle.writable.attempt(self._send_pending)
-        self._talking = False
+        try:
+            with suppress(*GONE):
+                await self._handle.writable.attempt(self._send_own)
+        finally:
+            self._talking = None
+
+    def _send_own(self) -> None:
+        """Behind a message that has begun, it goes with that one's rest: its sender need not be woken by somebody else's write."""
+        if not self._encrypted:
+            self._send_pending()
 
     def send(self, item: Buffer, **meta: Any) -> Coroutine[Any, Any, None]:
         sending = partial(super().send, item, **meta)
@@ -205,6 +246,7 @@ class TlsChannel(InetStreamChannel):
 
     async def send_eof(self) -> None:
         await self._after_handshake(super().send_eof)
+        await self._writing({}).attempt(self._send_own)
 
     async def _after_handshake(self, operation: Callable[[], Awaitable[None]]) -> None:
         if not self._shaken:
@@ -222,9 +264,9 @@ class TlsChannel(InetStreamChannel):
 
     def _finish_now(self) -> None:
         super()._finish_now()
-        if not self._shaken or self._unfinished is not None or self._handle.closed or self._handle.forked:
+        if not self._shaken or self._handle.closed or self._handle.forked:
             return
-        if not self._output_ended:
+        if self._unfinished is None and not self._output_ended:  # else a message is cut short, and no close_notify says so
             with suppress(OSError):
                 self._end_writing()
         self._forget_unread()
@@ -241,6 +283,8 @@ class TlsChannel(InetStreamChannel):
             refused = CertificateRefused(error.errno, f"{self._name}: the peer's certificate: {error.verify_message}")
             refused.verify_code, refused.verify_message = error.verify_code, error.verify_message
             return refused
+        if isinstance(error, ssl.SSLWantReadError):
+            return ProtocolError(f"{self._name}: the peer wants to renegotiate (set ssl.OP_NO_RENEGOTIATION there)")
         if isinstance(error, ssl.SSLEOFError):
             when = "without close_notify: what came may have been cut short" if self._shaken else "during the TLS handshake"
             return ProtocolError(f"{self._name}: the connection ended {when}")
