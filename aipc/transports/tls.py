@@ -84,7 +84,7 @@ class TlsChannel(InetStreamChannel):
             try:
                 self._ssl.do_handshake()
                 self._shaken = True
-                self._handle.readable.rouse()  # senders wait there, too, and there may be nothing more to read
+                self._handle.readable.wake_all()  # senders wait there, too, and there may be nothing more to read
             except ssl.SSLWantReadError:
                 self._say()
                 self._refill()
@@ -95,7 +95,7 @@ class TlsChannel(InetStreamChannel):
     def _end_input(self, end: Exception | Literal[True]) -> None:
         """Nothing more can be decrypted, for every task that waits: True if the peer said so."""
         self._input_end = end
-        self._handle.readable.rouse()
+        self._handle.readable.wake_all()
 
     def _refill(self) -> None:
         """One recv(2)."""
