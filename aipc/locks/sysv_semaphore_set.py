@@ -44,6 +44,7 @@ class _RowHandle(LockHandle):
     def __init__(self, semaphores: sysv.SemaphoreSet, count: int, name: str, unlink: bool) -> None:
         called = object_name("sem", semaphores.id)
         super().__init__(name, self._hopeful, called, f"{called} zero")
+        self.polling.selective = True
         self.semaphores: sysv.SemaphoreSet = semaphores
         self.count: int = count
         self.unlink: bool = unlink

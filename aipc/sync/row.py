@@ -54,6 +54,7 @@ class Row(LockHandle):
 
     def __init__(self, semaphores: sysv.SemaphoreSet, count: int, name: str, *, unlink: bool) -> None:
         super().__init__(name, self._changed, object_name("sem", semaphores.id))
+        self.polling.selective = True
         self._semaphores = semaphores
         self._seen: list[int] = []
         self.count: int = count

@@ -42,8 +42,8 @@ class _QueueHandle(Handle):
         self.queue: Queue = queue
         self.unlink: bool = unlink
         called = object_name("queue", queue.id)
-        self.incoming: Polling = Asking(self, queue.has_messages, f"{called} in")
-        self.outgoing: Polling = Polling(self, always, f"{called} out")
+        self.incoming: Polling = Asking(self, queue.has_messages, f"{called} in", selective=True)  # types
+        self.outgoing: Polling = Polling(self, always, f"{called} out", selective=True)  # sizes
 
     def explain(self, error: OSError) -> Exception:
         if error.errno == errno.E2BIG and not self.closed:

@@ -31,7 +31,7 @@ class _DatagramHandle(PacketHandle):
     def __init__(self, sock: socket.socket, name: str, forget: Callable[[], None] = unix_address.keep) -> None:
         super().__init__(sock, name)
         self._forget = forget
-        self.polling: Polling = Polling(self)
+        self.polling: Polling = Polling(self, selective=True)
 
     def _close(self) -> None:
         self.polling.close()
