@@ -173,6 +173,8 @@ class Polling(Waiting):
             self._bell = None
         elif used is not None:
             self._unlisten()
+            for doorbell in self._doorbells:
+                doorbell.notify()  # a call that is on its way here, and may be meant for one only, is read by nobody
             used.cancel(self)
             used.release()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
 from collections.abc import Callable
@@ -66,10 +67,14 @@ def test_a_spoilt_file(spoil: Callable[[Path], None], loop: str, bells: Path, ur
             spoil(bells / BOARD)
             with pytest.raises(PermissionError):
                 Board()
-            with python(BOARD_WAITER, loop, str(bells), "short", url) as late:
-                assert said(late) == "parked"
-                tell(releaser, "release")
-                assert (said(releaser), said(waiter), said(late)) == ("released", "closed", "closed")
+            tell(releaser, "release")
+            assert (said(releaser), said(waiter)) == ("released", "closed")
+            with open(url.partition(":")[2]) as held:
+                fcntl.flock(held, fcntl.LOCK_EX)
+                with python(BOARD_WAITER, loop, str(bells), "short", url) as late:
+                    assert said(late) == "parked"
+                    fcntl.flock(held, fcntl.LOCK_UN)
+                    assert said(late) == "closed"
     close(Board())
     assert there(bells) == []
     assert segments() == before
