@@ -155,5 +155,5 @@ def _end_all(mark: str) -> None:
 
 def _environment(tree: Path, mark: str = "") -> dict[str, str]:
     """The tests import the copy, and cancel each operation less often than by themselves: a defect shows soon or not at all."""
-    cancellations = os.environ.get("AIPC_TESTS_CANCELLATIONS", "100")
-    return {**os.environ, "PYTHONPATH": str(tree), "AIPC_TESTS_CANCELLATIONS": cancellations, _MARK: mark}
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {"AIPC_TESTS_CANCELLATIONS": "100", **inherited, "PYTHONPATH": str(tree), _MARK: mark}
