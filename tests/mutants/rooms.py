@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 ROOMS = ("aipc/_io", "aipc/wire", "aipc/transports", "aipc/locks", "aipc/sync", "aipc/processes")
 """Where defects are put."""
 
-_SUITES = ("tests/test_conformance.py", "tests/test_cancellation.py")
+_SUITES = ("tests/test_conformance.py", "tests/test_cancellation.py", "tests/test_modes.py")
 _CHILDREN = "tests/processes tests/transports/test_process.py"
 _STREAMS = "tests/wire tests/transports/test_{unix,pipe,descriptor,fifo,tcp,unix_descriptors}.py"
 
@@ -50,7 +50,7 @@ _TESTS = {
     "aipc/processes/spawn": Tests("tests/processes/test_{spawn,pool}*.py", ""),
     "aipc/processes/travel": Tests("tests/processes/test_{spawn,pool}*.py", ""),
     "aipc/processes/worker": Tests("tests/processes/test_{spawn,pool}*.py", ""),
-    "aipc/sync/": Tests("tests/sync", ""),
+    "aipc/sync/": Tests("tests/sync tests/test_modes.py", ""),
     "aipc/transports/": Tests("tests/transports", "all"),
     "aipc/transports/byte_stream": Tests(f"{_STREAMS} tests/transports/test_tls.py", "unix or pipe or fd or fifo or tcp"),
     "aipc/transports/descriptor": Tests("tests/transports/test_{descriptor,pipe,fifo,unix,tls,packet_descriptors}*.py", "fd"),
@@ -66,7 +66,7 @@ _TESTS = {
     "aipc/transports/pipe": Tests(
         "tests/transports/test_{pipe,fifo*,process,descriptor}.py tests/processes/test_popen.py", "pipe or fifo or popen"
     ),
-    "aipc/transports/posix_mq": Tests("tests/transports/test_posix_mq*.py", "posix-mq"),
+    "aipc/transports/posix_mq": Tests("tests/transports/test_posix_mq*.py", "posix-mq or test_posix_queue"),
     "aipc/transports/process": Tests(_CHILDREN, "exec or popen"),
     "aipc/transports/realtime_signal": Tests("tests/transports/test_realtime_signal.py tests/signals/test_alone.py", "signal"),
     "aipc/transports/seqpacket": Tests("tests/transports/test_{unix_seqpacket,packet*,pair}.py", "seqpacket"),
