@@ -92,7 +92,12 @@ def _report(console: Console, outcomes: Sequence[Outcome]) -> None:
     passed = [outcome.defect for outcome in outcomes if not outcome.by]
     unstable = sorted({test for outcome in outcomes for test in outcome.unstable})
     if unstable:
-        console.print("\nThese tests failed without a defect, too, and were left out:", *unstable, sep="\n  ", markup=False)
+        console.print(
+            "\nThese tests failed without a defect, too, or with it only once, and were left out:",
+            *unstable,
+            sep="\n  ",
+            markup=False,
+        )
     console.rule()
     _show(console, passed)
     console.print(

@@ -8,8 +8,9 @@ from pathlib import Path, PurePath
 ROOMS = ("aipc/_io", "aipc/wire", "aipc/transports", "aipc/locks", "aipc/sync", "aipc/processes")
 """Where defects are put."""
 
-_SUITES = ("tests/test_conformance.py", "tests/test_cancellation.py")
+_SUITES = ("tests/test_conformance.py", "tests/test_cancellation.py", "tests/test_modes.py")
 _CHILDREN = "tests/processes tests/transports/test_process.py"
+_POOL = "tests/processes/test_pool*.py"
 _STREAMS = "tests/wire tests/transports/test_{unix,pipe,descriptor,fifo,tcp,unix_descriptors}.py"
 
 
@@ -25,7 +26,7 @@ _TESTS = {
     "aipc/_io/": Tests("tests/io tests/test_prefork.py", "all"),
     "aipc/_io/child": Tests(_CHILDREN, "exec or popen"),
     "aipc/_io/crew": Tests(
-        "tests/transports/test_{serve_limits,unix_serve,drain_backlog,tcp}.py tests/test_service.py", "unix or tcp"
+        "tests/transports/test_{serve_limits,unix_serve,drain_backlog,listener*,tcp}.py tests/test_service.py", "unix or tcp"
     ),
     "aipc/_io/ending": Tests(_CHILDREN, "exec or popen"),
     "aipc/_io/errors": Tests("tests/io tests/transports tests/locks tests/test_objects.py", "all"),
@@ -35,29 +36,38 @@ _TESTS = {
     "aipc/_io/signals": Tests("tests/signals tests/test_service.py", "signal"),
     "aipc/_io/turn": Tests("tests/transports/test_fifo*.py", "fifo"),
     "aipc/locks/": Tests("tests/locks", "test_lock or test_acquire or test_operate or test_wait_zero"),
-    "aipc/locks/byte_range": Tests("tests/locks/test_{byte_range,file_locks_with_c,fairness}.py tests/users", "fcntl"),
-    "aipc/locks/file_lock": Tests("tests/locks/test_{flock,file_locks_with_c,fairness}.py", "flock"),
-    "aipc/locks/lock_file": Tests("tests/locks/test_{flock,byte_range,file_locks_with_c,fairness}.py", "flock or fcntl"),
-    "aipc/locks/posix": Tests("tests/locks/test_{posix*,semaphores,fairness}.py", "posix-sem"),
-    "aipc/locks/sysv": Tests("tests/locks/test_{sysv*,semaphores,fairness}.py", "sysv-sem or test_operate or test_wait_zero"),
+    "aipc/locks/byte_range": Tests("tests/locks/test_{byte_range,process_locks,file_lock*,fairness,forked}.py", "fcntl"),
+    "aipc/locks/file_lock": Tests("tests/locks/test_{flock*,file_lock*,fairness,forked}.py", "flock"),
+    "aipc/locks/lock_file": Tests(
+        "tests/locks/test_{flock*,byte_range,process_locks,file_lock*,fairness,forked}.py", "flock or fcntl"
+    ),
+    "aipc/locks/posix": Tests("tests/locks/test_{posix*,semaphores,holder_records,fairness,forked}.py", "posix-sem"),
+    "aipc/locks/sysv": Tests(
+        "tests/locks/test_{sysv*,semaphores,fairness,forked}.py", "sysv-sem or test_operate or test_wait_zero"
+    ),
     "aipc/locks/sysv_opening": Tests(
-        "tests/locks/test_{sysv*,semaphores,fairness}.py tests/sync", "sysv-sem or test_operate or test_wait_zero"
+        "tests/locks/test_{sysv*,semaphores,fairness,forked}.py tests/sync", "sysv-sem or test_operate or test_wait_zero"
     ),
     "aipc/processes/": Tests("tests/processes", "exec or popen"),
-    "aipc/processes/pool": Tests("tests/processes/test_pool*.py", ""),
+    "aipc/processes/backoff": Tests(_POOL, ""),
+    "aipc/processes/changes": Tests(_POOL, ""),
+    "aipc/processes/numbered": Tests(_POOL, ""),
+    "aipc/processes/slot": Tests(_POOL, ""),
+    "aipc/processes/pool": Tests(_POOL, ""),
     "aipc/processes/pipeline": Tests("tests/processes/test_{pipeline,redirections,ending,groups_and_usage}.py", ""),
     "aipc/processes/redirect": Tests("tests/processes/test_{pipeline,redirections,ending,popen}.py", "popen"),
     "aipc/processes/spawn": Tests("tests/processes/test_{spawn,pool}*.py", ""),
     "aipc/processes/travel": Tests("tests/processes/test_{spawn,pool}*.py", ""),
     "aipc/processes/worker": Tests("tests/processes/test_{spawn,pool}*.py", ""),
-    "aipc/sync/": Tests("tests/sync", ""),
+    "aipc/sync/": Tests("tests/sync tests/test_modes.py", ""),
     "aipc/transports/": Tests("tests/transports", "all"),
     "aipc/transports/byte_stream": Tests(f"{_STREAMS} tests/transports/test_tls.py", "unix or pipe or fd or fifo or tcp"),
     "aipc/transports/descriptor": Tests("tests/transports/test_{descriptor,pipe,fifo,unix,tls,packet_descriptors}*.py", "fd"),
     "aipc/transports/fifo": Tests("tests/transports/test_fifo*.py", "fifo"),
     "aipc/transports/inet": Tests("tests/transports/test_{tcp,tls,udp}*.py", "tcp or udp or tls"),
     "aipc/transports/listener": Tests(
-        "tests/transports/test_{unix*,serve_limits,drain_backlog,tcp*,tls,descriptor_listener}.py", "unix or tcp"
+        "tests/transports/test_{unix*,serve_limits,drain_backlog,tcp*,tls*,descriptor_listener,accept*,listener*}.py",
+        "unix or tcp",
     ),
     "aipc/transports/packet": Tests(
         "tests/transports/test_{unix_seqpacket,unix_datagram,udp,packet*}.py", "seqpacket or dgram or udp"
@@ -66,7 +76,7 @@ _TESTS = {
     "aipc/transports/pipe": Tests(
         "tests/transports/test_{pipe,fifo*,process,descriptor}.py tests/processes/test_popen.py", "pipe or fifo or popen"
     ),
-    "aipc/transports/posix_mq": Tests("tests/transports/test_posix_mq*.py", "posix-mq"),
+    "aipc/transports/posix_mq": Tests("tests/transports/test_posix_mq*.py", "posix-mq or test_posix_queue"),
     "aipc/transports/process": Tests(_CHILDREN, "exec or popen"),
     "aipc/transports/realtime_signal": Tests("tests/transports/test_realtime_signal.py tests/signals/test_alone.py", "signal"),
     "aipc/transports/seqpacket": Tests("tests/transports/test_{unix_seqpacket,packet*,pair}.py", "seqpacket"),

@@ -64,6 +64,13 @@ async def stay(channel: aipc.Channel, path: str) -> None:
             file.write("cleaned up")
 
 
+async def print_and_stay(channel: aipc.Channel) -> None:
+    """Leave something in the buffer of standard output."""
+    print("from the worker")
+    await channel.send(b"printed")
+    await anyio.sleep_forever()
+
+
 async def stubborn(channel: aipc.Channel) -> None:
     """Block the loop, and so heed nothing."""
     await channel.send(b"ready")

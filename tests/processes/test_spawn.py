@@ -14,7 +14,7 @@ import pytest
 import aipc
 from aipc._io import loops
 from aipc.testing.expect import until
-from tests.peers import python, said
+from tests.peers import process, python, said
 
 from . import functions
 from .conftest import children
@@ -178,6 +178,25 @@ async def test_sigterm_cancels_the_function(how: str, tmp_path: Path) -> None:
     assert mark.read_text() == "cleaned up"
     assert worker.returncode == -signal.SIGTERM
     assert not worker.forced
+
+
+_PRINTING = """
+import anyio, aipc
+from tests.processes import functions
+async def main():
+    async with aipc.spawn(functions.print_and_stay) as worker:
+        assert await worker.channel.receive() == b"printed"
+        worker.terminate()
+        await worker.wait()
+        print(worker.returncode, flush=True)
+anyio.run(main)
+"""
+
+
+def test_what_a_terminated_function_printed_is_written() -> None:
+    """It dies by the signal, which would lose what Python holds back for a pipe."""
+    with process("env", "-u", "PYTHONUNBUFFERED", sys.executable, "-c", _PRINTING) as parent:
+        assert [said(parent), said(parent)] == ["from the worker", str(-signal.SIGTERM)]
 
 
 async def test_what_heeds_nothing_is_killed() -> None:

@@ -36,6 +36,17 @@ async def test_sizes(capacity: int, place: Path) -> None:
             assert sent.bytes_sent == received.bytes_received > sum(sizes)
 
 
+async def test_a_batch_keeps_to_the_limit(place: Path) -> None:
+    """One that is too long, but would fit into the ring, is refused as it is alone; those before it are sent."""
+    async with connected(place, 4096, limit=100) as (ours, theirs):
+        await meet(ours, theirs)
+        for before in ([], [bytes(100)], [b"", b"short"]):
+            with pytest.raises(aipc.MessageTooLarge):
+                await ours.send_many([*before, bytes(101), b"after it"])
+            await ours.send(b"next")
+            assert [await theirs.receive() for _ in range(len(before) + 1)] == [*before, b"next"]
+
+
 async def test_two_long_messages_and_short_ones_at_once(place: Path) -> None:
     """Each arrives whole; none overtakes the part of another."""
     messages = [bytes([number]) * size for number, size in enumerate([50_000, 3, 70_000, 500, 40_000, 0])]
