@@ -38,14 +38,15 @@ os.register_at_fork(after_in_child=registered.cache_clear)
 class Barriers:
     """What one end of a channel needs. `fence`: None where stores are seen, and loads made, in program order anyway.
 
-    `everywhere`: a full barrier on every processor that runs a registered process, and here; None if there is none.
+    `everywhere`: a full barrier on every processor that runs a registered process, and here; False if the kernel refused it,
+    as a filter of seccomp(2) may from any moment on. None if there is none.
     """
 
     __slots__ = ("everywhere", "fence")
 
     def __init__(self) -> None:
         self.fence: Callable[[], None] | None = None if _in_order() else _Fence()
-        self.everywhere: Callable[[], None] | None = _everywhere if registered() else None
+        self.everywhere: Callable[[], bool] | None = _everywhere if registered() else None
 
 
 class _Fence:
@@ -66,8 +67,8 @@ def _in_order() -> bool:
     return platform.machine() in _IN_ORDER and probes.enabled("order")
 
 
-def _everywhere() -> None:
-    _call(_GLOBAL_EXPEDITED)
+def _everywhere() -> bool:
+    return not _call(_GLOBAL_EXPEDITED)
 
 
 def _call(command: int) -> int:

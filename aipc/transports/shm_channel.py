@@ -18,6 +18,7 @@ from typing import Any, cast
 
 import anyio
 
+from aipc._io import loops
 from aipc._io.attempt import Waiting
 from aipc._io.handle import SocketHandle
 from aipc._io.ring_waiting import Records, Room
@@ -36,17 +37,19 @@ HELLO = b"aipcshm1"
 _DRAIN = 4096
 _BATCH = 64  # messages that are published as one
 _MOST_DRAINS = 16  # a peer that rings without end is not to keep the loop
+_PAUSES = [1e-3 * 2**number for number in range(12)]  # seconds between rings that the kernel refuses: 4 in all
 
 
 class RingHandle(SocketHandle):
     """Owns the doorbell's socket and the mapping."""
 
-    __slots__ = ("_refused", "_words", "consumer", "gone", "memory", "producer")
+    __slots__ = ("_insisting", "_refused", "_words", "consumer", "gone", "memory", "producer")
 
     def __init__(self, sock: socket.socket, name: str, sends: int, limit: int, window: int = LARGEST) -> None:
         super().__init__(sock, name)
         self.memory: mmap.mmap | None = None
         self.gone: bool = False
+        self._insisting = False
         self._refused: Exception | None = None
         barriers = membarrier.Barriers()
         self.producer: Producer = Producer(sends, self, barriers, window)
@@ -55,13 +58,16 @@ class RingHandle(SocketHandle):
         self._writable = Room(self, self.producer, self.readable)
 
     def offer(self, capacity: int) -> None:
-        """Make the memory, and show it to the peer."""
-        fd = memfd.create("aipc ring", memory_size(capacity))
+        """Make the memory, and show it to the peer. BrokenResourceError: it has hung up already. OSError: the kernel's, named."""
         try:
-            self._attach(fd, new=True)
-            rights.send(self.socket(), [HELLO], [fd])
-        finally:
-            os.close(fd)
+            fd = memfd.create("aipc ring", memory_size(capacity))
+            try:
+                self._attach(fd, new=True)
+                rights.send(self.socket(), [HELLO], [fd])
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise self.explain(error) from error
 
     def meet(self) -> None:
         """Take the memory that the peer offers. BlockingIOError: it has not done so yet. WrongObject, ProtocolError: it will not."""
@@ -104,14 +110,34 @@ class RingHandle(SocketHandle):
         return memoryview(cast("mmap.mmap", self.memory))[start:end]
 
     def ring(self) -> bool:
-        """Wake the peer: one byte to its socket, unless it has many there already. False if it is gone."""
+        """Wake the peer: one byte to its socket, unless it has many there already.
+
+        False if it is gone, or the kernel refuses, as it may without memory (ENOBUFS): then a task tries again, if a loop runs.
+        """
+        sock = self.socket()
         try:
-            self.socket().send(b"\0", socket.MSG_NOSIGNAL)
+            sock.send(b"\0", socket.MSG_NOSIGNAL)
         except BlockingIOError:
             pass
         except ConnectionError:
             self.gone = True
+        except OSError:
+            if not self._insisting and loops.running():
+                self._insisting = True
+                loops.start_soon(self._insist)
+            return False
         return not self.gone
+
+    async def _insist(self) -> None:
+        """Ring until the kernel lets us; after some seconds hang up instead, which it always does: nobody is to sleep for ever."""
+        try:
+            for pause in _PAUSES:
+                await anyio.sleep(pause)
+                if self.closed or self.forked or self.ring() or self.gone:
+                    return
+            self.socket().shutdown(socket.SHUT_RDWR)
+        finally:
+            self._insisting = False
 
     def hung_up(self) -> bool:
         """Drain the doorbell, on behalf of all who wait for it: whether the peer has closed its end."""

@@ -71,8 +71,12 @@ def prepare(words: memoryview) -> None:
 class Bell(Protocol):
     """How the two processes wake each other, and learn of each other's end."""
 
+    @property
+    def gone(self) -> bool:
+        """Whether the peer is known to be gone."""
+
     def ring(self) -> bool:
-        """Wake the peer. False if it is gone."""
+        """Wake the peer. False if that was not possible now; if it is not gone, that is tried again later."""
 
     def hung_up(self) -> bool:
         """Whether the peer is gone; asked only when there is nothing to do but wait."""
@@ -89,8 +93,8 @@ class Barriers(Protocol):
         """Keeps this end's loads and stores in order; None where they are anyway."""
 
     @property
-    def everywhere(self) -> Callable[[], None] | None:
-        """A full barrier on all processors that run registered processes; None if there is none."""
+    def everywhere(self) -> Callable[[], bool] | None:
+        """A full barrier on all processors that run registered processes, False if it was refused; None if there is none."""
 
 
 class End:
@@ -134,8 +138,10 @@ class End:
         if self._memory is None:
             return False  # the peer's memory comes by the same way as its rings
         self._words[self._asleep] = _ONCE if self._reached() else ALWAYS
-        if self._everywhere is not None:
-            self._everywhere()
+        if self._everywhere is not None and not self._everywhere():
+            self._everywhere = None  # forbidden since the process registered, as by seccomp(2)
+            self._words[self._asleep] = ALWAYS
+            return True  # look again a turn of the loop later: by then every processor sees the flag
         return self.watch(1)
 
     def watch(self, looks: int) -> bool:
@@ -149,10 +155,12 @@ class End:
     def _reached(self) -> bool:
         return self._everywhere is not None and self._words[self._peer_registered] != 0
 
-    def _wake(self, flag: int) -> bool:
+    def _wake(self, flag: int) -> None:
+        """Wake the peer, which has asked for it by this flag."""
         if self._words[flag] == _ONCE:
             self._words[flag] = _AWAKE
-        return self._bell.ring()
+        if not self._bell.ring():
+            self._words[flag] = ALWAYS  # it may still sleep: the next change tries again, if nobody has by then
 
 
 class _Closed:

@@ -60,8 +60,8 @@ class Producer(End):
         if self._fence is not None:
             self._fence()
         self.position = words[self._published] = position + room
-        if words[self._reader_sleeps] and not self._wake(self._reader_sleeps):
-            raise _broken()
+        if words[self._reader_sleeps]:
+            self._tell()
 
     def put_many(self, items: Sequence[Any], longest: int) -> int:
         """Publish the first items as one, as long as each is `bytes`, no longer than `longest`, and finds room: how many.
@@ -155,7 +155,13 @@ class Producer(End):
         if self._fence is not None:
             self._fence()
         self.position = words[self._published] = position
-        if words[self._reader_sleeps] and not self._wake(self._reader_sleeps):
+        if words[self._reader_sleeps]:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Wake the consumer. EPIPE: it is gone, and what was published is nobody's."""
+        self._wake(self._reader_sleeps)
+        if self._bell.gone:
             raise _broken()
 
     def _find(self, room: int) -> int:

@@ -14,7 +14,7 @@ from aipc.wire import ring
 
 HELLO = b"aipcshm1"
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-PUBLISHED, CONSUMED, SLEEPS, ENDED = 0, 16, (32, 48), 64  # words of a direction's numbers
+PUBLISHED, CONSUMED, SLEEPS, ENDED, REGISTERED = 0, 16, (32, 48), 64, 80  # words of a direction's numbers
 THEIRS = 256  # the client's direction, in words
 SKIP, PART = 1 << 63, 1 << 62
 

@@ -21,11 +21,13 @@ class Unordered:
     """No barriers."""
 
     fence: Callable[[], None] | None = None
-    everywhere: Callable[[], None] | None = None
+    everywhere: Callable[[], bool] | None = None
 
 
 class Silence:
     """A doorbell to nobody."""
+
+    gone = False
 
     def ring(self) -> bool:
         return True
