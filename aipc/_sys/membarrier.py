@@ -16,12 +16,16 @@ from threading import Lock
 
 from aipc._sys import probes
 
-_NUMBERS = {"x86_64": 324, "aarch64": 283, "armv7l": 389, "riscv64": 283, "ppc64le": 365, "s390x": 356}
+_NUMBERS = {
+    ("x86_64", 8): 324, ("x86_64", 4): 375, ("i686", 4): 375, ("aarch64", 8): 283, ("aarch64", 4): 389, ("armv7l", 4): 389,
+    ("riscv64", 8): 283, ("ppc64le", 8): 365, ("s390x", 8): 356,
+}  # fmt: skip
+"""The system call's number, by the kernel's machine and this program's bytes a pointer: a 32-bit one has other numbers."""
 _GLOBAL_EXPEDITED, _REGISTER_GLOBAL_EXPEDITED = 1 << 1, 1 << 2
 _IN_ORDER = frozenset({"x86_64", "AMD64", "i386", "i686", "s390x"})  # stores are seen in program order, loads are made in it
 
 _syscall = ctypes.CDLL(None, use_errno=True).syscall
-_number = _NUMBERS.get(platform.machine(), -1)
+_number = _NUMBERS.get((platform.machine(), ctypes.sizeof(ctypes.c_void_p)), -1)
 
 
 @cache

@@ -1,6 +1,6 @@
 """System V message queues (msgop(2), msgctl(2)): sysv_ipc's, with errno instead of its own errors; the rest by ctypes.
 
-The layout of msqid_ds is that of 64-bit Linux (asm-generic/msgbuf.h).
+The layout of msqid_ds is that of 64-bit Linux (asm-generic/msgbuf.h): a 32-bit Python, on whatever kernel, can't ask for it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import sysv_ipc
 
+from aipc.exceptions import UnsupportedOperation
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.msgrcv.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_long, ctypes.c_int)
 _libc.msgrcv.restype = ctypes.c_ssize_t
@@ -21,6 +23,7 @@ NOERROR, EXCEPT = 0o10000, 0o20000
 _NOWAIT = 0o4000
 _SET, _STAT = 1, 2
 _TYPE = ctypes.sizeof(ctypes.c_long)
+_BITS = 8 * ctypes.sizeof(ctypes.c_void_p)
 
 
 class _Permissions(ctypes.Structure):
@@ -152,6 +155,8 @@ class Queue:
         return buffer.raw[_TYPE : _TYPE + count], ctypes.c_long.from_buffer(buffer).value
 
     def _status(self) -> _Status:
+        if _BITS != 64:
+            raise UnsupportedOperation(f"System V queue {self.id}: its status takes a 64-bit Python; this one has {_BITS} bits")
         status = _Status()
         _checked(_libc.msgctl(self.id, _STAT, ctypes.byref(status)))
         return status

@@ -12,6 +12,8 @@ from pathlib import Path
 import sysv_ipc
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.semget.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int)
+_libc.semop.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
 
 CREATE, EXCLUSIVE = sysv_ipc.IPC_CREAT, sysv_ipc.IPC_EXCL
 NOWAIT, UNDO = 0o4000, 0x1000
@@ -30,6 +32,12 @@ def most_operations() -> int:
 
 class _Sembuf(ctypes.Structure):
     _fields_ = (("index", ctypes.c_ushort), ("delta", ctypes.c_short), ("flags", ctypes.c_short))
+
+
+class Semun(ctypes.Union):
+    """semctl(2)'s last argument. The kernel takes it as one word, of which `val` is the upper half on a big-endian machine."""
+
+    _fields_ = (("val", ctypes.c_int), ("word", ctypes.c_ulong))
 
 
 Operations = ctypes.Array[_Sembuf]
@@ -98,7 +106,7 @@ class SemaphoreSet:
 
     def set_value(self, index: int, value: int) -> None:
         """SETVAL. ERANGE over LARGEST_VALUE."""
-        _check(_libc.semctl(self.id, index, _SETVAL, value))
+        _check(_libc.semctl(self.id, index, _SETVAL, ctypes.c_ulong(Semun(val=value).word)))
 
     def waiting(self, index: int) -> tuple[int, int]:
         """GETNCNT and GETZCNT: how many processes sleep in semop(2) until it is larger, and until it is zero."""

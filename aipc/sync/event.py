@@ -55,7 +55,7 @@ def _set(values: Values) -> Change:
     if not values[CLEAR]:
         return Change()
     step = 1 if values[PULSES] < LARGEST_VALUE else -LARGEST_VALUE
-    return Change(tests=(CLEAR, PULSES), shared={CLEAR: -1, PULSES: step})
+    return Change(tests=(CLEAR, PULSES), shared={CLEAR: -values[CLEAR], PULSES: step})
 
 
 def _clear(values: Values) -> Change:

@@ -10,6 +10,7 @@ and `close` does the same.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 from aipc._io.errors import translate
 from aipc._sys import sysv_semaphore as sysv
 from aipc._sys.sysv_key import object_name
+from aipc.exceptions import WrongObject
 from aipc.locks.base import LockHandle
 
 KIND = 0
@@ -81,7 +83,10 @@ class Row(LockHandle):
         return values
 
     def step(self, decide: Decide) -> Any:
-        """Look, decide and change, until the values stood still for it. BlockingIOError if `decide` says so."""
+        """Look, decide and change, until the values stood still for it. BlockingIOError if `decide` says so.
+
+        WrongObject if the values seen can't be changed so: then somebody has set them by hand.
+        """
         while True:
             values = self._look()
             change = decide(values)
@@ -91,6 +96,7 @@ class Row(LockHandle):
     def _swapped(self, seen: Values, change: Change) -> bool:
         steps = list(_steps(seen, change))
         if steps:
+            self._consistent(seen, change)
             try:
                 self._semaphores.operate(sysv.mixed(steps))
             except BlockingIOError:
@@ -98,6 +104,17 @@ class Row(LockHandle):
             self.own.update(change.own)
             self.polling.announce()
         return True
+
+    def _consistent(self, seen: Values, change: Change) -> None:
+        """Nobody but this object takes back what it has added, so that there is as much: unless somebody used SETVAL or SETALL."""
+        for index in {*change.shared, *change.own}:
+            delta = change.shared.get(index, 0) + change.own.get(index, 0)
+            if seen[index] + delta < 0:
+                raise WrongObject(
+                    errno.EINVAL,
+                    f"{self.name}: semaphore {index} of set {self.identifier} is {seen[index]:,}, where at least {-delta:,} belong: "
+                    f"somebody has set it by hand. `ipcrm -s {self.identifier}` removes the set; the next one to open it makes it anew",
+                )
 
     async def when(self, decide: Decide) -> Any:
         """`step` as soon as it need not wait. Cancelled: it was not done."""
@@ -122,14 +139,22 @@ class Row(LockHandle):
         try:
             if steps:
                 self._semaphores.operate(sysv.mixed(steps))
+        except BlockingIOError:
+            self._let_go_of_what_is_there(steps)
         except OSError:
-            pass  # removed, or somebody set the values by hand: then nothing of ours is there
+            pass  # removed
         try:
             if self.unlink:
                 self._semaphores.remove()
         except OSError as error:
             if error.errno != errno.EIDRM:  # somebody else was first
                 raise translate(error, self.name) from None
+
+    def _let_go_of_what_is_there(self, steps: Iterable[tuple[int, int, int]]) -> None:
+        """Somebody has set values by hand, and all at once can't be taken back."""
+        for step in steps:
+            with contextlib.suppress(OSError):
+                self._semaphores.operate(sysv.mixed([step]))
 
     def remove(self) -> None:
         """Remove the set now."""
