@@ -133,6 +133,10 @@ def symlink(bells: Path) -> None:
     (bells / BOARD).symlink_to("elsewhere")
 
 
+def dangling_symlink(bells: Path) -> None:
+    (bells / BOARD).symlink_to("nowhere")
+
+
 def directory(bells: Path) -> None:
     (bells / BOARD).mkdir()
 
@@ -146,7 +150,7 @@ def fifo(bells: Path) -> None:
     os.mkfifo(bells / BOARD, 0o600)
 
 
-HOSTILE = [missing, symlink, directory, readable_by_others, fifo]
+HOSTILE = [missing, symlink, dangling_symlink, directory, readable_by_others, fifo]
 
 
 @pytest.mark.anyio
