@@ -10,7 +10,9 @@ from pathlib import Path
 import anyio
 import pytest
 
+from aipc._io import loops
 from aipc._io.doorbell import Doorbell, DoorbellListener
+from aipc._io.reactor import reactor_of
 from aipc._sys.bell_board import ROWS, Board, Call, Column, calls, tag_of
 from aipc.testing.expect import in_child
 
@@ -40,6 +42,10 @@ class Failing:
         raise ZeroDivisionError
 
 
+def listener() -> DoorbellListener:
+    return DoorbellListener(reactor_of(loops.current()))
+
+
 class Row:
     """The listener of this loop has column 1; columns 0 and 2 are other waiters', for objects of the same row."""
 
@@ -47,7 +53,7 @@ class Row:
         self._fifo = bells / f"{BOARD}-1"
         self.board = Board()
         self.first = self.board.claim()
-        self.listener = DoorbellListener()
+        self.listener = listener()
         self.last = self.board.claim()
         self.one, self.other = Doorbell(ONE), Doorbell(OTHER)
         self.mark(True)
@@ -156,7 +162,7 @@ async def test_passed_on_later(row: Row) -> None:
     row.listener.pass_on(Call(row.one.tag, 0))
     assert calls(row.last) == [Call(row.one.tag, 0)]
     row.listener.pass_on(Call(row.one.tag, 1))
-    another = DoorbellListener()
+    another = listener()
     another.close()
     another.pass_on(Call(row.one.tag, 0))
     assert calls(row.last) == calls(row.first) == []
@@ -177,28 +183,30 @@ async def test_one_that_fails(row: Row, caplog: pytest.LogCaptureFixture) -> Non
         row.listener.leave(row.one, subscriber)
 
 
-async def test_others(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether other processes wait: this one's own listeners do not count."""
+async def test_others(row: Row) -> None:
+    """Whether anybody else waits: another process, or another object of this loop. A neighbour in the row counts as well."""
     tasks = Tasks(0)
-    assert row.one.others_wait() is True
+    assert row.one.others_wait(None, tasks) is True
     row.mark(False)
-    assert row.one.others_wait() is False
-    row.listener.listen(row.other, tasks)
-    assert row.one.others_wait() is False
-    row.listener.leave(row.other, tasks)
+    assert row.one.others_wait(None, tasks) is False
+    row.listener.listen(row.one, tasks)
+    assert row.one.others_wait(row.listener, tasks) is False
+    assert row.one.others_wait(row.listener, Tasks(0)) is True
+    row.listener.leave(row.one, tasks)
+    assert row.one.others_wait(row.listener, Tasks(0)) is False
     row.one.close()
-    assert row.one.others_wait() is None
+    assert row.one.others_wait(row.listener, tasks) is None
 
 
 async def test_no_board(bells: Path) -> None:
     """Nobody knows whether others wait, nobody is called, and nobody can listen."""
     bells.rmdir()
     doorbell = Doorbell(ONE)
-    assert doorbell.others_wait() is None
+    assert doorbell.others_wait(None, Tasks(0)) is None
     doorbell.notify()
     doorbell.close()
     with pytest.raises(FileNotFoundError):
-        DoorbellListener()
+        listener()
 
 
 async def test_forked_child_that_closes_what_it_has_inherited(row: Row) -> None:
@@ -209,8 +217,8 @@ async def test_forked_child_that_closes_what_it_has_inherited(row: Row) -> None:
         row.one.close()
         row.other.close()
         own = Doorbell(ONE)
-        assert own.others_wait() is True
+        assert own.others_wait(None, Tasks(0)) is True
         own.close()
 
     in_child(use)
-    assert row.one.others_wait() is True
+    assert row.one.others_wait(None, Tasks(0)) is True
