@@ -24,6 +24,7 @@ import os
 import stat
 import struct
 from contextlib import suppress
+from itertools import compress
 from threading import RLock
 from time import monotonic
 from typing import Any, NamedTuple
@@ -153,8 +154,9 @@ class Board:
 
     def call(self, tag: int, after: int, most: int, until: int | None = None) -> int:
         """Call up to `most` waiters of the tag's row, from the one behind `after` on, to `until`. The last one called."""
-        row = self.line(tag % ROWS)
-        line = row.raw[after + 1 :] + row.raw[: after + 1]
+        start = _FIRST + tag % ROWS * WAITERS
+        line = self._memory[start : start + WAITERS]
+        line = line[after + 1 :] + line[: after + 1]
         if until is None:
             until = after
         else:
@@ -163,23 +165,22 @@ class Board:
         at = line.find(1)
         while at >= 0 and most:
             waiter = (after + 1 + at) % WAITERS
-            if self._call(waiter, Call(tag, waiter if everyone else until)) and row.raw[waiter]:
+            if self._call(waiter, _CALL.pack(tag, waiter if everyone else until)) and self._bytes[start + waiter]:
                 last = waiter  # and still there after the call: it will read it, be it as the last thing that it does
                 most -= 1
             at = line.find(1, at + 1)
         os.sched_yield()  # to who was woken: the kernel wakes it on this processor, and may let it wait for milliseconds
         return last
 
-    def _call(self, waiter: int, call: Call) -> bool:
+    def _call(self, waiter: int, call: bytes) -> bool:
         """Wake a waiter, which may pass the call on. False if it can't be reached."""
-        data = _CALL.pack(*call)
         with self._calling:
             while True:
                 known = waiter in self._called
                 try:
                     if not known:
                         self._called[waiter] = os.open(f"{self._path}-{waiter}", os.O_WRONLY | _FLAGS)
-                    self._write(self._called[waiter], data)
+                    self._write(self._called[waiter], call)
                 except BlockingIOError:
                     return True  # full: it has been called many times already
                 except OSError as error:
@@ -290,8 +291,8 @@ def _leave(fd: int, path: str, fifos: bytes | memoryview = b"") -> None:
 
 
 def _remove_fifos(path: str, there: bytes | memoryview) -> None:
-    for waiter, known in enumerate(there):
-        if known and _is_own_fifo(f"{path}-{waiter}"):
+    for waiter in compress(range(WAITERS), there):
+        if _is_own_fifo(f"{path}-{waiter}"):
             os.unlink(f"{path}-{waiter}")
 
 

@@ -1,4 +1,4 @@
-/* Sends a message of type 1 to the queue KEY, and rings who waits for it: the board's layout is in docs/explanation/doorbell.md.
+/* Sends a message of type 1 to the queue KEY, and calls what waits for it: the board's layout is in docs/explanation/doorbell.md.
  *   ringer KEY TEXT    prints "rang N", N of the user's waiters
  */
 #include <fcntl.h>
@@ -7,8 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ipc.h>
-#include <sys/mman.h>
 #include <sys/msg.h>
+#include <sys/shm.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define ROWS 512
@@ -27,29 +28,40 @@ static uint32_t crc32(const char *text) /* zlib's */
 
 static int ring(const char *object)
 {
-    char path[64];
+    struct {
+        int key, number;
+        char mark[16];
+    } named;
+    struct stat space;
+    char path[64], fifo[80];
+    uint32_t tag = crc32(object);
     int rung = 0;
-    uint32_t tag = crc32(object), row = tag % ROWS;
-    snprintf(path, sizeof path, "/dev/shm/aipc-bells-%u", geteuid());
-    int board = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-    if (board < 0)
-        return 0; /* nobody waits */
-    volatile unsigned char *memory = mmap(0, ROWS * WAITERS, PROT_READ, MAP_SHARED, board, 0);
-    close(board);
-    if (memory == MAP_FAILED)
+    if (stat("/proc/self/ns/ipc", &space))
         return 0;
-    for (int waiter = 0; waiter < WAITERS; waiter++) {
-        if (!memory[row * WAITERS + waiter])
-            continue;
-        snprintf(path, sizeof path, "/dev/shm/aipc-bells-%u-%d", geteuid(), waiter);
-        int fifo = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
-        if (fifo < 0)
-            continue; /* it is gone */
-        uint32_t call[2] = {tag, waiter}; /* each is called: nobody passes it on */
-        rung += write(fifo, call, sizeof call) == sizeof call;
-        close(fifo);
+    snprintf(path, sizeof path, "/dev/shm/aipc-bells-%u-%lu", geteuid(), (unsigned long)space.st_ino);
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    ssize_t length = read(file, &named, sizeof named);
+    close(file);
+    if (length != sizeof named || memcmp(named.mark, "aipc", 4))
+        return 0; /* nobody waits */
+    volatile unsigned char *memory = shmat(named.number, 0, SHM_RDONLY);
+    if (memory == (void *)-1)
+        return 0;
+    if (!memcmp((void *)memory, named.mark, sizeof named.mark)) { /* and not another segment that got this number later */
+        volatile unsigned char *row = memory + WAITERS * (1 + tag % ROWS);
+        for (int waiter = 0; waiter < WAITERS; waiter++) {
+            if (!row[waiter])
+                continue;
+            snprintf(fifo, sizeof fifo, "%s-%d", path, waiter);
+            int calls = open(fifo, O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
+            if (calls < 0)
+                continue; /* it is gone */
+            uint32_t call[2] = {tag, waiter}; /* each is called: nobody passes it on */
+            rung += write(calls, call, sizeof call) == sizeof call;
+            close(calls);
+        }
     }
-    munmap((void *)memory, ROWS * WAITERS);
+    shmdt((void *)memory);
     return rung;
 }
 
