@@ -13,9 +13,12 @@ import uvloop
 
 from aipc.testing import nothing_left
 
+from . import namespace
 from .subjects import BLOCKED_SIGNALS, new_key
 
 signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED_SIGNALS)  # and so in every thread that starts after this
+
+namespace.enter()
 
 LOOPS = {
     "asyncio": ("asyncio", {}),

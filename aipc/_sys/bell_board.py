@@ -47,8 +47,8 @@ _PRESENT = Range(WAITERS, WAITERS + 1)
 """The byte that every process with the board has a shared lock on."""
 _ENTRANCE = Range(WAITERS + 1, WAITERS + 2)
 """The byte that a process has an exclusive lock on while it enters."""
-_PATIENCE = 0.1
-"""How long to try to enter, seconds: another process may be stopped while it enters or leaves."""
+_PATIENCE = 1.0
+"""How long to try to enter, seconds: another process may be stopped while it enters or leaves, or wait for a busy processor."""
 _CALL = struct.Struct("=II")
 _FIFO_SIZE = 4096
 """Bytes of calls that a FIFO keeps: a loop that was busy for a second need not answer thousands."""
