@@ -73,7 +73,7 @@ class _SemaphoreHandle(CountedHandle):
         return None  # the kernel does not know
 
     def _kernel_waiters(self) -> bool:
-        return posix.sleepers(self._path, self._shape) > 0
+        return posix.sleepers(self._path, self.shape) > 0
 
     def _let_go(self) -> None:
         held, self.held = self.held, 0
