@@ -43,7 +43,7 @@ class Polling(Waiting):
     PROBES_A_TURN: ClassVar[int] = 0
 
     __slots__ = (
-        "_bell", "_call", "_clock", "_doorbells", "_hopeful", "_pause", "_since", "_woken", "due", "old", "price", "selective",
+        "_bell", "_call", "_clock", "_doorbells", "_hopeful", "_pause", "_retries", "_since", "_woken", "due", "old", "price", "selective",
     )  # fmt: skip
 
     def __init__(self, owner: Handle, hopeful: Callable[[], bool] = always, *names: str, selective: bool = False) -> None:
@@ -56,6 +56,7 @@ class Polling(Waiting):
         self._pause = FIRST_PAUSE
         self._since = 0.0
         self._woken = False  # by a look
+        self._retries = False  # a woken task has not tried yet: a second one would only lose its place
         self.selective: bool = selective
         self.due: float = inf
         self.old: bool = False
@@ -75,6 +76,7 @@ class Polling(Waiting):
         if self._clock is None:
             self._clock = clock(reactor)
         used = self._clock
+        self._retries = False
         if self._call is not None:
             self.pass_on()
         if self._bell is None and self._doorbells:
@@ -95,6 +97,10 @@ class Polling(Waiting):
 
     def wake(self) -> None:
         """Let tasks try again, if they may succeed; those that stay parked go on looking."""
+        self._retries = False
+        self._wake_if_promising()
+
+    def _wake_if_promising(self) -> None:
         if self._may_succeed():
             self._wake_some()
         if self._first is not None and self.due == inf and self._clock is not None:
@@ -103,7 +109,8 @@ class Polling(Waiting):
     def _wake_some(self) -> None:
         if self.selective:
             self.wake_all()
-        else:
+        elif not self._retries:
+            self._retries = self._first is not None
             super().wake()
 
     def _may_succeed(self) -> bool:
@@ -115,7 +122,7 @@ class Polling(Waiting):
     def announce(self, most: int = WAITERS) -> None:
         """The object may be available: wake tasks that wait for it here, and in `most` other processes."""
         if self._first is not None:
-            self.wake()
+            self._wake_if_promising()
         for doorbell in self._doorbells:
             doorbell.notify(most)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
+import sys
 from typing import Any
 
 import posix_ipc
@@ -12,11 +14,28 @@ from .posix_failures import FAILURES, failed
 
 LARGEST_VALUE: int = posix_ipc.SEMAPHORE_VALUE_MAX
 LONGEST_NAME = 251
+_COUNTED = sys.maxsize > 1 << 32 and hasattr(ctypes.CDLL(None), "gnu_get_libc_version")
+"""Whether the C library counts who sleeps where `sleepers` looks."""
 
 
 def path_of(name: str) -> str:
     """Where the C library keeps it (sem_overview(7))."""
     return f"/dev/shm/sem.{name[1:]}"  # noqa: S108 - the C library's place, not ours
+
+
+def sleepers(path: str, shape: os.stat_result) -> int:
+    """How many threads sleep in sem_wait(3) on the semaphore in that file, which `shape` describes. OSError if it can't be told.
+
+    glibc counts them in the upper half of the eight bytes that have the value in the lower half (`struct new_sem`, on machines
+    with 64-bit atomics).
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        if not _COUNTED or not os.path.samestat(os.fstat(fd), shape):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return int.from_bytes(os.pread(fd, 8, 0), sys.byteorder) >> 32
+    finally:
+        os.close(fd)
 
 
 class NamedSemaphore:

@@ -19,19 +19,21 @@ Arguments = TypeVarTuple("Arguments")
 REST = 1.2 * LONG_PAUSE
 """Seconds: long enough for another process's next look at the lock."""
 TURN, LONGEST_TURN = 20e-3, 640e-3
-"""Seconds for which a lock is held on end before a rest: where others want it, and where nobody did for long."""
+"""Seconds for which a lock is held on end before asking who else wants it: where others do, and where nobody did for long."""
 
 
 class LockHandle(Handle):
     """Owns a lock's kernel object: what to wait with, and how to let go of it.
 
-    Who waits looks every so often, and whoever releases a lock and takes it again at once is always quicker: a process that
-    works mostly under the lock would have it for ever. The kernel does not tell whether anybody waits. So an object rests
-    when it has held its lock for a whole turn, with hardly a gap. If somebody else has the lock after that, turns stay short;
-    if nobody wanted it, the next one is twice as long. A gap of a fifth of the time needs no rest: others get in.
+    Whoever releases a lock and takes it again at once is quicker than all who wait for it, be they aipc's, which look every so
+    often, or programs that the kernel has woken: a process that works mostly under the lock would have it for ever. So an object
+    that has held its lock for a whole turn, with hardly a gap, finds out whether anybody waits, and then rests. The doorbell's
+    board knows aipc's waiters, the kernel other programs; where there is no board, it rests all the same. If somebody else has
+    the lock after that, turns stay short; if nobody took it, the next one is twice as long. A gap of a fifth of the time needs
+    no rest: others get in.
     """
 
-    __slots__ = ("_held_on_end", "_let_go_at", "_rest_until", "_taken_at", "_turn", "polling")
+    __slots__ = ("_held_on_end", "_let_go_at", "_rest_until", "_taken_at", "_turn", "_wanted", "polling")
 
     def __init__(self, name: str, hopeful: Callable[[], bool], *object_names: str) -> None:
         super().__init__(name)
@@ -39,12 +41,15 @@ class LockHandle(Handle):
         self._held_on_end = 0.0
         self._taken_at = self._let_go_at = self._rest_until = 0.0
         self._turn = TURN
+        self._wanted: bool | None = None  # whether somebody waits, if that was asked in this turn
 
     async def obtain(self, operation: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
         """`operation(*arguments)`, which takes the lock, as soon as it can. Cancelled: it did not happen."""
         if self._held_on_end > self._turn and self._gap() < self._held_on_end - self._turn:
-            await self._rest()
+            if self._wanted:
+                await self._rest()
             self._held_on_end = 0.0
+            self._wanted = None
             try:
                 result = self.polling.attempt_nowait(operation, *arguments)
             except anyio.WouldBlock:
@@ -71,12 +76,38 @@ class LockHandle(Handle):
             self._held_on_end = max(0.0, self._held_on_end - self._gap())
         self._taken_at = monotonic()
 
+    def releasing(self) -> None:
+        """Before a release: the time counts, and at the end of a turn the question who waits.
+
+        Here, because a release wakes the programs that sleep for a lock on a file, and none of them waits any more, for a moment.
+        """
+        if not self._taken_at:
+            return
+        self._let_go_at = monotonic()
+        self._held_on_end += self._let_go_at - self._taken_at
+        self._taken_at = 0.0
+        if self._held_on_end <= self._turn:
+            self._wanted = None
+        elif self._wanted is None:
+            self._wanted = self._others_wait()
+
+    def _others_wait(self) -> bool:
+        board = self.polling.others_wait()
+        try:
+            return board is None or board or self._kernel_waiters()
+        except OSError:
+            return True  # as without /proc: nobody can tell
+
+    def _kernel_waiters(self) -> bool:
+        """Whether a program sleeps until the lock is released, and then has to be quick. OSError if that can't be told.
+
+        Of System V semaphores, none: whoever releases one does the steps of those who sleep in semop(2).
+        """
+        return False
+
     def released(self, most: int = WAITERS) -> None:
-        """After a release: who waits for it may have it, here and in `most` other processes; the time counts."""
-        if self._taken_at:
-            self._let_go_at = monotonic()
-            self._held_on_end += self._let_go_at - self._taken_at
-            self._taken_at = 0.0
+        """After a release: who waits for it may have it, here and in `most` other processes."""
+        self.releasing()
         self.polling.announce(most)
 
     async def _rest(self) -> None:

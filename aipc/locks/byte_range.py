@@ -18,7 +18,7 @@ from aipc._io.errors import named, translate
 from aipc._io.polling import Polling
 from aipc._sys import byte_locks
 from aipc._sys.byte_locks import TOP, Range
-from aipc._sys.proc_locks import open_file_holder
+from aipc._sys.proc_locks import awaited, open_file_holder
 
 from . import process_locks
 from .lock_file import EXCLUSIVE_ACCESS, SHARED_ACCESS, HeldFile, HeldFileLock, lock_path, open_lock_file
@@ -72,6 +72,9 @@ class _RangeHandle(HeldFile):
             process_locks.give_back(self.fd, self)
         else:
             byte_locks.unlock(self.fd, self.where, process=False)
+
+    def _kernel_waiters(self) -> bool:
+        return awaited(self.fd, (b"OFDLCK", b"POSIX"), self.where)
 
     def give_back(self) -> None:
         super().give_back()

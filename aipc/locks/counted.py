@@ -100,6 +100,7 @@ class CountedSemaphore(Semaphore):
                 f"{handle.name}: release({n}), but this object holds {handle.held}; a semaphore that one raises and another "
                 f"lowers is opened with {handle.AS_COUNTER}"
             )
+        handle.releasing()
         self._asked(handle.give, n)
         if not handle.counter:
             handle.held -= n

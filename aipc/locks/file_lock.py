@@ -16,7 +16,7 @@ from functools import partial
 from aipc._address import Address
 from aipc._io.errors import translate
 from aipc._io.files import same_file
-from aipc._sys.proc_locks import complete, holders, open_file_holder
+from aipc._sys.proc_locks import awaited, complete, holders, open_file_holder
 
 from .lock_file import SHARED_ACCESS, HeldFile, HeldFileLock, lock_path, open_lock_file
 
@@ -35,6 +35,9 @@ class _FlockHandle(HeldFile):
 
     def _unlock(self) -> None:
         fcntl.flock(self.fd, fcntl.LOCK_UN)
+
+    def _kernel_waiters(self) -> bool:
+        return awaited(self.fd, (b"FLOCK",))
 
     def _closing(self) -> None:
         if not self._unlink:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from aipc._address import Address
 from aipc._io.errors import named, translate
 from aipc._io.files import remove_same_file, same_file
-from aipc._sys.bell_board import WAITERS
 from aipc.abc import Lock
 from aipc.exceptions import WrongObject
 
@@ -27,13 +26,14 @@ EXCLUSIVE_ACCESS = (os.O_RDWR, os.O_WRONLY)
 class HeldFile(LockHandle):
     """Owns the open file, and counts this object's holders: one, or several where the lock is shared."""
 
-    __slots__ = ("_path", "_reopen", "exclusive", "fd", "held", "shared")
+    __slots__ = ("_passes_on", "_path", "_reopen", "exclusive", "fd", "held", "shared")
 
     def __init__(self, name: str, path: str, reopen: Callable[[], int], *, shared: bool) -> None:
         super().__init__(name, self._hopeful, f"file {os.path.realpath(path)}")
         self.held: int = 0
         self.shared: bool = shared
         self.exclusive: bool = False  # what is held now; a shared lock may have been upgraded
+        self._passes_on = False  # a release wakes one who waits; one that shares the lock then wakes the next
         self._path = path
         self._reopen = reopen
         self.fd: int = -1
@@ -54,12 +54,19 @@ class HeldFile(LockHandle):
         self.check()
         if self.held and (self.exclusive or not self.shared):
             raise BlockingIOError
-        while not self.held and not self._lock_if_named():
-            stale, self.fd = self.fd, self._reopen()
-            process_locks.close_file(stale)
+        try:
+            while not self.held and not self._lock_if_named():
+                stale, self.fd = self.fd, self._reopen()
+                process_locks.close_file(stale)
+        except BlockingIOError:
+            self._passes_on = self.shared
+            raise
         if not self.held:
             self.exclusive = not self.shared
         self.held += 1
+        if self._passes_on:
+            self._passes_on = False
+            self.polling.announce(1)
 
     def _lock_if_named(self) -> bool:
         """Lock the open file; False, and it is not locked, if it no longer has the name."""
@@ -79,8 +86,9 @@ class HeldFile(LockHandle):
         self.held -= 1
         if not self.held:
             self.exclusive = False
+            self.releasing()
             self._unlock()
-        self.released(WAITERS if self.shared else 1)  # in turn: of all who are rung, some would always be quicker
+        self.released(1)  # in turn: of all who are rung, some would always be quicker
 
     def _let_go(self) -> None:
         held, self.held, self.exclusive = self.held, 0, False

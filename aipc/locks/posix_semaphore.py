@@ -72,6 +72,9 @@ class _SemaphoreHandle(CountedHandle):
     def holder(self) -> int | None:
         return None  # the kernel does not know
 
+    def _kernel_waiters(self) -> bool:
+        return posix.sleepers(self._path, self.shape) > 0
+
     def _let_go(self) -> None:
         held, self.held = self.held, 0
         self.zeroing.close()

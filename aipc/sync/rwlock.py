@@ -129,6 +129,7 @@ class Side(Lock):
 
     def holder(self) -> int | None:
         """None: the kernel does not tell."""
+        self._row.checked()
         return None
 
     async def aclose(self) -> None:

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
 import pytest
 
-import aipc
-from aipc.locks import base
-
 from ..peers import python, said
-from ..subjects import LOCKS, new_name
+from ..subjects import LOCKS
+from .c_programs import giving_back, taking
 
 pytestmark = pytest.mark.anyio
 
 GREEDY = """
 import anyio, sys, aipc
+from aipc._io import loops
 async def main():
     async with aipc.open_lock(sys.argv[1]) as lock:
         print("begins", flush=True)
         while True:
             async with lock:
                 await anyio.sleep(0.002)
-anyio.run(main, backend=sys.argv[2])
+loops.run(sys.argv[2], main)
 """
+
+
+@pytest.fixture
+def _one_processor() -> Iterator[None]:
+    """This process and those that it starts share one."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    yield
+    os.sched_setaffinity(0, before)
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
@@ -42,55 +51,18 @@ async def test_nobody_starves(mechanism: str, loop: str, place: Path) -> None:
                         await anyio.sleep(0.002)
 
 
-async def test_rests_become_rare_when_nobody_waits(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Turns double, up to the longest; a gap needs no rest, nor does a wait."""
-    now = 1000.0
-    rests = []
-    monkeypatch.setattr(base, "monotonic", lambda: now)
-
-    async def rest(seconds: float) -> None:
-        nonlocal now
-        rests.append(now)
-        now += seconds
-
-    monkeypatch.setattr(base.anyio, "sleep", rest)
-    async with aipc.open_lock(f"flock:{place}/lock") as lock:
-        for _ in range(10_000):
-            async with lock:
-                now += 1e-3
-        gaps = [later - sooner for sooner, later in pairwise(rests)]
-        assert gaps[:3] == pytest.approx(
-            [2 * base.TURN + base.REST, 4 * base.TURN + base.REST, 8 * base.TURN + base.REST], abs=5e-3
-        )
-        assert gaps[-1] == pytest.approx(base.LONGEST_TURN + base.REST, abs=5e-3)
-        rests.clear()
-        for _ in range(10_000):
-            async with lock:
-                now += 1e-3
-            now += 0.3e-3
-        assert len(rests) <= 1
-
-
-async def test_cancelled_or_closed_while_resting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is held; a closed one says so."""
-    monkeypatch.setattr(base, "TURN", 0.0)
-    url = f"posix-sem:{new_name()}"
-    with anyio.fail_after(20):
-        async with aipc.open_lock(url, create=True, unlink=True) as lock, aipc.open_lock(url) as other:
-            async with lock:
-                await anyio.sleep(0.01)
-            lock._handle._held_on_end = 10.0
-            with anyio.move_on_after(0.001) as scope:
-                await lock.acquire()
-            assert scope.cancelled_caught
-            other.acquire_nowait()
-            other.release()
-            async with anyio.create_task_group() as tasks:
-
-                async def expect_closed() -> None:
-                    with pytest.raises(anyio.ClosedResourceError):
-                        await lock.acquire()
-
-                tasks.start_soon(expect_closed)
-                await anyio.sleep(0.001)
-                await lock.aclose()
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop", "trio"])
+@pytest.mark.parametrize("mechanism", ["flock", "fcntl", "fcntl-process", "sysv-sem", "posix-sem"])
+@pytest.mark.usefixtures("_one_processor")
+async def test_no_c_program_starves(mechanism: str, loop: str, place: Path, c_peers: dict[str, str]) -> None:
+    """Nor one that sleeps in flock(2), fcntl(2), semop(2) or sem_wait(3) and is slow to wake: others run on (SCHED_BATCH, sched(7))."""
+    subject = LOCKS[mechanism](place)
+    with anyio.fail_after(40):
+        async with subject.open_two():
+            with python(GREEDY, subject.url, loop) as greedy:
+                assert said(greedy) == "begins"
+                for _ in range(20):
+                    await anyio.run_process(["chrt", "--batch", "0", *taking(subject.url, c_peers)])
+                    if mechanism == "posix-sem":
+                        await anyio.run_process(giving_back(subject.url, c_peers))

@@ -11,15 +11,13 @@ import aipc
 from aipc._io import loops
 
 from ..peers import python, said
-from ..peers.refusal import REFUSE
 
 LOOPS = pytest.mark.parametrize("loop", loops.NAMES)
 
-START = (
-    REFUSE
-    + """
-import fcntl, os, sys, anyio, aipc
+START = """
+import errno, fcntl, os, struct, sys, anyio, aipc
 from aipc._io import loops
+from tests.peers.failing import refuse
 url, path = sys.argv[2], sys.argv[3]
 async def attempt(call, *arguments):
     try:
@@ -30,7 +28,6 @@ async def attempt(call, *arguments):
 def start(main):
     loops.run(sys.argv[1], main)
 """
-)
 
 
 def lines(code: str, loop: str, url: str, path: Path, count: int) -> list[str]:
