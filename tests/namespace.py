@@ -24,7 +24,7 @@ def enter() -> bool:
     try:
         _check(_libc.unshare(NEWIPC | NEWNS))
         _check(_libc.mount(b"none", b"/", None, _PRIVATE, None))
-        _check(_libc.mount(b"aipc tests", b"/dev/shm", b"tmpfs", 0, b"mode=1777"))  # noqa: S108
+        _check(_libc.mount(b"aipc tests", b"/dev/shm", b"tmpfs", 0, b"mode=1777"))
         if os.path.ismount("/dev/mqueue"):
             _check(_libc.mount(b"aipc tests", b"/dev/mqueue", b"mqueue", 0, None))
     except PermissionError:

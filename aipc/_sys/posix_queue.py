@@ -34,9 +34,7 @@ def limits() -> str:
     names = "msg_max", "msgsize_max", "queues_max"
     memory = resource.getrlimit(resource.RLIMIT_MSGQUEUE)[0]
     bytes_allowed = "unlimited" if memory == resource.RLIM_INFINITY else f"{memory:,} bytes for all of a user's queues"
-    return ", ".join(
-        [*(f"{_LIMITS / name} is {limit(name) or 'unknown'}" for name in names), f"RLIMIT_MSGQUEUE is {bytes_allowed}"]
-    )
+    return ", ".join([*(f"{_LIMITS / name} is {limit(name)}" for name in names), f"RLIMIT_MSGQUEUE is {bytes_allowed}"])
 
 
 class Queue:

@@ -10,14 +10,14 @@ from typing import TypeVar, TypeVarTuple
 import anyio
 
 from aipc._io.handle import Handle
-from aipc._io.polling import LONG_PAUSE, Polling
+from aipc._io.polling import Polling
 from aipc._sys.bell_board import WAITERS
 
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 
-REST = 1.2 * LONG_PAUSE
-"""Seconds: long enough for another process's next look at the lock."""
+REST = 12e-3
+"""Seconds: a little more than the longest pause of a wait in its first second, so that another process looks at the lock."""
 TURN, LONGEST_TURN = 20e-3, 640e-3
 """Seconds for which a lock is held on end before asking who else wants it: where others do, and where nobody did for long."""
 

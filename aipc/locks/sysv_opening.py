@@ -99,5 +99,5 @@ def set_address(key: int | str | os.PathLike[str] | None) -> Address:
     elif isinstance(key, int):
         text = hex(key)
     else:
-        text = "private" if key is None else quote(os.fspath(key))
+        text = "private" if key is None else quote(os.fsencode(key))
     return parse(f"sysv-sem:{text}")

@@ -174,7 +174,7 @@ def _open(
                 if exclusive:
                     raise
             except OSError as error:
-                if error.errno in _OVER_A_LIMIT:
+                if error.errno in _OVER_A_LIMIT and posix.limit("msg_max") is not None:  # else no descriptor is left
                     raise _over_a_limit(address, error.errno, wanted) from None
                 raise
         try:
@@ -187,10 +187,7 @@ def _open(
 def _over_a_limit(address: Address, code: int, wanted: Mapping[str, int | None]) -> LimitExceeded:
     asked = ", ".join(f"{option}={value:,}" for option, value in wanted.items() if value is not None)
     refused = f"no queue with {asked}" if asked else "no further queue"
-    descriptors = "; or this process has no descriptor left" if code in (errno.EMFILE, errno.ENFILE) else ""
-    return LimitExceeded(
-        code, f"{address.url}: the kernel makes {refused}: {posix.limits()}{descriptors} ({os.strerror(code)})"
-    )
+    return LimitExceeded(code, f"{address.url}: the kernel makes {refused}: {posix.limits()} ({os.strerror(code)})")
 
 
 def _agreeing(address: Address, queue: posix.Queue, wanted: Mapping[str, int | None]) -> posix.Queue:

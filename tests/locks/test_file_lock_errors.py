@@ -17,7 +17,7 @@ LOOPS = pytest.mark.parametrize("loop", loops.NAMES)
 START = """
 import errno, fcntl, os, struct, sys, anyio, aipc
 from aipc._io import loops
-from tests.peers.failing import refuse
+from tests.peers.failing import fail
 url, path = sys.argv[2], sys.argv[3]
 async def attempt(call, *arguments):
     try:
@@ -41,9 +41,9 @@ async def main():
     async with aipc.open_lock(url) as lock:
         await lock.acquire()
         if url.startswith("flock"):
-            refuse("flock", errno.ENOLCK, 1, fcntl.LOCK_UN)
+            fail("flock", errno.ENOLCK, 1, fcntl.LOCK_UN)
         else:  # the lock table is full: to unlock a part of a lock takes an entry, too
-            refuse("fcntl", errno.ENOLCK, 1, fcntl.F_SETLK if "process" in url else fcntl.F_OFD_SETLK)
+            fail("fcntl", errno.ENOLCK, 1, fcntl.F_SETLK if "process" in url else fcntl.F_OFD_SETLK)
         print(await attempt(lock.release), flush=True)
         print(await attempt(lock.release), flush=True)
     print("closed", flush=True)
@@ -75,8 +75,8 @@ def test_a_release_that_fails(scheme: str, loop: str, place: Path) -> None:
 STALE = """
 async def main():
     async with aipc.open_lock(url) as lock, aipc.open_lock(url) as other:
-        refuse("fstat", errno.ESTALE)
-        refuse("newfstatat", errno.ESTALE, 3, 0x1000)  # AT_EMPTY_PATH: fstat(3)
+        fail("fstat", errno.ESTALE)
+        fail("newfstatat", errno.ESTALE, 3, 0x1000)  # AT_EMPTY_PATH: fstat(3)
         print(await attempt(lock.acquire), flush=True)
         print(await attempt(lock.release), flush=True)
         fd = os.open(path, os.O_RDWR)
@@ -104,7 +104,7 @@ NO_MODE = """
 async def opened():
     return await aipc.open_lock(url)
 async def main():
-    refuse("fchmod", errno.EPERM)
+    fail("fchmod", errno.EPERM)
     before = os.listdir("/proc/self/fd")
     print(await attempt(opened), flush=True)
     print(os.path.exists(path), len(os.listdir("/proc/self/fd")) - len(before), flush=True)
@@ -126,7 +126,7 @@ def test_a_file_system_without_modes(scheme: str, loop: str, place: Path) -> Non
 CONFLICT = """
 async def main():
     async with aipc.open_lock(url) as lock:
-        refuse("fcntl", errno.EACCES, 1, fcntl.F_SETLK if "process" in url else fcntl.F_OFD_SETLK)
+        fail("fcntl", errno.EACCES, 1, fcntl.F_SETLK if "process" in url else fcntl.F_OFD_SETLK)
         print(await attempt(lock.acquire_nowait), flush=True)
         with anyio.move_on_after(0.01):
             await lock.acquire()
@@ -148,7 +148,7 @@ def test_both_ways_to_say_that_it_is_taken(scheme: str, loop: str, place: Path) 
 UNLINK_FAILS = """
 async def main():
     async with aipc.open_lock(f"fcntl:{path}?owner=process") as classic, classic:  # keeps descriptors of the file open
-        refuse("unlink", errno.EPERM)
+        fail("unlink", errno.EPERM)
         await (await aipc.open_lock(url, unlink=True)).aclose()
         print("closed", flush=True)
         sys.stdin.read()

@@ -49,12 +49,18 @@ def isolated(code: str, *more: str) -> str:
 
     `more` are further options of unshare(1). Where that is forbidden, the same as for a missing tool (`require`).
     """
-    require("unshare")
-    inside = ("unshare", "--user", "--map-root-user", "--mount", "--ipc", "--net", *more)
-    probe = subprocess.run([*inside, "mount", "-t", "tmpfs", "none", "/mnt"], check=False, capture_output=True, timeout=60)
-    if probe.returncode:
-        give_up("this user may not mount in a namespace of its own")
+    namespaces = ("--user", "--map-root-user", "--mount", "--ipc", "--net", *more)
+    inside = unshared(*namespaces, probe=("mount", "-t", "tmpfs", "none", "/mnt"))
     return run(*inside, sys.executable, "-c", _GIVE_UP + code)
+
+
+def unshared(*namespaces: str, probe: tuple[str, ...] = ("true",)) -> tuple[str, ...]:
+    """What to put before a command to run it in namespaces of its own (unshare(1)). `probe` tells whether that is permitted."""
+    require("unshare")
+    command = ("unshare", *namespaces)
+    if subprocess.run([*command, *probe], check=False, capture_output=True, timeout=60).returncode:
+        give_up("this user may not do that in a namespace of its own")
+    return command
 
 
 @contextmanager

@@ -65,11 +65,6 @@ def test_each(loop: str, how: str, place: Path) -> None:
     answers(place / "socket", loop, how, [getattr(errno, name) for name in GONE])
 
 
-@pytest.mark.parametrize("name", GONE)
-def test_one_alone(name: str, place: Path) -> None:
-    answers(place / "socket", "asyncio", "serve", [getattr(errno, name)])
-
-
 def test_for_long(place: Path) -> None:
     """It rests in between."""
     answers(place / "socket", "asyncio", "serve", [errno.EPERM] * 250)

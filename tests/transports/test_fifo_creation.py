@@ -96,3 +96,27 @@ async def test_what_is_no_fifo(tmp_path: Path, path: Path) -> None:
 async def test_malformed(url: str, what: str) -> None:
     with pytest.raises(aipc.AddressError, match=what):
         await aipc.open_channel(url, create=True)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_fifo_of_somebody_else(fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that another user puts in the place of the new one, at once, is not ours to change or to remove."""
+    path = tmp_path / "fifo"
+    mkfifo = os.mkfifo
+
+    def overtaken(*arguments: object) -> None:  # no real process is that quick each time
+        mkfifo(*arguments)
+        path.unlink()
+        mkfifo(path, 0o640)
+        os.chown(path, 65534, 65534)
+        path.chmod(0o640)
+
+    monkeypatch.setattr(os, "mkfifo", overtaken)
+    if fails:
+        with pytest.raises(aipc.NobodyListens):
+            await sending(path, create=True, mode=0o666, wait=False)
+    else:
+        await (await receiving(path, create=True, mode=0o666)).aclose()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert path.stat().st_uid == 65534
