@@ -79,7 +79,8 @@ class Pool:
         self._check()
         async with self._renewing:
             self._check()
-            old, new = list(self._slots), self._add(self._n)
+            old = [slot for slot in self._slots if not slot.retired]
+            new = self._add(self._n)
             try:
                 await self._ready(new)
             except BaseException:
@@ -99,8 +100,7 @@ class Pool:
         try:
             await slot.keep(self._restarted)
         finally:
-            if slot.retired:
-                self._slots.remove(slot)
+            self._forget()
 
     def _restarted(self) -> None:
         self.restarts += 1
@@ -108,10 +108,12 @@ class Pool:
     def _retire(self, slots: Iterable[Slot]) -> None:
         for slot in slots:
             slot.retire()
-            if slot.over:
-                self._slots.remove(slot)
-            elif not self._left:  # which ends them all
+            if not self._left:  # which ends them all
                 self._tasks.start_soon(self._end_when_free, slot)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._slots = [slot for slot in self._slots if not (slot.retired and slot.over)]
 
     async def _end_when_free(self, slot: Slot) -> None:
         with anyio.move_on_after(self._plan.grace):
@@ -207,7 +209,6 @@ class Pool:
         self._left = True
         for slot in self._slots:
             slot.retire()
-        self._changes.tell()
 
     async def close(self) -> None:
         """End all workers at once, gently: those at a request have time to finish it. In a forked child: nothing."""
