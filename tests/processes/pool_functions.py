@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -41,11 +40,3 @@ async def wait_for_file(channel: aipc.Channel, path: str) -> None:
         while not os.path.exists(path):
             await anyio.sleep(1e-3)
         await channel.send(bytes(message))
-
-
-async def write_down_and_answer(channel: aipc.Channel, path: str) -> None:
-    """Append each message to a file before answering it."""
-    async for message in channel:
-        with Path(path).open("ab") as file:
-            file.write(message)
-        await channel.send(message)

@@ -22,7 +22,7 @@ from aipc.testing.expect import settle
 from .ends import KINDS, numbered_ends
 
 pytestmark = pytest.mark.anyio
-LONG = 3 << 20  # several times what the ring and the sockets hold
+LONG = 9 << 20  # several times what the ring and the sockets hold
 
 
 def seqpacket_limit() -> int:

@@ -16,7 +16,7 @@ from .ends import KINDS
 pytestmark = pytest.mark.anyio
 
 WORKERS = 2
-LONG = 3 << 20  # several times what the ring and the sockets hold
+LONG = 9 << 20  # several times what the ring and the sockets hold
 
 
 @pytest.mark.parametrize(("kind", "size"), [*((kind, 1) for kind in KINDS), ("stream", LONG), ("shm", LONG)])

@@ -22,21 +22,18 @@ def pids(pool: aipc.Pool) -> set[int]:
 
 @pytest.mark.parametrize("times", [2, 3])
 async def test_several_at_once(times: int) -> None:
-    async with aipc.spawn_pool(2, functions.answer, grace=60.0) as pool:
-        await pool.wait_ready()
-        old = pids(pool)
-        with anyio.fail_after(30):
+    with anyio.fail_after(60):
+        async with aipc.spawn_pool(2, functions.answer, grace=60.0) as pool:
+            await pool.wait_ready()
+            old = pids(pool)
             async with anyio.create_task_group() as tasks:
                 for _ in range(times):
                     tasks.start_soon(pool.renew)
-        assert len(pids(pool)) == 2
-        assert set(children()) == pids(pool)
-        assert not old & pids(pool)
-        with anyio.fail_after(30):
+            assert len(pids(pool)) == 2
+            assert set(children()) == pids(pool)
+            assert not old & pids(pool)
             await pool.request(b"x")
-        assert pool.restarts == 0
-        began = anyio.current_time()
-    assert anyio.current_time() - began < 30
+            assert pool.restarts == 0
     assert children() == []
 
 
