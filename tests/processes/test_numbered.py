@@ -16,9 +16,10 @@ from aipc.abc import Channel
 from aipc.processes import worker_channels
 from aipc.processes.numbered import MOST_UNASKED, AskingChannel
 from aipc.processes.worker_channels import Kind
-from aipc.testing import CHANNEL_CHECKS, ChannelSubject
+from aipc.testing import CANCELLED, CHANNEL_CHECKS, ChannelSubject, inject
 from aipc.testing.expect import settle
 
+from ..subjects import fill
 from .ends import KINDS, numbered_ends
 
 pytestmark = pytest.mark.anyio
@@ -46,11 +47,6 @@ def subject(kind: str, *, backwards: bool) -> ChannelSubject:
 async def test_channel(check: Callable[[ChannelSubject], Awaitable[None]], kind: str, backwards: bool) -> None:
     with anyio.fail_after(60):
         await check(subject(kind, backwards=backwards))
-
-
-async def asked(asking: AskingChannel, data: bytes) -> bytes:
-    await asking.ask(data)
-    return await asking.answer()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -151,37 +147,40 @@ async def test_a_request_has_left_wholly_or_not_at_all(kind: str) -> None:
                 answering.receive_nowait()
 
 
-@pytest.mark.parametrize("kind", ["stream", "shm"])
-async def test_an_answer_that_was_cancelled_is_given_by_the_next_message(kind: str) -> None:
-    """Whether the cancelled one had begun or not: the request has one answer, and the next one its own."""
+@pytest.mark.parametrize("kind", KINDS)
+async def test_an_answer_of_which_nothing_left_is_given_by_the_next_message(kind: str) -> None:
     async with numbered_ends(kind) as (asking, answering):
         with anyio.fail_after(30):
-            await answering.send(b"warm up")
-            assert await asking.receive() == b"warm up"
-            for size in (1, LONG):
-                await asking.ask(b"request")
-                await answering.receive()
-                for _ in range(2):
-                    with anyio.CancelScope() as scope:
-                        scope.cancel()
-                        await answering.send(bytes(LONG))
-                    with anyio.move_on_after(0.02):
-                        await answering.send(bytes(size) + b"tried")
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(answering.send, b"retried")
-                    assert await asking.answer() in (bytes(LONG), bytes(size) + b"tried", b"retried")
-                assert await self_answered(asking, answering, b"next") == b"next"
+            unasked = sum(fill(answering, bytes(size)) for size in (60_000, 1_000, 1))
+            await asking.ask(b"request")
+            assert await answering.receive() == b"request"
+            assert await inject(answering.send(b"cancelled"), 0) is CANCELLED
+            with pytest.raises(anyio.WouldBlock):
+                answering.send_nowait(b"no room either")
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(answering.send, b"answer")
+                assert await asking.answer() == b"answer"
+            assert len(await asking.receive_many()) == unasked
+            assert await self_answered(asking, answering, b"next") == b"next"
+
+
+@pytest.mark.parametrize("kind", ["stream", "shm"])
+async def test_an_answer_that_had_begun_is_the_answer(kind: str) -> None:
+    async with numbered_ends(kind) as (asking, answering):
+        with anyio.fail_after(30):
+            await asking.ask(b"request")
+            assert await answering.receive() == b"request"
+            assert await inject(answering.send(bytes(LONG)), 0) is CANCELLED
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(answering.send, b"retried")
+                assert await asking.answer() == bytes(LONG)
+            assert await self_answered(asking, answering, b"next") == b"next"
 
 
 async def self_answered(asking: AskingChannel, answering: Channel, data: bytes) -> bytes:
     await asking.ask(data)
-    while True:
-        message = await answering.receive()
-        if message == data:
-            break
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(answering.send, message)
-        return await asking.answer()
+    await answering.send(await answering.receive())
+    return await asking.answer()
 
 
 @pytest.mark.parametrize("kind", KINDS)
