@@ -231,7 +231,6 @@ class AskingChannel(NumberedChannel):
             if self._reading:  # what comes now is for that task, which hands it on
                 raise anyio.WouldBlock
             self._sort(Message(self._transport.receive_nowait(**selection)))
-            self._changes.tell()
         return self._taken()
 
     async def receive_many(self, max_messages: int | None = None, **selection: Any) -> list[bytes]:

@@ -36,17 +36,17 @@ class Pool:
     restarts    how many workers were started in the place of one that had ended
     """
 
-    def __init__(self, tasks: anyio.abc.TaskGroup, n: int, plan: Plan) -> None:
+    def __init__(self, tasks: anyio.abc.TaskGroup, plan: Plan) -> None:
         self._tasks = tasks
-        self._n = n
         self._plan = plan
         self._generation = fork.generation
         self._changes = Changes()
+        self._line = anyio.Lock(fast_acquire=True)  # requests that wait for a worker, one behind the other
         self._renewing = anyio.Lock()
         self._left = False
+        self._n = 0
         self._slots: list[Slot] = []
         self.restarts: int = 0
-        self._add(n)
 
     @property
     def workers(self) -> list[Worker]:
@@ -79,7 +79,8 @@ class Pool:
         self._check()
         async with self._renewing:
             self._check()
-            old, new = list(self._slots), self._add(self._n)
+            old = [slot for slot in self._slots if not slot.retired]
+            new = self._add(self._n)
             try:
                 await self._ready(new)
             except BaseException:
@@ -87,6 +88,11 @@ class Pool:
                 raise
             self._retire(old)
         await self._changes.until(lambda: all(slot.over for slot in old))
+
+    def keep(self, n: int) -> None:
+        """Start so many workers, beside those that there are, and keep them running."""
+        self._n += n
+        self._add(n)
 
     def _add(self, n: int) -> list[Slot]:
         slots = [Slot(self._plan, self._changes) for _ in range(n)]
@@ -99,8 +105,7 @@ class Pool:
         try:
             await slot.keep(self._restarted)
         finally:
-            if slot.retired:
-                self._slots.remove(slot)
+            self._forget()
 
     def _restarted(self) -> None:
         self.restarts += 1
@@ -108,10 +113,12 @@ class Pool:
     def _retire(self, slots: Iterable[Slot]) -> None:
         for slot in slots:
             slot.retire()
-            if slot.over:
-                self._slots.remove(slot)
-            elif not self._left:  # which ends them all
+            if not self._left:  # which ends them all
                 self._tasks.start_soon(self._end_when_free, slot)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._slots = [slot for slot in self._slots if not (slot.retired and slot.over)]
 
     async def _end_when_free(self, slot: Slot) -> None:
         with anyio.move_on_after(self._plan.grace):
@@ -128,14 +135,15 @@ class Pool:
 
         For functions that answer each message with one. If the worker dies meanwhile, or its answer can't be read, another one is
         asked, up to `retries` times; then WorkerDied: nobody knows whether it did what was asked. Waits while all workers are busy
-        or being replaced; WorkerDied if none will come back, ClosedResourceError if the pool is being left. MessageTooLarge:
-        nothing was sent.
+        or being replaced, behind the requests that wait already; WorkerDied if none will come back, ClosedResourceError if the
+        pool is being left. MessageTooLarge: nothing was sent.
 
         Cancelled: if a part of it had left, the worker does it all the same; its answer is dropped, and it is free again after
         that.
         """
         while True:
-            slot, worker = await self._free_worker()
+            async with self._line:
+                slot, worker = await self._free_worker()
             try:
                 return await self._exchange(slot, worker, data)
             except WorkerDied:
@@ -207,7 +215,6 @@ class Pool:
         self._left = True
         for slot in self._slots:
             slot.retire()
-        self._changes.tell()
 
     async def close(self) -> None:
         """End all workers at once, gently: those at a request have time to finish it. In a forked child: nothing."""
@@ -268,7 +275,8 @@ async def spawn_pool(
     plan = Plan(start, welcome, partial(Backoff, backoff, backoff_limit, healthy_after), restart, grace)
     failed: Exception | None = None
     async with anyio.create_task_group() as tasks:
-        pool = Pool(tasks, n, plan)
+        pool = Pool(tasks, plan)
+        pool.keep(n)
         try:
             yield pool
             await pool.close()

@@ -13,9 +13,9 @@ import pytest
 
 import aipc
 from aipc.processes.backoff import Backoff
-from aipc.testing.expect import until
+from aipc.testing.expect import settle, until
 
-from . import functions
+from . import functions, pool_functions
 from .conftest import children
 
 pytestmark = pytest.mark.anyio
@@ -37,6 +37,23 @@ async def test_requests_are_answered_by_whoever_is_free() -> None:
         assert {int(pid) for pid in answered} == {worker.pid for worker in pool.workers}
     assert set().union(*answered.values()) == {b"slow %d" % number for number in range(30)}
     assert children() == []
+
+
+async def test_who_waits_longest_is_next(tmp_path: Path) -> None:
+    gate, order = tmp_path / "gate", []
+
+    async def ask(number: int) -> None:
+        order.append(int(await pool.request(b"%d" % number)))
+
+    async with aipc.spawn_pool(1, pool_functions.wait_for_file, str(gate)) as pool:
+        await pool.wait_ready()
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as tasks:
+                for number in range(20):
+                    tasks.start_soon(ask, number)
+                    await settle()
+                gate.touch()
+    assert order == list(range(20))
 
 
 async def test_a_killed_worker_is_replaced() -> None:
@@ -208,6 +225,8 @@ async def test_what_cannot_be_is_refused_at_once() -> None:
     for options, error in (
         ({"restart": "sometimes"}, aipc.AddressError),
         ({"loop": "twisted"}, aipc.AddressError),
+        ({"channel": "dgram"}, aipc.AddressError),
+        ({"numbered": True}, TypeError),
         ({"n": 0}, aipc.AddressError),
         ({"function": lambda: 1}, TypeError),
     ):
