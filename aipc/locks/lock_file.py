@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable
 
@@ -104,6 +105,11 @@ class HeldFile(LockHandle):
 
     def _closing(self) -> None:
         """What else to do while the file is still open."""
+
+    def __del__(self) -> None:
+        if getattr(self, "fd", -1) >= 0 and not self.forked:
+            warnings.warn(f"{self.name}: never closed", ResourceWarning, stacklevel=2, source=self)
+            self.close()
 
 
 class HeldFileLock(Lock):

@@ -9,6 +9,7 @@ import errno
 import mmap
 import os
 import socket
+import weakref
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
@@ -26,7 +27,7 @@ from aipc._sys import membarrier, memfd, rights
 from aipc.abc import Buffer, ChannelAttribute, ChannelStatistics, Message
 from aipc.exceptions import MessageTooLarge, ProtocolError
 from aipc.wire.framing import MAX_MESSAGE_SIZE, Frame, Raw
-from aipc.wire.ring import DEFAULT, LARGEST, capacity_of, memory_size, prepare
+from aipc.wire.ring import DEFAULT, LARGEST, Bell, capacity_of, memory_size, prepare
 from aipc.wire.ring_consumer import Consumer
 from aipc.wire.ring_producer import Producer
 
@@ -52,8 +53,9 @@ class RingHandle(SocketHandle):
         self._insisting = False
         self._refused: Exception | None = None
         barriers = membarrier.Barriers()
-        self.producer: Producer = Producer(sends, self, barriers, window)
-        self.consumer: Consumer = Consumer(1 - sends, self, barriers, limit)
+        bell = cast(Bell, weakref.proxy(self))  # the loop knows the ends while it watches for records: a dropped channel goes
+        self.producer: Producer = Producer(sends, bell, barriers, window)
+        self.consumer: Consumer = Consumer(1 - sends, bell, barriers, limit)
         self.readable: Records = Records(self, self.fd, self.consumer)
         self._writable = Room(self, self.producer, self.readable)
 
