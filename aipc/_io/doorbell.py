@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from typing import Protocol
 
+from aipc._sys import membarrier
 from aipc._sys.bell_board import NOBODY, ROWS, WAITERS, Board, Call, Line, calls, tag_of
 from aipc._sys.board_member import Member, member
 
@@ -96,9 +97,10 @@ class DoorbellListener:
         return self._column.waiter
 
     def listen(self, doorbell: Doorbell, subscriber: Subscriber) -> None:
-        """Let `subscriber.on_notify` be called for the object, until `leave`."""
+        """Let `subscriber.on_notify` be called for the object, until `leave`; then try once more: it may have come before."""
         self._subscribers.setdefault(doorbell.row, {}).setdefault(doorbell.tag, set()).add(subscriber)
         self.renew(doorbell)
+        membarrier.full()
 
     def renew(self, doorbell: Doorbell) -> None:
         """Show again that this loop waits for the object, whatever another process has stored in its place."""

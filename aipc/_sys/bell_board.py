@@ -11,8 +11,9 @@ A byte is stored by the owner of its column alone; the column of a dead waiter i
 one and never combined, so that no process's store undoes another's, and whatever is wrong in there costs a pause at most. The
 last row has a 1 for each FIFO that there is, to be removed by the last process to leave.
 
-No barrier is needed: a waiter stores its byte, and then asks the kernel for the object once more; who provides the object asks
-the kernel first, and then loads the bytes. The kernel's own lock on the object orders the two.
+A waiter stores its byte, and then tries once more; who provides the object does that first, and then loads the bytes. Between
+its two steps a waiter calls `membarrier.full`, which makes up for both sides: not every object is changed under a lock of the
+kernel. A POSIX semaphore is a number in memory, and so is a snapshot.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from time import monotonic
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from . import bell_memory, byte_locks, sigpipe
+from . import bell_memory, byte_locks, membarrier, sigpipe
 from .byte_locks import Range
 
 DIRECTORY = "/dev/shm"  # noqa: S108 - what is opened there is checked to be this user's
@@ -92,6 +93,7 @@ class Board:
         self._called: dict[int, int] = {}  # the FIFOs of waiters, open
         self._calling = RLock()  # a descriptor must not be closed, and its number given away, while another thread writes to it
         sigpipe.look()
+        membarrier.registered()  # now, so that the barriers of waiters reach this process
 
     def line(self, row: int) -> ctypes.Array[ctypes.c_char]:
         """The bytes of a row, as long as they are needed."""

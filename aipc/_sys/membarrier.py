@@ -77,3 +77,14 @@ def _everywhere() -> bool:
 
 def _call(command: int) -> int:
     return int(_syscall(_number, command, 0, 0))
+
+
+def full() -> None:
+    """Let others see this thread's stores before its next load is made.
+
+    Where the kernel can, it does the same for all registered processes, so that one which stores before it loads needs no
+    barrier of its own. Else it is an atomic instruction of this processor, and the others need one, too.
+    """
+    if not registered() or _call(_GLOBAL_EXPEDITED):
+        with Lock():
+            pass
