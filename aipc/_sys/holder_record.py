@@ -59,4 +59,5 @@ class HolderRecord:
 
     def close(self) -> None:
         """Close the file; the record stays."""
-        os.close(self._fd)
+        fd, self._fd = self._fd, -1
+        os.close(fd)

@@ -86,5 +86,4 @@ def full() -> None:
     barrier of its own. Else it is an atomic instruction of this processor, and the others need one, too.
     """
     if not registered() or _call(_GLOBAL_EXPEDITED):
-        with Lock():
-            pass
+        Lock().acquire()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import ClassVar, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar
 
 from aipc._io.polling import Polling
 from aipc.abc import Semaphore
 
 from .base import LockHandle
-
-Result = TypeVar("Result")
 
 
 class CountedHandle(LockHandle):
@@ -22,11 +21,12 @@ class CountedHandle(LockHandle):
     AS_COUNTER: ClassVar[str]
     """The option that opens a semaphore as a counter."""
 
-    __slots__ = ("counter", "held", "unlink", "zeroing")
+    __slots__ = ("_several", "counter", "held", "unlink", "zeroing")
 
     def __init__(self, name: str, object_name: str) -> None:
-        super().__init__(name, _hopeful(self.free), object_name)
-        self.zeroing: Polling = Polling(self, _hopeful(lambda: self.value() == 0), f"{object_name} zero")
+        super().__init__(name, self.free, object_name)
+        self.zeroing: Polling = Polling(self, lambda: self.value() == 0, f"{object_name} zero")
+        self._several = 0
         self.counter: bool = False
         self.unlink: bool = False
         self.held: int = 0
@@ -55,15 +55,16 @@ class CountedHandle(LockHandle):
     def holder(self) -> int | None:
         """The holder's pid, if that is known."""
 
-
-def _hopeful(question: Callable[[], bool]) -> Callable[[], bool]:
-    def answer() -> bool:
+    @contextmanager
+    def waiting_for_several(self) -> Iterator[None]:
+        """While a task waits for more than one unit, all tasks are woken: what is too little for the first may do for another."""
+        self._several += 1
+        self.polling.selective = True
         try:
-            return question()
-        except OSError:
-            return True  # the try finds out
-
-    return answer
+            yield
+        finally:
+            self._several -= 1
+            self.polling.selective = self._several > 0
 
 
 class CountedSemaphore(Semaphore):
@@ -73,7 +74,12 @@ class CountedSemaphore(Semaphore):
         self._handle = handle
 
     async def acquire(self, n: int = 1) -> None:
-        await self._handle.obtain(self._take, self._checked(n))
+        handle = self._handle
+        if self._checked(n) == 1:
+            await handle.obtain(self._take, 1)
+        else:
+            with handle.waiting_for_several():
+                await handle.obtain(self._take, n)
 
     def acquire_nowait(self, n: int = 1) -> None:
         self._handle.obtain_nowait(self._take, self._checked(n))
@@ -101,21 +107,14 @@ class CountedSemaphore(Semaphore):
                 f"lowers is opened with {handle.AS_COUNTER}"
             )
         handle.releasing()
-        self._asked(handle.give, n)
+        handle.call(handle.give, n)
         if not handle.counter:
             handle.held -= n
         handle.released(n)
 
-    def _asked(self, call: Callable[..., Result], *arguments: object) -> Result:
-        self._handle.checked()
-        try:
-            return call(*arguments)
-        except OSError as error:
-            raise self._handle.explain(error) from None
-
     @property
     def value(self) -> int:
-        return self._asked(self._handle.value)
+        return self._handle.call(self._handle.value)
 
     async def wait_zero(self) -> None:
         await self._handle.zeroing.attempt(self._be_zero)
@@ -125,10 +124,10 @@ class CountedSemaphore(Semaphore):
         self._handle.be_zero()
 
     def locked(self) -> bool:
-        return not self._asked(self._handle.free)
+        return not self._handle.call(self._handle.free)
 
     def holder(self) -> int | None:
-        return self._asked(self._handle.holder)
+        return self._handle.call(self._handle.holder)
 
     async def aclose(self) -> None:
         self._handle.close()
