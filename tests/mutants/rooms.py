@@ -10,7 +10,7 @@ ROOMS = ("aipc/_io", "aipc/wire", "aipc/transports", "aipc/locks", "aipc/sync", 
 
 _SUITES = ("tests/test_conformance.py", "tests/test_cancellation.py", "tests/test_modes.py")
 _CHILDREN = "tests/processes tests/transports/test_process.py"
-_POOL = "tests/processes/test_pool*.py"
+_POOL = "tests/processes/test_{pool*,numbered}.py"
 _STREAMS = "tests/wire tests/transports/test_{unix,pipe,descriptor,fifo,tcp,unix_descriptors}.py"
 
 
@@ -46,7 +46,8 @@ _TESTS = {
         "tests/locks/test_{sysv*,semaphores,layouts,fairness,forked}.py", "sysv-sem or test_operate or test_wait_zero"
     ),
     "aipc/locks/sysv_opening": Tests(
-        "tests/locks/test_{sysv*,semaphores,layouts,fairness,forked}.py tests/sync", "sysv-sem or test_operate or test_wait_zero"
+        "tests/locks/test_{sysv*,semaphores,layouts,fairness,forked}.py tests/sync",
+        "sysv-sem or test_operate or test_wait_zero",
     ),
     "aipc/processes/": Tests("tests/processes", "exec or popen"),
     "aipc/processes/backoff": Tests(_POOL, ""),
