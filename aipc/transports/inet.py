@@ -17,6 +17,7 @@ from aipc._address import Address
 from aipc.exceptions import LimitExceeded, UnknownHost
 
 _ENDPOINT = re.compile(r"(?:\[(?P<v6>[^][]*)\]|(?P<host>[^][:]*)):(?P<port>[0-9]{1,5})", re.ASCII)
+_INT_MAX = (1 << 31) - 1
 
 
 class Endpoint(NamedTuple):
@@ -113,10 +114,7 @@ def _set_buffer(sock: socket.socket, where: str, name: str, option: int, size: i
     if size is None:
         return
     limit = "net.core.wmem_max" if option == socket.SO_SNDBUF else "net.core.rmem_max"
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, option, size)
-        got = sock.getsockopt(socket.SOL_SOCKET, option) // 2
-    except OverflowError:
-        got = 0
+    sock.setsockopt(socket.SOL_SOCKET, option, min(size, _INT_MAX))
+    got = sock.getsockopt(socket.SOL_SOCKET, option) // 2
     if got < size:
         raise LimitExceeded(f"{where}: {name}={size:,} is over the kernel's limit ({limit})")

@@ -28,7 +28,9 @@ def main() -> None:
     console = Console(highlight=False)
     only = " ".join(f"--only {place}" for place in asked.only)
     console.print(
-        f"seed {asked.seed}: again with nox -s mutants -- --seed {asked.seed} --count {asked.count} {only}", markup=False
+        f"seed {asked.seed}: again with nox -s mutants -- --seed {asked.seed} --count {asked.count} {only}",
+        markup=False,
+        soft_wrap=True,
     )
     defects = list(sample(ROOT, asked.only or ROOMS, asked.count, asked.seed))
     if asked.list:

@@ -10,7 +10,7 @@ ROOMS = ("aipc/_io", "aipc/wire", "aipc/transports", "aipc/locks", "aipc/sync", 
 
 _SUITES = ("tests/test_conformance.py", "tests/test_cancellation.py", "tests/test_modes.py")
 _CHILDREN = "tests/processes tests/transports/test_process.py"
-_POOL = "tests/processes/test_pool*.py"
+_POOL = "tests/processes/test_{pool*,numbered}.py"
 _STREAMS = "tests/wire tests/transports/test_{unix,pipe,descriptor,fifo,tcp,unix_descriptors}.py"
 
 
@@ -43,10 +43,11 @@ _TESTS = {
     ),
     "aipc/locks/posix": Tests("tests/locks/test_{posix*,semaphores,holder_records,fairness,forked}.py", "posix-sem"),
     "aipc/locks/sysv": Tests(
-        "tests/locks/test_{sysv*,semaphores,fairness,forked}.py", "sysv-sem or test_operate or test_wait_zero"
+        "tests/locks/test_{sysv*,semaphores,layouts,fairness,forked}.py", "sysv-sem or test_operate or test_wait_zero"
     ),
     "aipc/locks/sysv_opening": Tests(
-        "tests/locks/test_{sysv*,semaphores,fairness,forked}.py tests/sync", "sysv-sem or test_operate or test_wait_zero"
+        "tests/locks/test_{sysv*,semaphores,layouts,fairness,forked}.py tests/sync",
+        "sysv-sem or test_operate or test_wait_zero",
     ),
     "aipc/processes/": Tests("tests/processes", "exec or popen"),
     "aipc/processes/backoff": Tests(_POOL, ""),
@@ -95,7 +96,7 @@ _TESTS = {
         "tests/wire tests/transports/test_{shm*,unix,pipe}.py tests/memory/test_snapshot.py", "unix or fifo or fd or shm"
     ),
     "aipc/wire/framing": Tests(_STREAMS, "unix or fifo or fd"),
-    "aipc/wire/ring": Tests("tests/transports/test_shm*.py", "shm"),
+    "aipc/wire/ring": Tests("tests/wire/test_ring*.py tests/transports/test_shm*.py", "shm"),
     "aipc/wire/snapshot": Tests("tests/memory/test_snapshot*.py", "test_changed"),
 }
 """The longest prefix that fits counts. What a survivor takes is what these take: the more exact, the quicker."""

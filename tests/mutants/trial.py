@@ -83,7 +83,7 @@ def _find(tests: list[str], tree: Path, clean: Path, unstable: list[str], *, alo
             return ""
         failed: list[str] = _FAILED.findall(printed)
         if not failed:
-            return "no test ends" if status is None else f"pytest ends with {status}"
+            return "a test that does not end" if status is None else f"pytest ends with {status}"
         if _certain(failed[-1], tree, clean, alone=alone):
             return failed[-1]
         unstable.append(failed[-1])

@@ -98,6 +98,8 @@ async def test_group_and_session() -> None:
     ):
         async with aipc.popen([sys.executable, "-I", "-S", "-c", code], **options) as child:
             assert await child.receive() == expected + b"\n"
+        async with aipc.pipeline([sys.executable, "-I", "-S", "-c", code], **options) as children:
+            assert await children.communicate() == expected + b"\n"
     async with aipc.popen("cat", "w", process_group=0) as leader, aipc.popen("cat", "w", process_group=leader.pid) as member:
         assert os.getpgid(member.pid) == leader.pid
 

@@ -205,12 +205,14 @@ class TestOptions:
                 assert channel.extra(SocketAttribute.raw_socket).getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
     @pytest.mark.parametrize("option", ["send_buffer", "receive_buffer"])
-    async def test_buffer_over_the_kernels_limit(self, option: str) -> None:
+    @pytest.mark.parametrize("size", [1 << 30, 1 << 40])
+    async def test_buffer_over_the_kernels_limit(self, option: str, size: int) -> None:
+        """Also one that no C int holds."""
         with pytest.raises(aipc.LimitExceeded, match=option):
-            await aipc.listen("tcp://127.0.0.1:0", **{option: 1 << 30})
+            await aipc.listen("tcp://127.0.0.1:0", **{option: size})
         async with listening() as (_, url):
             with pytest.raises(aipc.LimitExceeded, match=option):
-                await aipc.open_channel(url, **{option: 1 << 30})
+                await aipc.open_channel(url, **{option: size})
 
     @pytest.mark.parametrize("query", ["nodelay=perhaps", "send_buffer=0", "colour=red", "framing=u31"])
     async def test_bad_option(self, query: str) -> None:
