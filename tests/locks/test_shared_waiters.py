@@ -38,6 +38,25 @@ async def test_an_exclusive_release_wakes_all_who_share(scheme: str, place: Path
 
 
 @SCHEMES
+@pytest.mark.parametrize("place_of_it", [0, 1, 2])
+async def test_one_of_them_wants_it_alone(scheme: str, place_of_it: int, place: Path, anyio_backend: Loop) -> None:
+    """It lets go as soon as it has had the lock; woken in vain, it wakes the next one all the same."""
+    url = scheme.format(place / "lock")
+    sharer = waiter(anyio_backend, url, True, "it.acquire()", STAY)
+    commands = [sharer, sharer]
+    commands.insert(place_of_it, waiter(anyio_backend, url, False, "it.__aenter__()", "it.__aexit__(None, None, None)", STAY))
+    async with aipc.open_lock(url) as ours:
+        await ours.acquire()
+        with python(*commands[0]) as one, python(*commands[1]) as two, python(*commands[2]) as three:
+            peers = [one, two, three]
+            for peer in peers:
+                assert said(peer) == "parked"
+            ours.release()
+            del peers[place_of_it]
+            assert [said(peer) for peer in peers] == ["None"] * 2
+
+
+@SCHEMES
 async def test_a_release_of_the_last_who_shares_it(scheme: str, place: Path, anyio_backend: Loop) -> None:
     """Who wants it exclusively is woken, though an earlier release had woken it in vain."""
     url = scheme.format(place / "lock")
