@@ -168,10 +168,13 @@ def open_lock_file(address: Address, path: str, accesses: tuple[int, ...], creat
 
 def _opened(address: Address, path: str, accesses: tuple[int, ...]) -> int:
     fd = _first(address, path, accesses)
-    if stat.S_ISREG(os.fstat(fd).st_mode):
-        return fd
-    os.close(fd)
-    raise WrongObject(errno.EINVAL, f"{address.url}: not a plain file")
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise WrongObject(errno.EINVAL, f"{address.url}: not a plain file")
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _first(address: Address, path: str, accesses: tuple[int, ...]) -> int:
