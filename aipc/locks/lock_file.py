@@ -67,7 +67,8 @@ class HeldFile(LockHandle):
         self.held += 1
         if self._passes_on:
             self._passes_on = False
-            self.polling.announce(1)
+            if not self.polling.pass_on():
+                self.polling.announce(1)
 
     def _lock_if_named(self) -> bool:
         """Lock the open file; False, and it is not locked, if it no longer has the name."""
