@@ -142,11 +142,13 @@ class Polling(Waiting):
         self._wake_some()
         return True
 
-    def pass_on(self) -> None:
-        """What woke a task here was of no use to it, or leaves something: wake the next process that waits."""
+    def pass_on(self) -> bool:
+        """What woke a task here was of no use to it, or leaves something: wake the next process. False if no call woke it."""
         call, self._call = self._call, None
-        if call is not None and self._bell is not None:
-            self._bell.pass_on(call)
+        if call is None or self._bell is None:
+            return False
+        self._bell.pass_on(call)
+        return True
 
     def look(self) -> float | None:
         """A pause is over: the next one, or None if nobody waits or a task is to try."""

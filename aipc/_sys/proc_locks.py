@@ -53,8 +53,8 @@ def _identity(fd: int) -> bytes:
 
 
 def complete() -> bool:
-    """Whether `holders` finds each: in another PID namespace, not those who are outside, or were and have ended."""
-    return os.stat("/proc/self/ns/pid").st_ino == _FIRST_NAMESPACE
+    """Whether `holders` finds each: in another PID namespace not those who are outside, or have ended; without /proc, nobody."""
+    return _LOCKS.exists() and os.stat("/proc/self/ns/pid").st_ino == _FIRST_NAMESPACE
 
 
 def holders(fd: int, kind: bytes) -> list[int]:
@@ -62,13 +62,18 @@ def holders(fd: int, kind: bytes) -> list[int]:
 
     They may have ended, if others share the open file. A lock on another machine has none, or a number below 0.
     """
+    if not _LOCKS.exists():
+        return []
     wanted = _identity(fd)
     found = _entries(_LOCKS.read_bytes())
     return [entry.pid for entry in found if entry.file == wanted and entry.kind == kind and not entry.waits]
 
 
 def awaited(fd: int, kinds: Collection[bytes], where: Range = WHOLE) -> bool:
-    """Whether a process sleeps until a lock of one of `kinds` (FLOCK, POSIX, OFDLCK) on a byte of `where` is released."""
+    """Whether a process sleeps until a lock of one of `kinds` (FLOCK, POSIX, OFDLCK) on a byte of `where` is released.
+
+    FileNotFoundError without /proc.
+    """
     text = _LOCKS.read_bytes()
     if b"->" not in text:  # nobody sleeps for any lock: spare the price of finding out what this file is called
         return False
@@ -82,8 +87,10 @@ def open_file_holder(fd: int, kind: bytes, where: Range = WHOLE) -> int | None:
     """A process that has the file open with a lock of the open file, of `kind` (FLOCK, OFDLCK), on a byte of `where`.
 
     /proc/locks has -1 for the pid of an OFDLCK, and for a FLOCK who took it. Where several processes share the open file, as
-    after a fork, the lowest pid; None if all are other users' processes, into which one can't look.
+    after a fork, the lowest pid; None if all are other users' processes, into which one can't look, or there is no /proc.
     """
+    if not _LOCKS.exists():
+        return None
     wanted = _identity(fd)
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdecimal()):
         try:

@@ -48,14 +48,20 @@ class _RangeHandle(HeldFile):
         except OSError:
             return True  # the try finds out
 
-    def blocker(self) -> int | None:
-        """The pid of who holds it; 0 if it isn't ours to see."""
-        if self.held:
-            return os.getpid()
+    def locked(self) -> bool:
+        """Whether anybody has a lock on one of these bytes."""
+        return bool(self.held) or self._in_the_way() is not None
+
+    def holder(self) -> int | None:
+        """The pid of one who has; None if nobody has, or it can't be told."""
+        pid = os.getpid() if self.held else self._in_the_way()
+        return open_file_holder(self.fd, b"OFDLCK", self.where) if pid == -1 else pid or None
+
+    def _in_the_way(self) -> int | None:
+        """The pid whose lock excludes an exclusive one of ours; -1 if it is an open file's, 0 if it isn't ours to see."""
         if self.process and process_locks.claimed(self.fd, self, self.where, shared=False):
             return os.getpid()
-        pid = byte_locks.in_the_way(self.fd, self.where, shared=False, process=self.process)
-        return open_file_holder(self.fd, b"OFDLCK", self.where) or 0 if pid == -1 else pid
+        return byte_locks.in_the_way(self.fd, self.where, shared=False, process=self.process)
 
     def _lock(self) -> None:
         self.convert(shared=self.shared)
@@ -142,10 +148,10 @@ class ByteRangeLock(HeldFileLock):
             handle.polling.announce()
 
     def locked(self) -> bool:
-        return self._handle.call(self._handle.blocker) is not None
+        return self._handle.call(self._handle.locked)
 
     def holder(self) -> int | None:
-        return self._handle.call(self._handle.blocker) or None
+        return self._handle.call(self._handle.holder)
 
 
 async def open_range(

@@ -67,7 +67,8 @@ class HeldFile(LockHandle):
         self.held += 1
         if self._passes_on:
             self._passes_on = False
-            self.polling.announce(1)
+            if not self.polling.pass_on():
+                self.polling.announce(1)
 
     def _lock_if_named(self) -> bool:
         """Lock the open file; False, and it is not locked, if it no longer has the name."""
@@ -168,10 +169,13 @@ def open_lock_file(address: Address, path: str, accesses: tuple[int, ...], creat
 
 def _opened(address: Address, path: str, accesses: tuple[int, ...]) -> int:
     fd = _first(address, path, accesses)
-    if stat.S_ISREG(os.fstat(fd).st_mode):
-        return fd
-    os.close(fd)
-    raise WrongObject(errno.EINVAL, f"{address.url}: not a plain file")
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise WrongObject(errno.EINVAL, f"{address.url}: not a plain file")
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _first(address: Address, path: str, accesses: tuple[int, ...]) -> int:

@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("all_features")]
 SCHEMES = pytest.mark.parametrize("scheme", ["flock:{}", "fcntl:{}", "fcntl:{}?owner=process"])
 Loop = tuple[str, dict[str, bool]]
 STAY = "__import__('anyio').sleep_forever()"  # closing the lock wakes others, too
+WORK = "__import__('time').sleep(60)"  # its loop does not turn meanwhile
 
 
 def waiter(loop: Loop, url: str, shared: bool, *awaited: str) -> tuple[str, ...]:
@@ -24,10 +25,11 @@ def waiter(loop: Loop, url: str, shared: bool, *awaited: str) -> tuple[str, ...]
 
 
 @SCHEMES
-async def test_an_exclusive_release_wakes_all_who_share(scheme: str, place: Path, anyio_backend: Loop) -> None:
-    """The release wakes one of them, and each wakes the next when it has the lock."""
+@pytest.mark.parametrize("then", [STAY, WORK], ids=["stays", "works"])
+async def test_an_exclusive_release_wakes_all_who_share(scheme: str, then: str, place: Path, anyio_backend: Loop) -> None:
+    """The release wakes one of them, and each wakes the next when it has the lock, whatever it does then."""
     url = scheme.format(place / "lock")
-    sharer = waiter(anyio_backend, url, True, "it.acquire()", STAY)
+    sharer = waiter(anyio_backend, url, True, "it.acquire()", then)
     async with aipc.open_lock(url) as ours:
         await ours.acquire()
         with python(*sharer) as one, python(*sharer) as two, python(*sharer) as three, python(*sharer) as four:
@@ -35,6 +37,25 @@ async def test_an_exclusive_release_wakes_all_who_share(scheme: str, place: Path
                 assert said(peer) == "parked"
             ours.release()
             assert [said(peer) for peer in (one, two, three, four)] == ["None"] * 4
+
+
+@SCHEMES
+@pytest.mark.parametrize("place_of_it", [0, 1, 2])
+async def test_one_of_them_wants_it_alone(scheme: str, place_of_it: int, place: Path, anyio_backend: Loop) -> None:
+    """It lets go as soon as it has had the lock; woken in vain, it wakes the next one all the same."""
+    url = scheme.format(place / "lock")
+    sharer = waiter(anyio_backend, url, True, "it.acquire()", STAY)
+    commands = [sharer, sharer]
+    commands.insert(place_of_it, waiter(anyio_backend, url, False, "it.__aenter__()", "it.__aexit__(None, None, None)", STAY))
+    async with aipc.open_lock(url) as ours:
+        await ours.acquire()
+        with python(*commands[0]) as one, python(*commands[1]) as two, python(*commands[2]) as three:
+            peers = [one, two, three]
+            for peer in peers:
+                assert said(peer) == "parked"
+            ours.release()
+            del peers[place_of_it]
+            assert [said(peer) for peer in peers] == ["None"] * 2
 
 
 @SCHEMES

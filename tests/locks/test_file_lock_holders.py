@@ -1,4 +1,4 @@
-"""Who holds a flock(2), where /proc does not tell it plainly: odd mount points, PID namespaces, holders that have ended."""
+"""Who holds a lock on a file, where /proc does not tell it plainly: odd mount points, namespaces, holders that have ended, no /proc."""
 
 from __future__ import annotations
 
@@ -135,3 +135,24 @@ def test_asking_while_it_is_held_here(loop: str, place: Path) -> None:
         with pytest.raises(BlockingIOError):
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.close(fd)
+
+
+NO_PROC = """
+import subprocess, aipc
+from aipc._io import loops
+async def main():
+    async with aipc.open_lock({url!r}) as lock, aipc.open_lock({url!r}) as other:
+        print(lock.locked(), lock.holder())
+        await other.acquire()
+        print(lock.locked(), lock.holder())
+subprocess.run(["mount", "-t", "tmpfs", "none", "/proc"], check=True)
+loops.run({loop!r}, main)
+"""
+
+
+@LOOPS
+@pytest.mark.parametrize("scheme", ["flock", "fcntl"])
+def test_without_proc(scheme: str, loop: str, place: Path) -> None:
+    """As in a bare chroot: whether it is held can be told, by whom can't."""
+    code = NO_PROC.format(url=f"{scheme}:{place}/lock", loop=loop)
+    assert isolated(code).splitlines() == ["False None", "True None"]
