@@ -11,7 +11,7 @@ import pytest
 
 import aipc
 
-from ..peers import process, said, unshared
+from ..peers import process, said, tell, unshared
 
 pytestmark = pytest.mark.anyio
 
@@ -32,6 +32,7 @@ async def main(scheme, place):
         print("listening", flush=True)
         async with await listener.accept() as channel:
             tell(channel)
+            sys.stdin.readline()
 
 anyio.run(main, *sys.argv[1:])
 """
@@ -57,4 +58,5 @@ async def test_of_another_namespace(scheme: str, place: Path) -> None:
                 assert said(inside) == "listening"
                 async with aipc.open_channel(f"{scheme}:{place}/inside"):
                     assert said(inside) == "None 0 0"
+                    tell(inside, "seen")
                 assert inside.wait(20) == 0
