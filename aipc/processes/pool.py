@@ -141,6 +141,7 @@ class Pool:
         Cancelled: if a part of it had left, the worker does it all the same; its answer is dropped, and it is free again after
         that.
         """
+        self._check()
         while True:
             async with self._line:
                 slot, worker = await self._free_worker()
