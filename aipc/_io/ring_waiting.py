@@ -66,6 +66,12 @@ class Records(Readiness):
         """Wait for the doorbell, whatever for."""
         return super()._park(front=False)
 
+    async def _wait_in_trio(self, *, front: bool) -> bool:
+        try:
+            return await super()._wait_in_trio(front=front)
+        finally:
+            self.wake_all()  # whatever becomes of this task: it may be one that waits for room, and wakes nobody here
+
     def again(self) -> None:
         """The doorbell was not drained to its end: the next wait is to find it ready, though no edge comes."""
         self._leave()

@@ -22,7 +22,7 @@ from aipc._io.handle import FileHandle
 from aipc._sys import sigpipe
 from aipc.abc import Buffer, Message
 from aipc.exceptions import AipcError
-from aipc.wire.framing import Body, Frame, Framing, cut_short
+from aipc.wire.framing import Body, Frame, Framing, Rest, cut_short
 
 from .base import TransportChannel, bind
 
@@ -76,7 +76,7 @@ class ByteStreamChannel(TransportChannel):
         self._reader = cast(FileHandle, reader)
         self._writer = cast(FileHandle, writer)
         self._framing = framing
-        self._rest = b""  # of the last read: the start of a message
+        self._rest: Rest = b""  # of the last read: the start of a message
         self._body: Body | None = None  # the message that `_rest` starts, if it is long
         self._input_error: Exception | None = None  # what is to be raised when the stock is used up
         self._output_ended = False
@@ -156,7 +156,7 @@ class ByteStreamChannel(TransportChannel):
             data = self._read()
             if data:
                 self._bytes_received += len(data)
-                split = self._framing.split(self._rest + data if self._rest else data)
+                split = self._framing.split(data, self._rest)
             else:
                 split = self._framing.end(self._rest)
             stock, self._rest, self._input_error = split

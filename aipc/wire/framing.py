@@ -1,8 +1,8 @@
 """Framing: how messages stand in a stream of bytes. No `await`, no system call, no state: one object serves many channels.
 
-`encode` gives the bytes that stand for one message. `split` takes what was read and gives the messages that are complete; the
-rest, which is to be put before what is read next; and what is wrong with the rest, if its peer broke the rules: what came
-before is still good, and nothing after is. For a long message that has begun, `body` gives a buffer to read what is missing
+`encode` gives the bytes that stand for one message. `split` takes what was read, with the rest of what was read before, and
+gives the messages that are complete; the new rest; and what is wrong with that, if the peer broke the rules: what came before
+is still good, and nothing after is. For a long message whose length is known, `body` gives a buffer to read what is missing
 into directly. At the end of the stream, `end` says what the rest means.
 
 | framing | on the wire |
@@ -29,7 +29,10 @@ from aipc.exceptions import AddressError, InvalidMessage, MessageTooLarge, Proto
 Frame = bytes | tuple[Buffer, ...]
 """What stands for one message: in one piece, or in several, uncopied, if it is long."""
 
-Split = tuple[list[bytes], bytes, Exception | None]
+Rest = bytes | io.BytesIO
+"""The start of a message. `split` writes on in a buffer, so that a long message in many reads is not copied at each of them."""
+
+Split = tuple[list[bytes], Rest, Exception | None]
 """Whole messages, the rest, and what is wrong with the rest."""
 
 MAX_MESSAGE_SIZE = 16 * 1024 * 1024
@@ -46,6 +49,25 @@ def as_bytes(item: Buffer) -> Buffer:
     except TypeError:
         raise TypeError(f"a message is a bytes-like object, not {type(item).__name__}") from None
     return view.cast("B") if view.contiguous and view.nbytes else view.tobytes()
+
+
+def joined(rest: Rest, data: bytes = b"") -> bytes:
+    """A message's start, and what was read behind it."""
+    if isinstance(rest, bytes):
+        return rest + data if rest else data
+    rest.write(data)
+    return rest.getvalue()
+
+
+def _longer(rest: Rest, data: bytes) -> tuple[Rest, int]:
+    """The start of a message with what was read behind it, which does not end it; and its size. From `LONG` on in a buffer."""
+    if isinstance(rest, bytes):
+        rest = joined(rest, data)
+        if len(rest) < LONG:
+            return rest, len(rest)
+        data, rest = rest, io.BytesIO()
+    rest.write(data)
+    return rest, rest.tell()
 
 
 class Body:
@@ -93,16 +115,16 @@ class Framing(ABC):
         """`item`, within the limit, with what goes before and behind it."""
 
     @abstractmethod
-    def split(self, data: bytes) -> Split:
-        """The messages that stand in `data`, the rest, and what is wrong with it."""
+    def split(self, data: bytes, rest: Rest = b"") -> Split:
+        """The messages that stand in `rest` and `data` behind it, the new rest, and what is wrong with it."""
 
-    def body(self, rest: bytes) -> Body | None:
-        """A buffer for the message that `rest` begins, if it is a long one."""
+    def body(self, rest: Rest) -> Body | None:
+        """A buffer for the message that `rest` begins, if it is a long one of a known length."""
         return None
 
-    def end(self, rest: bytes) -> Split:
+    def end(self, rest: Rest) -> Split:
         """The stream ended after `rest`: perhaps a last message, perhaps the middle of one."""
-        return [], rest, cut_short(f"{len(rest):,} bytes of it") if rest else None
+        return [], rest, cut_short(f"{len(joined(rest)):,} bytes of it") if rest else None
 
 
 def cut_short(got: str) -> ProtocolError:
@@ -133,7 +155,9 @@ class LengthPrefixed(Framing):
     def _wrap(self, item: Buffer) -> tuple[Buffer, ...]:
         return self._pack(len(item)), item
 
-    def split(self, data: bytes) -> Split:
+    def split(self, data: bytes, rest: Rest = b"") -> Split:
+        if rest:
+            data = joined(rest, data)
         header, unpack, limit = self._header, self._unpack, self.limit
         position, size = 0, len(data)
         last = size - header
@@ -152,7 +176,8 @@ class LengthPrefixed(Framing):
             position = end
         return messages, data[position:], None
 
-    def body(self, rest: bytes) -> Body | None:
+    def body(self, rest: Rest) -> Body | None:
+        rest = joined(rest)
         if len(rest) < self._header:
             return None
         (length,) = self._unpack(rest)
@@ -173,16 +198,23 @@ class Delimited(Framing):
             raise InvalidMessage(f"the message contains {self._delimiter!r}, which ends a message in this framing")
         return item, self._delimiter
 
-    def split(self, data: bytes) -> Split:
+    def split(self, data: bytes, rest: Rest = b"") -> Split:
         messages = data.split(self._delimiter)
+        if len(messages) == 1:
+            rest, size = _longer(rest, data)
+            return ([], rest, None) if size <= self.limit else ([], b"", self._too_long())
+        messages[0] = joined(rest, messages[0])
         for index, message in enumerate(messages):
             if len(message) > self.limit:
-                error = MessageTooLarge(f"no {self._delimiter!r} within max_message_size, {self.limit:,} bytes")
-                return messages[:index], message, error
-        return messages[:-1], messages[-1], None
+                return messages[:index], b"", self._too_long()
+        last = messages.pop()
+        return messages, last, None
 
-    def end(self, rest: bytes) -> Split:
-        return [rest] if rest else [], b"", None
+    def _too_long(self) -> MessageTooLarge:
+        return MessageTooLarge(f"no {self._delimiter!r} within max_message_size, {self.limit:,} bytes")
+
+    def end(self, rest: Rest) -> Split:
+        return [joined(rest)] if rest else [], b"", None
 
 
 class Fixed(Framing):
@@ -199,9 +231,14 @@ class Fixed(Framing):
             raise InvalidMessage(f"a message of {len(item):,} bytes; framing=fixed:{self._size} takes {self._size:,}")
         return (item,)
 
-    def split(self, data: bytes) -> Split:
+    def split(self, data: bytes, rest: Rest = b"") -> Split:
+        if rest:
+            data = joined(rest, data)
         whole = len(data) - len(data) % self._size
         return [data[start : start + self._size] for start in range(0, whole, self._size)], data[whole:], None
+
+    def body(self, rest: Rest) -> Body | None:
+        return Body(self._size, memoryview(joined(rest))) if rest and self._size >= LONG else None
 
 
 class Raw(Framing):
@@ -212,7 +249,7 @@ class Raw(Framing):
     def _wrap(self, item: Buffer) -> tuple[Buffer, ...]:
         return (item,)
 
-    def split(self, data: bytes) -> Split:
+    def split(self, data: bytes, rest: Rest = b"") -> Split:
         return [data], b"", None
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import aipc
-from aipc.wire.framing import LONG, Framing, framing
+from aipc.wire.framing import LONG, Framing, Rest, framing, joined
 
 LENGTHS = {"u32": 4, "u32le": 4, "u64": 8}
 LENGTH_PREFIXED = list(LENGTHS)
@@ -31,7 +31,8 @@ def chunks(stream: bytes, cuts: list[int]) -> list[bytes]:
 def received(chosen: Framing, reads: list[bytes]) -> tuple[list[bytes], bytes]:
     """What a channel makes of these reads: the messages, and the rest."""
     messages: list[bytes] = []
-    rest, body = b"", None
+    rest: Rest = b""
+    body = None
     for read in reads:
         data = read
         if body is not None:
@@ -45,12 +46,12 @@ def received(chosen: Framing, reads: list[bytes]) -> tuple[list[bytes], bytes]:
             messages.append(body.message())
             rest, body = b"", None
         if data:
-            whole, rest, error = chosen.split(rest + data)
+            whole, rest, error = chosen.split(data, rest)
             assert error is None
             messages += whole
             body = None if whole else chosen.body(rest)
     assert body is None
-    return messages, rest
+    return messages, joined(rest)
 
 
 def messages_for(name: str) -> st.SearchStrategy[list[bytes]]:
