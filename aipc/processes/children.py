@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from aipc._io.child import Command, PathName, called
-from aipc._io.ending import GRACE
-from aipc._io.plumbing import Plumbing
+from aipc._child.pipes import ChildPipes
+from aipc._child.process import Command, PathName, called
+from aipc._child.termination import GRACE
 from aipc._open import Opening
 from aipc.transports.process import ProcessChannel, framing_of, launch
 
@@ -60,11 +60,11 @@ def popen(
     async def start() -> ProcessChannel:
         name = f"popen ({called(command)})"
         chosen = framing_of(framing, max_message_size)
-        with Plumbing(name) as plumbing:
+        with ChildPipes(name) as pipes:
             streams = {
-                what: redirected(plumbing, what, to) for what, to in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr))
+                what: redirected(pipes, what, to) for what, to in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr))
             }
-            return launch(plumbing, command, mode, name, chosen, grace, **options, **streams)
+            return launch(pipes, command, mode, name, chosen, grace, **options, **streams)
 
     return Opening(start)
 

@@ -11,9 +11,9 @@ from typing import Any, Self
 
 import anyio
 
-from aipc._io.child import Child, Command, called, start
-from aipc._io.ending import end, signal_all
-from aipc._io.plumbing import Plumbing
+from aipc._child.pipes import ChildPipes
+from aipc._child.process import Child, Command, called, start
+from aipc._child.termination import signal_all, terminate
 from aipc.abc import Buffer
 from aipc.exceptions import AddressError, UnsupportedOperation
 from aipc.transports.pipe import PipeChannel
@@ -121,7 +121,7 @@ class Pipeline:
 
         Cancelled: SIGTERM at once, and the rest all the same: no process stays.
         """
-        await end(self.processes, self._let_go, self._grace, gently=True)
+        await terminate(self.processes, self._let_go, self._grace, gently=True)
 
     async def __aenter__(self) -> Self:
         return self
@@ -129,7 +129,7 @@ class Pipeline:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await end(self.processes, self._let_go, self._grace, gently=error is None)
+        await terminate(self.processes, self._let_go, self._grace, gently=error is None)
 
     def _let_go(self) -> None:
         for channel in (self.stdin, self.stdout):
@@ -173,19 +173,17 @@ async def start_pipeline(
     chosen = framing_of(framing, max_message_size)
     children: list[Child] = []
     try:
-        with Plumbing("pipeline") as plumbing:
-            theirs, writer = plumbing.to_child() if stdin == subprocess.PIPE else (redirected(plumbing, "stdin", stdin), None)
-            outlet, reader = (
-                plumbing.from_child() if stdout == subprocess.PIPE else (redirected(plumbing, "stdout", stdout), None)
-            )
-            errors = redirected(plumbing, "stderr", stderr)
+        with ChildPipes("pipeline") as pipes:
+            theirs, writer = pipes.to_child() if stdin == subprocess.PIPE else (redirected(pipes, "stdin", stdin), None)
+            outlet, reader = pipes.from_child() if stdout == subprocess.PIPE else (redirected(pipes, "stdout", stdout), None)
+            errors = redirected(pipes, "stderr", stderr)
             for number, command in enumerate(commands, 1):
-                following, output = (None, outlet) if number == len(commands) else plumbing.pipe()
+                following, output = (None, outlet) if number == len(commands) else pipes.pipe()
                 name = f"pipeline, stage {number} ({called(command)})"
                 children.append(start(command, name, stdin=theirs, stdout=output, stderr=errors, **options))
                 theirs = following
     except BaseException:
-        await end(children, lambda: None, grace, gently=False)
+        await terminate(children, lambda: None, grace, gently=False)
         raise
     return Pipeline(
         children,

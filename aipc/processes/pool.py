@@ -11,8 +11,8 @@ from typing import Any, cast
 import anyio
 import anyio.abc
 
+from aipc._child.termination import GRACE, terminate
 from aipc._io import fork, loops
-from aipc._io.ending import GRACE, end
 from aipc.abc import Buffer
 from aipc.exceptions import AddressError, ProtocolError, WorkerDied
 
@@ -230,7 +230,7 @@ class Pool:
             for worker in workers:
                 worker.end_stream()
 
-        await end([worker.child for worker in workers], end_streams, self._plan.grace, gently=True)
+        await terminate([worker.child for worker in workers], end_streams, self._plan.grace, gently=True)
         for slot in self._slots:
             if slot.worker is None:  # its welcome may wait for something else
                 slot.end(slot.process)

@@ -7,8 +7,8 @@ import os
 import subprocess
 from typing import Any, Protocol
 
+from aipc._child.pipes import ChildPipes, access
 from aipc._io.errors import named
-from aipc._io.plumbing import Plumbing, access
 from aipc.abc import Channel, ChannelAttribute
 from aipc.exceptions import AddressError, UnsupportedOperation
 from aipc.transports.base import TransportChannel
@@ -26,10 +26,10 @@ Redirection = int | HasDescriptor | Channel | None
 """None: this process's own stream. A number is a descriptor, or subprocess's DEVNULL (stderr: STDOUT, too)."""
 
 
-def redirected(plumbing: Plumbing, what: str, to: Redirection) -> int | None:
+def redirected(pipes: ChildPipes, what: str, to: Redirection) -> int | None:
     """The descriptor, or subprocess's number, that a child is to have as `what`: "stdin", "stdout" or "stderr"."""
     if isinstance(to, Channel):
-        return _lent(plumbing, what, to)
+        return _lent(pipes, what, to)
     if to is None or not isinstance(to, int):
         return None if to is None else _fileno(what, to)
     if to < 0 and to != subprocess.DEVNULL and not (to == subprocess.STDOUT and what == "stderr"):
@@ -46,13 +46,13 @@ def _check(what: str, fd: int) -> None:
         raise named(errno.ENOENT, f"{what}={fd}", "that descriptor is not open in this process") from None
 
 
-def _lent(plumbing: Plumbing, what: str, channel: Channel) -> int:
+def _lent(pipes: ChildPipes, what: str, channel: Channel) -> int:
     fd: int = channel.extra(ChannelAttribute.descriptor, -1)
     if fd < 0 or not isinstance(channel, TransportChannel):
         raise UnsupportedOperation(f"{what}={channel!r}: it is closed, or has no descriptor that a child could use")
     if access(fd) == (os.O_WRONLY if what == "stdin" else os.O_RDONLY):
         raise AddressError(f"{what}={channel!r}: its descriptor goes the other way")
-    return plumbing.lend(fd, channel.close)
+    return pipes.lend(fd, channel.close)
 
 
 def _fileno(what: str, file: Any) -> int:

@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
+from aipc._child.process import PathName, start
+from aipc._child.termination import GRACE
 from aipc._io import loops
-from aipc._io.child import PathName, start
-from aipc._io.ending import GRACE
 from aipc._io.errors import naming
 from aipc._open import Opening
 from aipc.exceptions import AddressError

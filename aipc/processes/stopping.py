@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from aipc._io.child import Child
-from aipc._io.ending import GRACE, end
+from aipc._child.process import Child
+from aipc._child.termination import GRACE, terminate
 from aipc.transports.process import ProcessChannel
 
 from .pipeline import Pipeline
@@ -23,7 +23,7 @@ async def stop_children(*children: Stoppable, grace: float = GRACE) -> list[Stop
     """
     processes = [process for one in children for process in _processes(one)]
     try:
-        await end(processes, lambda: None, grace, gently=False)
+        await terminate(processes, lambda: None, grace, gently=False)
     finally:
         for one in children:
             await one.aclose()

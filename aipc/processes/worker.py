@@ -9,9 +9,9 @@ from typing import Any, Self
 
 import anyio
 
+from aipc._child.process import Child
+from aipc._child.termination import terminate
 from aipc._io import fork, loops
-from aipc._io.child import Child
-from aipc._io.ending import end
 from aipc.abc import Channel
 from aipc.transports.base import TransportChannel
 
@@ -141,7 +141,7 @@ class Worker:
             return
         self._asked |= not gently
         try:
-            await end([self.child], self.end_stream, self._grace, gently=gently)
+            await terminate([self.child], self.end_stream, self._grace, gently=gently)
         finally:
             self._read_report()
             await self.channel.aclose()

@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import Any
 
 from aipc._address import Address
-from aipc._io.child import Child, Command, start
-from aipc._io.ending import GRACE, end
+from aipc._child.pipes import ChildPipes
+from aipc._child.process import Child, Command, start
+from aipc._child.termination import GRACE, terminate
 from aipc._io.handle import FileHandle
-from aipc._io.plumbing import Plumbing
 from aipc.abc import ChannelAttribute
 from aipc.exceptions import AddressError
 from aipc.wire.framing import MAX_MESSAGE_SIZE, Framing
@@ -94,12 +94,12 @@ class ProcessChannel(ByteStreamChannel):
 
         Cancelled: SIGTERM at once, and the rest all the same: no process stays.
         """
-        await end([self.child], self.close, self._grace, gently=True)
+        await terminate([self.child], self.close, self._grace, gently=True)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await end([self.child], self.close, self._grace, gently=error is None)
+        await terminate([self.child], self.close, self._grace, gently=error is None)
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
@@ -115,7 +115,7 @@ def framing_of(name: str, max_message_size: int | None) -> Framing:
 
 
 def launch(
-    plumbing: Plumbing,
+    pipes: ChildPipes,
     command: Command,
     mode: str,
     name: str,
@@ -137,9 +137,9 @@ def launch(
             raise AddressError(f"{name}: mode={mode!r} makes {what} a pipe; it can't be redirected, too")
     reader = writer = None
     if mode != "r":
-        stdin, writer = plumbing.to_child()
+        stdin, writer = pipes.to_child()
     if mode != "w":
-        stdout, reader = plumbing.from_child()
+        stdout, reader = pipes.from_child()
     child = start(command, name, stdin=stdin, stdout=stdout, **options)
     return ProcessChannel(child, reader, writer, framing, grace)
 
@@ -151,5 +151,5 @@ async def connect(
     if address.authority:
         raise address.error("needs a command, as in exec:sort -u or exec:/usr/bin/sort -u")
     chosen = framing_of(framing, max_message_size)
-    with Plumbing(address.url) as plumbing:
-        return launch(plumbing, address.path, "r+", address.url, chosen, shell=shell)
+    with ChildPipes(address.url) as pipes:
+        return launch(pipes, address.path, "r+", address.url, chosen, shell=shell)

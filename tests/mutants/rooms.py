@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-ROOMS = ("aipc/_io", "aipc/wire", "aipc/transports", "aipc/locks", "aipc/sync", "aipc/processes")
+ROOMS = ("aipc/_io", "aipc/_child", "aipc/wire", "aipc/transports", "aipc/locks", "aipc/sync", "aipc/processes")
 """Where defects are put."""
 
 _SUITES = ("tests/test_conformance.py", "tests/test_cancellation.py", "tests/test_modes.py")
@@ -24,14 +24,14 @@ class Tests:
 
 _TESTS = {
     "aipc/_io/": Tests("tests/io tests/test_prefork.py", "all"),
-    "aipc/_io/child": Tests(_CHILDREN, "exec or popen"),
+    "aipc/_child/process": Tests(_CHILDREN, "exec or popen"),
     "aipc/_io/crew": Tests(
         "tests/transports/test_{serve_limits,unix_serve,drain_backlog,listener*,tcp}.py tests/test_service.py", "unix or tcp"
     ),
-    "aipc/_io/ending": Tests(_CHILDREN, "exec or popen"),
+    "aipc/_child/termination": Tests(_CHILDREN, "exec or popen"),
     "aipc/_io/errors": Tests("tests/io tests/transports tests/locks tests/test_objects.py", "all"),
     "aipc/_io/files": Tests("tests/transports/test_unix*.py", "unix"),
-    "aipc/_io/plumbing": Tests(_CHILDREN, "exec or popen"),
+    "aipc/_child/pipes": Tests(_CHILDREN, "exec or popen"),
     "aipc/_io/ring_waiting": Tests("tests/transports/test_shm*.py", "shm"),
     "aipc/_io/signals": Tests("tests/signals tests/test_service.py", "signal"),
     "aipc/_io/turn": Tests("tests/transports/test_fifo*.py", "fifo"),

@@ -307,7 +307,7 @@ async def main():
     left = len(os.listdir("/proc/self/fd")) - (before - free)
     print(errors, free > 4, left, open(f"/proc/self/task/{os.getpid()}/children").read().split())
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-import anyio.lowlevel, aipc._io.child, aipc.transports.process, aipc.processes.children
+import anyio.lowlevel, aipc._child.process, aipc.transports.process, aipc.processes.children
 anyio.run(main)
 """
     with process(sys.executable, "-c", code) as running:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import anyio
 
-from .child import Child
+from .process import Child
 
 GRACE = 5.0
 """Seconds that a child has to end by itself, and again after SIGTERM."""
@@ -21,7 +21,7 @@ def signal_all(children: Sequence[Child], signum: int, *, tree: bool = False) ->
         child.send_signal(signum, tree=tree)
 
 
-async def end(children: Sequence[Child], let_go: Callable[[], None], grace: float, *, gently: bool) -> None:
+async def terminate(children: Sequence[Child], let_go: Callable[[], None], grace: float, *, gently: bool) -> None:
     """End children, and take their statuses, whatever it takes: none is left when this returns or raises.
 
     `let_go` closes our ends of their pipes. `gently`: that first, and `grace` seconds to end by themselves. Else, and then:

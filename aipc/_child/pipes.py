@@ -14,11 +14,11 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
-from .errors import translate
-from .handle import FileHandle
+from aipc._io.errors import translate
+from aipc._io.handle import FileHandle
 
 
-class Plumbing:
+class ChildPipes:
     """A block in which children are started. The children's ends are closed with it; ours only if it fails."""
 
     __slots__ = ("_failed", "_name", "_started", "_theirs")

@@ -15,11 +15,10 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from aipc._io.errors import named
+from aipc._io.handle import FileHandle
 from aipc._sys import processes, signal_mask
 from aipc.exceptions import AddressError
-
-from .errors import named
-from .handle import FileHandle
 
 Command = str | Sequence[str | bytes | os.PathLike[str]]
 """A list of words, or a string that is split as a shell would."""

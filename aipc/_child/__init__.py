@@ -1,0 +1,1 @@
+"""Child processes: starting one, the pipes to it, ending it."""
