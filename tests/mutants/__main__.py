@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import queue
 import random
+import signal
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -17,7 +20,7 @@ from rich.text import Text
 
 from .defects import Defect, sample
 from .rooms import ROOMS
-from .trial import Outcome, can_be_alone, copy_of, try_one
+from .trial import Outcome, can_be_alone, copy_of, end_all, try_one
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 def main() -> None:
     """Choose defects, try them, show what the tests let pass."""
     asked = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # as Ctrl-C: the trials are ended
     console = Console(highlight=False)
     only = " ".join(f"--only {place}" for place in asked.only)
     console.print(
@@ -40,7 +44,7 @@ def main() -> None:
     workers = asked.workers if alone else 1
     console.print(f"{len(defects)} defects, {workers} at a time" + ("" if alone else ", in the IPC namespace of all others"))
     with tempfile.TemporaryDirectory(prefix="m") as directory:
-        outcomes = list(_try_all(console, defects, Path(directory), workers, alone=alone))
+        outcomes = list(_try_all(console, defects, Path(directory), workers))
     _report(console, outcomes)
 
 
@@ -64,7 +68,7 @@ def _arguments() -> argparse.Namespace:
     return asked
 
 
-def _try_all(console: Console, defects: Sequence[Defect], directory: Path, workers: int, *, alone: bool) -> Iterator[Outcome]:
+def _try_all(console: Console, defects: Sequence[Defect], directory: Path, workers: int) -> Iterator[Outcome]:
     free: queue.SimpleQueue[Path] = queue.SimpleQueue()
     for number in range(workers):
         copy_of(ROOT, directory / str(number) / "clean")
@@ -73,12 +77,12 @@ def _try_all(console: Console, defects: Sequence[Defect], directory: Path, worke
     def attempt(defect: Defect) -> Outcome:
         scratch = free.get()
         try:
-            return try_one(defect, scratch / "clean", scratch, alone=alone)
+            return try_one(defect, scratch / "clean", scratch)
         finally:
             free.put(scratch)
 
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with ThreadPoolExecutor(workers) as pool, Progress(*columns, console=console) as progress:
+    with _threads(workers) as pool, Progress(*columns, console=console) as progress:
         task, passed = progress.add_task("", total=len(defects)), 0
         trials: list[Future[Outcome]] = [pool.submit(attempt, defect) for defect in defects]
         for trial in as_completed(trials):
@@ -88,6 +92,18 @@ def _try_all(console: Console, defects: Sequence[Defect], directory: Path, worke
             console.print(f"{outcome.seconds:4.0f} s  {outcome.defect.where}: {verdict}", markup=False, soft_wrap=True)
             progress.update(task, advance=1, description=f"{passed} passed")
             yield outcome
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Whatever ends the block ends the trials, too."""
+    pool = ThreadPoolExecutor(count)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        end_all()
+        pool.shutdown()
 
 
 def _report(console: Console, outcomes: Sequence[Outcome]) -> None:

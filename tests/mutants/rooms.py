@@ -8,8 +8,9 @@ from pathlib import Path, PurePath
 ROOMS = ("aipc/_io", "aipc/_child", "aipc/wire", "aipc/transports", "aipc/locks", "aipc/sync", "aipc/processes")
 """Where defects are put."""
 
-_SUITES = ("tests/test_conformance.py", "tests/test_cancellation.py", "tests/test_modes.py")
+_SUITES = "tests/test_{conformance,cancellation,modes,opening_*}.py"
 _CHILDREN = "tests/processes tests/transports/test_process.py"
+_ANY_LOCK = "tests/locks/test_{fairness,forked,turns,*_waiters}.py"
 _POOL = "tests/processes/test_{pool*,numbered}.py"
 _STREAMS = "tests/wire tests/transports/test_{unix,pipe,descriptor,fifo,tcp,unix_descriptors}.py"
 
@@ -36,17 +37,17 @@ _TESTS = {
     "aipc/_io/signals": Tests("tests/signals tests/test_service.py", "signal"),
     "aipc/_io/turn": Tests("tests/transports/test_fifo*.py", "fifo"),
     "aipc/locks/": Tests("tests/locks", "test_lock or test_acquire or test_operate or test_wait_zero"),
-    "aipc/locks/byte_range": Tests("tests/locks/test_{byte_range,process_locks,file_lock*,fairness,forked}.py", "fcntl"),
-    "aipc/locks/file_lock": Tests("tests/locks/test_{flock*,file_lock*,fairness,forked}.py", "flock"),
+    "aipc/locks/byte_range": Tests("tests/locks/test_{byte_range,process_locks,file_lock*}.py " + _ANY_LOCK, "fcntl"),
+    "aipc/locks/file_lock": Tests("tests/locks/test_{flock*,file_lock*}.py " + _ANY_LOCK, "flock"),
     "aipc/locks/lock_file": Tests(
-        "tests/locks/test_{flock*,byte_range,process_locks,file_lock*,fairness,forked}.py", "flock or fcntl"
+        "tests/locks/test_{flock*,byte_range,process_locks,file_lock*}.py " + _ANY_LOCK, "flock or fcntl"
     ),
-    "aipc/locks/posix": Tests("tests/locks/test_{posix*,semaphores,holder_records,fairness,forked}.py", "posix-sem"),
+    "aipc/locks/posix": Tests("tests/locks/test_{posix*,semaphores,holder_records}.py " + _ANY_LOCK, "posix-sem"),
     "aipc/locks/sysv": Tests(
-        "tests/locks/test_{sysv*,semaphores,layouts,fairness,forked}.py", "sysv-sem or test_operate or test_wait_zero"
+        "tests/locks/test_{sysv*,semaphores,layouts}.py " + _ANY_LOCK, "sysv-sem or test_operate or test_wait_zero"
     ),
     "aipc/locks/sysv_opening": Tests(
-        "tests/locks/test_{sysv*,semaphores,layouts,fairness,forked}.py tests/sync",
+        "tests/locks/test_{sysv*,semaphores,layouts}.py tests/sync " + _ANY_LOCK,
         "sysv-sem or test_operate or test_wait_zero",
     ),
     "aipc/processes/": Tests("tests/processes", "exec or popen"),
@@ -105,19 +106,18 @@ _TESTS = {
 def tests_of(path: str, root: Path) -> list[list[str]]:
     """Arguments of pytest: first for the files, then for the common suites."""
     chosen = _TESTS[max((prefix for prefix in _TESTS if path.startswith(prefix)), key=len)]
-    files = [file for pattern in chosen.files.split() for plain in _braces(pattern) for file in _found(plain, root)]
     stem = PurePath(path).stem
-    runs = [sorted(dict.fromkeys(files), key=lambda file: f"test_{stem}" not in file)]
+    runs = [sorted(_found(chosen.files, root), key=lambda file: f"test_{stem}" not in file)]
     if chosen.subjects:
-        runs.append([*_SUITES, "-k", "" if chosen.subjects == "all" else chosen.subjects])
+        runs.append([*_found(_SUITES, root), "-k", "" if chosen.subjects == "all" else chosen.subjects])
     return runs
 
 
-def _found(pattern: str, root: Path) -> list[str]:
-    found = sorted(str(file.relative_to(root)) for file in root.glob(pattern))
-    if (root / pattern).is_dir():
-        found = sorted(str(file.relative_to(root)) for file in (root / pattern).glob("test_*.py"))
-    return found
+def _found(patterns: str, root: Path) -> list[str]:
+    """The files, each once; of a directory its tests."""
+    found = [path for pattern in patterns.split() for plain in _braces(pattern) for path in sorted(root.glob(plain))]
+    files = [file for path in found for file in (sorted(path.glob("test_*.py")) if path.is_dir() else [path])]
+    return list(dict.fromkeys(str(file.relative_to(root)) for file in files))
 
 
 def _braces(pattern: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""One defect put to the test: in a copy of the tree, in namespaces of its own, under a limit of time and memory."""
+"""One defect put to the test: in a copy of the tree, under a limit of time and memory."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ STUCK = 75.0
 _MEMORY = 16 << 20
 """KiB of address space for each process (ulimit -v): a defect may ask for more than there is."""
 _MARK = "AIPC_TESTS_MUTANT"
+_RUN = uuid.uuid4().hex
 _LIMITED = ["sh", "-c", f'ulimit -v {_MEMORY}; exec "$@"', "sh"]
-_ALONE = ["unshare", "--ipc", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /dev/shm && exec "$@"', "sh"]
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+::.*?)(?: - .*)?$", re.MULTILINE)
 _PYTEST = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider"]
 _MOST_UNSTABLE = 5
@@ -42,11 +42,10 @@ class Outcome:
 
 
 def can_be_alone() -> bool:
-    """Whether processes here may have an IPC namespace and a /dev/shm of their own: only then two trials may run at once."""
-    return (
-        shutil.which("unshare") is not None
-        and not subprocess.run([*_ALONE, "true"], check=False, capture_output=True).returncode
-    )
+    """Whether each run of the tests has an IPC namespace and a /dev/shm of its own: only then two trials may run at once."""
+    return not subprocess.run(
+        [sys.executable, "-c", "from tests import namespace; exit(not namespace.enter())"], check=False
+    ).returncode
 
 
 def copy_of(root: Path, to: Path) -> None:
@@ -65,34 +64,34 @@ def copy_of(root: Path, to: Path) -> None:
         raise SystemExit(f"the tests can't be collected:\n{done.stdout}{done.stderr}")
 
 
-def try_one(defect: Defect, clean: Path, scratch: Path, *, alone: bool) -> Outcome:
+def try_one(defect: Defect, clean: Path, scratch: Path) -> Outcome:
     """Run the tests of its room until one finds it: one that fails with the defect twice and passes without, or does not end."""
     began, unstable, by = time.monotonic(), list[str](), ""
     with _broken(defect, clean, scratch) as tree:
         for tests in tests_of(defect.path, clean):
-            by = _find(tests, tree, clean, unstable, alone=alone)
+            by = _find(tests, tree, clean, unstable)
             if by:
                 break
     return Outcome(defect, by, time.monotonic() - began, unstable)
 
 
-def _find(tests: list[str], tree: Path, clean: Path, unstable: list[str], *, alone: bool) -> str:
+def _find(tests: list[str], tree: Path, clean: Path, unstable: list[str]) -> str:
     while len(unstable) < _MOST_UNSTABLE:
-        status, printed = _pytest([*tests, *(f"--deselect={test}" for test in unstable)], tree, alone=alone)
+        status, printed = _pytest([*tests, *(f"--deselect={test}" for test in unstable)], tree)
         if status in (0, 5):
             return ""
         failed: list[str] = _FAILED.findall(printed)
         if not failed:
             return "a test that does not end" if status is None else f"pytest ends with {status}"
-        if _certain(failed[-1], tree, clean, alone=alone):
+        if _certain(failed[-1], tree, clean):
             return failed[-1]
         unstable.append(failed[-1])
     return f"{len(unstable)} tests that fail now and then"
 
 
-def _certain(test: str, tree: Path, clean: Path, *, alone: bool) -> bool:
+def _certain(test: str, tree: Path, clean: Path) -> bool:
     """Whether it passes without the defect, and fails with it again: on a busy machine, a test may fail by chance."""
-    return _pytest([test], clean, alone=alone)[0] != 1 and _pytest([test], tree, alone=alone)[0] != 0
+    return _pytest([test], clean)[0] != 1 and _pytest([test], tree)[0] != 0
 
 
 @contextmanager
@@ -109,11 +108,11 @@ def _broken(defect: Defect, clean: Path, scratch: Path) -> Iterator[Path]:
         shutil.rmtree(tree)
 
 
-def _pytest(arguments: list[str], tree: Path, *, alone: bool) -> tuple[int | None, str]:
+def _pytest(arguments: list[str], tree: Path) -> tuple[int | None, str]:
     """Exit status and output; None if it was stuck and had to be ended."""
-    mark = uuid.uuid4().hex
+    mark = _RUN + uuid.uuid4().hex
     temporary = tree.parent / "t"
-    command = [*(_ALONE if alone else ()), *_LIMITED, *_PYTEST, f"--basetemp={temporary}", *arguments]
+    command = [*_LIMITED, *_PYTEST, f"--basetemp={temporary}", *arguments]
     output = tree.parent / "output"
     with output.open("wb") as out:
         running = subprocess.Popen(
@@ -128,7 +127,7 @@ def _pytest(arguments: list[str], tree: Path, *, alone: bool) -> tuple[int | Non
     try:
         status = _wait(running, output)
     finally:
-        _end_all(mark)
+        end_all(mark)
         running.wait()
         shutil.rmtree(temporary, ignore_errors=True)
     return status, output.read_text(errors="replace")
@@ -146,13 +145,13 @@ def _wait(running: subprocess.Popen[bytes], output: Path) -> int | None:
     return None
 
 
-def _end_all(mark: str) -> None:
-    """Kill what still runs of a trial, wherever it has gone: all of its processes have the mark in their environment."""
+def end_all(mark: str = _RUN) -> None:
+    """Kill what still runs of a trial, or of all, wherever it has gone: all of its processes have the mark in their environment."""
     wanted = f"{_MARK}={mark}".encode()
     for process in Path("/proc").iterdir():
         if process.name.isdecimal():
             try:
-                if wanted in (process / "environ").read_bytes().split(b"\0"):
+                if wanted in (process / "environ").read_bytes():
                     os.kill(int(process.name), signal.SIGKILL)
             except (OSError, ProcessLookupError):
                 continue
