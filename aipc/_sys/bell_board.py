@@ -163,8 +163,10 @@ class Board:
             until = after
         else:
             line = line[: (until - after) % WAITERS]
-        last, everyone = after, most >= WAITERS
         at = line.find(1)
+        if at < 0:
+            return after
+        last, everyone = after, most >= WAITERS
         while at >= 0 and most:
             waiter = (after + 1 + at) % WAITERS
             if self._call(waiter, _CALL.pack(tag, waiter if everyone else until)) and self._bytes[start + waiter]:

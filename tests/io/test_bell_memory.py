@@ -13,7 +13,7 @@ import pytest
 from aipc._sys import bell_memory, sysv_memory, sysv_tables
 from aipc._sys.bell_board import SIZE, Board
 
-from ..peers import isolated, python, said, tell
+from ..peers import isolated, python, run, said, tell
 from .waiters import BOARD, BOARD_WAITER, CHILD, close, there, waiting
 
 pytestmark = pytest.mark.usefixtures("all_features")
@@ -190,3 +190,48 @@ except OSError as error:
 def test_no_segment() -> None:
     """Then there is no board, and no file of it."""
     assert isolated(NO_SEGMENTS) == "22 []\n"
+
+
+STORM = """
+import os, random, signal, sys, time
+from aipc._sys import bell_board
+from aipc._sys.bell_board import Board
+bell_board.DIRECTORY = sys.argv[1]
+print("seed", seed := random.randrange(10**6), file=sys.stderr)
+def come_and_go():
+    while True:
+        board = Board()
+        column = board.claim()
+        board.mark(5, column.waiter, True)
+        board.call(5, column.waiter, 64)
+        board.give_back(column)
+        board.leave()
+        board.forget_fifos()
+def started():
+    pid = os.fork()
+    if pid == 0:
+        try:
+            come_and_go()
+        finally:
+            os._exit(1)
+    return pid
+moments = random.Random(seed)
+running = [started() for _ in range(3)]
+for _ in range(200):
+    time.sleep(moments.random() * 5e-3)
+    os.kill(running[0], signal.SIGKILL)
+    assert os.waitpid(running.pop(0), 0)[1] == signal.SIGKILL
+    running.append(started())
+for pid in running:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+"""
+
+
+def test_killed_at_any_moment(bells: Path) -> None:
+    """Processes come and go, and are killed: the others go on. What the last ones leave, the next one removes."""
+    before = segments()
+    assert run(sys.executable, "-c", STORM, str(bells)) == ""
+    close(Board())
+    assert there(bells) == []
+    assert segments() == before
