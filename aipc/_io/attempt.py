@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from enum import Enum
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar, TypeVarTuple
 
 import anyio
 
@@ -59,7 +59,7 @@ class Waiting(WaitQueue, ABC):
     PROBES_A_TURN: ClassVar[int]
     """How often to ask `_probe` between two turns of the loop while spinning."""
 
-    __slots__ = ("_generation", "_owner", "_penalty", "_reactor", "_ready", "_skip", "budget", "midway", "stock")
+    __slots__ = ("_generation", "_owner", "_paused", "_penalty", "_reactor", "_ready", "_skip", "budget", "midway", "stock")
 
     def __init__(self, owner: Handle, *, spins: bool = True) -> None:
         super().__init__()
@@ -68,6 +68,7 @@ class Waiting(WaitQueue, ABC):
         self.midway: bool = False
         self.stock: list[Any] = _NOTHING
         self._generation = owner.generation  # which may be older: a sending side is made at the first send
+        self._paused = False
         self._penalty = 1
         self._skip: float = 0 if spins and probes.enabled("spin") else math.inf
         self._ready: Callable[[], object] | None = None  # kept only while spinning pays
@@ -136,7 +137,7 @@ class Waiting(WaitQueue, ABC):
         try:
             if self._ready is None or self.stock or self._spinning() or self._ready():
                 result = _try(operation, *arguments)
-            if result is _BLOCKED:
+            if result is _BLOCKED and not self._paused:
                 self.budget = BUDGET
                 if self._skip:
                     self._skip -= 1
@@ -145,7 +146,7 @@ class Waiting(WaitQueue, ABC):
                 if result is _BLOCKED:
                     self._begin()
             while result is _BLOCKED:
-                parked = self._park(front=bool(front))
+                parked = self._turn() if self._paused else self._park(front=bool(front))
                 try:
                     front = await parked
                 except BaseException:
@@ -185,6 +186,15 @@ class Waiting(WaitQueue, ABC):
         if self._first is not None:
             self.wake()
         return result
+
+    def pause(self) -> NoReturn:
+        """Stop an operation that could go on, but has kept the loop long enough: `attempt` goes on after a turn of the loop."""
+        self._paused = True
+        raise BlockingIOError
+
+    async def _turn(self) -> None:
+        self._paused = False
+        await loops.turning()()
 
     def _refuse_fork(self) -> None:
         try:

@@ -28,6 +28,10 @@ from .base import TransportChannel, bind
 
 READ_SIZE = 64 * 1024
 """Bytes a read: beyond malloc's threshold for mmap(2) each read would map and unmap memory."""
+_LONG_READ_SIZE = 256 * 1024
+"""Bytes a read of a long message: a peer that writes as fast as the kernel copies would keep us in one system call."""
+_READS = 32
+"""Reads of one message between two turns of the loop."""
 _BATCH_SIZE = 128 * 1024
 GONE: tuple[type[Exception], ...] = (AipcError, anyio.ClosedResourceError, anyio.BrokenResourceError, OSError)
 
@@ -149,7 +153,11 @@ class ByteStreamChannel(TransportChannel):
             reader.check()
             raise self._input_error.with_traceback(None)
         stock: list[bytes] = []
+        reads = 0
         while not stock:
+            reads += 1
+            if reads > _READS:
+                reader.readable.pause()
             if self._body is not None:
                 stock = self._fill_body(self._body)
                 continue
@@ -172,8 +180,8 @@ class ByteStreamChannel(TransportChannel):
         return stock
 
     def _fill_body(self, body: Body) -> list[bytes]:
-        with body.space as space:
-            count = self._read_into(space)
+        with body.space as space, space[:_LONG_READ_SIZE] as piece:
+            count = self._read_into(piece)
         if not count:
             self._input_error = cut_short(f"all but {body.missing:,} bytes of it")
             raise self._input_error
