@@ -12,7 +12,7 @@ from .framing import Body
 from .ring import ALWAYS, HEADER, LENGTH, PART, SKIP, Barriers, Bell, End
 
 _BATCH = 1024  # messages that are taken at once before the producer hears of the room
-_PARTS = 64  # of a message that are taken at once: more than stand in the ring at a time
+_PARTS, _BYTES = 64, 8 * 1024 * 1024  # of a message that are taken at once: then the loop turns
 
 
 class Consumer(End):
@@ -107,6 +107,7 @@ class Consumer(End):
 
     def _take_other(self) -> bytes:
         """A message in parts, one behind a skip, or a bad one; or none."""
+        until = self.position + _BYTES
         for _ in range(_PARTS):
             start, size, part = self._next()
             if self._body is None and not part:
@@ -117,7 +118,9 @@ class Consumer(End):
             self._consume(self.position + ((size + 15) & -8))
             if not part:
                 return data
-        raise BlockingIOError  # so that the loop turns: there will be more to do at once
+            if self.position >= until:
+                break
+        raise BlockingIOError  # there will be more to do at once
 
     def _next(self) -> tuple[int, int, bool]:
         """The next record's payload: its place, its size, whether it is a part before the last. Skips are skipped. Checked."""

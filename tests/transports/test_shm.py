@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 import aipc
@@ -70,6 +71,54 @@ async def test_send_to_closed_peer_fails_at_once(place: Path) -> None:
         with pytest.raises(anyio.BrokenResourceError):
             async with ours.loan(1):
                 pass
+
+
+async def test_long_send_ends_when_the_peer_closes(place: Path) -> None:
+    """It waits for room when nobody will make any."""
+    failed: list[bytes] = []
+
+    async def fail(message: bytes) -> None:
+        with pytest.raises(anyio.BrokenResourceError):
+            await ours.send(message)
+        failed.append(message)
+
+    async with connected(place) as (ours, theirs):
+        await meet(ours, theirs)
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as tasks:
+                for message in (bytes(100_000), bytes(1000)):
+                    tasks.start_soon(fail, message)
+                    await settle()
+                assert failed == []
+                await theirs.aclose()
+    assert len(failed) == 2
+
+
+async def test_a_busy_ring_does_not_keep_the_loop() -> None:
+    """4,000 messages received, or sent, in a row: other tasks run in between."""
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+
+    ours, theirs = pair(1 << 20)
+    async with ours, theirs:
+        await meet(ours, theirs)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(turn)
+            await anyio.lowlevel.checkpoint()
+            turns = 0
+            for _ in range(4_000):
+                await ours.send(b"x")
+            assert 20 <= turns <= 100
+            turns = 0
+            for _ in range(4_000):
+                assert await theirs.receive() == b"x"
+            assert 20 <= turns <= 100
+            tasks.cancel_scope.cancel()
 
 
 async def test_closed_in_the_middle_of_a_message(place: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import aipc
+from aipc.abc import Buffer
 from aipc.wire.framing import LONG, Framing, Rest, framing, joined
 
 LENGTHS = {"u32": 4, "u32le": 4, "u64": 8}
@@ -16,7 +18,7 @@ LENGTH_PREFIXED = list(LENGTHS)
 FORBIDDEN = {"lines": b"\n", "null": b"\0"}
 
 
-def stream_of(chosen: Framing, messages: list[bytes]) -> bytes:
+def stream_of(chosen: Framing, messages: Sequence[Buffer]) -> bytes:
     """What stands on the wire for the messages."""
     frames = [chosen.encode(message) for message in messages]
     return b"".join(frame if isinstance(frame, bytes) else b"".join(frame) for frame in frames)
@@ -166,6 +168,38 @@ def test_long_messages_have_a_buffer_of_their_own(name: str) -> None:
     assert body.missing == LONG - 2
     assert chosen.body(header[:-1]) is None
     assert chosen.body(bytes(chosen.encode(bytes(LONG - 1)))[:20]) is None
+
+
+@pytest.mark.parametrize("name", [*LENGTHS, *FORBIDDEN, "fixed:3", "none"])
+def test_views_of_any_shape(name: str) -> None:
+    """What `bytes` would make of them is what goes."""
+    every_other, backwards, words = memoryview(b"a-b-c-")[::2], memoryview(b"cba")[::-1], memoryview(b"abc\0").cast("i")[:0]
+    for view in (every_other, backwards):
+        assert stream_of(framing(name), [view]) == stream_of(framing(name), [b"abc"])
+    if name != "fixed:3":
+        assert stream_of(framing(name), [words]) == stream_of(framing(name), [b""])
+
+
+@pytest.mark.parametrize("name", LENGTHS)
+def test_length_counts_bytes(name: str) -> None:
+    """Not the items of a memory of numbers."""
+    numbers = memoryview(b"abcdefgh").cast("i")
+    assert stream_of(framing(name), [numbers]) == stream_of(framing(name), [b"abcdefgh"])
+    assert stream_of(framing(name), [memoryview(b"abcdefgh").cast("B", (2, 4))]) == stream_of(framing(name), [b"abcdefgh"])
+
+
+@pytest.mark.parametrize("name", FORBIDDEN)
+def test_first_message_over_the_limit(name: str) -> None:
+    """Whatever the cuts, it is refused, and nothing of it is kept."""
+    delimiter = FORBIDDEN[name]
+    for reads in ([b"abcd" + delimiter], [b"abc", b"d" + delimiter], [b"ab", b"cd"], [b"abcd"], [b"abcd" + delimiter + b"e"]):
+        chosen = framing(name, 3)
+        rest: Rest = b""
+        for read in reads:
+            messages, rest, error = chosen.split(read, rest)
+            assert messages == []
+        assert isinstance(error, aipc.MessageTooLarge)
+        assert rest == b""
 
 
 @pytest.mark.parametrize(("name", "item"), [("lines", b"a\nb"), ("null", b"\0"), ("fixed:3", b"ab"), ("fixed:3", b"")])
