@@ -17,14 +17,14 @@ Result = TypeVar("Result")
 Decide = Callable[[str, int], int]
 
 _NUMBERS = {
-    "x86_64": {"seccomp": 317, "sendto": 44, "sendmsg": 46, "memfd_create": 319, "membarrier": 324},
-    "aarch64": {"seccomp": 277, "sendto": 206, "sendmsg": 211, "memfd_create": 279, "membarrier": 283},
+    "x86_64": {"seccomp": 317, "sendto": 44, "sendmsg": 46, "memfd_create": 319, "membarrier": 324, "epoll_ctl": 233},
+    "aarch64": {"seccomp": 277, "sendto": 206, "sendmsg": 211, "memfd_create": 279, "membarrier": 283, "epoll_ctl": 21},
 }[platform.machine()]
 _NO_NEW_PRIVS, _SET_MODE_FILTER, _NEW_LISTENER = 38, 1, 8
 _RECEIVE, _ANSWER = 0xC0502100, 0xC0182101  # SECCOMP_IOCTL_NOTIF_RECV, SECCOMP_IOCTL_NOTIF_SEND
 _CONTINUE = 1
 _LOAD, _EQUAL, _RETURN = 0x20, 0x15, 0x06
-_ALLOW, _NOTIFY = 0x7FFF0000, 0x7FC00000
+_ALLOW, _NOTIFY, _ERROR = 0x7FFF0000, 0x7FC00000, 0x00050000
 _CALL = struct.Struct("=QIIiIQ6Q")  # id, thread, flags; number, architecture, place, arguments
 _VERDICT = struct.Struct("=QqiI")
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -39,15 +39,25 @@ def _listen_for(names: tuple[str, ...]) -> int:
     steps = [(_LOAD, 0, 0, 0)]
     steps += [(_EQUAL, len(names) - index, 0, _NUMBERS[name]) for index, name in enumerate(names)]
     steps += [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _NOTIFY)]
+    return _install(steps, _NEW_LISTENER)
+
+
+def _install(steps: list[tuple[int, int, int, int]], flags: int) -> int:
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
     program = _Program(len(steps), ctypes.addressof(code))
     for outcome in (
         _libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0),
-        listener := _libc.syscall(_NUMBERS["seccomp"], _SET_MODE_FILTER, _NEW_LISTENER, ctypes.byref(program)),
+        installed := _libc.syscall(_NUMBERS["seccomp"], _SET_MODE_FILTER, flags, ctypes.byref(program)),
     ):
         if outcome < 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return int(listener)
+    return int(installed)
+
+
+def refuse_from_now_on(name: str, first: int, code: int) -> None:
+    """Let this thread's calls of that name, with that first argument, fail with that errno for as long as it lives."""
+    steps = [(_LOAD, 0, 0, 0), (_EQUAL, 0, 3, _NUMBERS[name]), (_LOAD, 0, 0, 16), (_EQUAL, 0, 1, first)]
+    _install([*steps, (_RETURN, 0, 0, _ERROR | code), (_RETURN, 0, 0, _ALLOW)], 0)
 
 
 def _judge(listener: int, decide: Decide) -> None:

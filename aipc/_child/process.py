@@ -62,6 +62,11 @@ class Child:
         return self._process.pid
 
     @property
+    def forked(self) -> bool:
+        """Whether this is a forked child's copy: it is another process's child."""
+        return self._pidfd is not None and self._pidfd.forked
+
+    @property
     def returncode(self) -> int | None:
         """None while it runs; then its exit status, or the negative number of the signal that ended it.
 

@@ -27,8 +27,10 @@ async def terminate(children: Sequence[Child], let_go: Callable[[], None], grace
     `let_go` closes our ends of their pipes. `gently`: that first, and `grace` seconds to end by themselves. Else, and then:
     SIGTERM, `grace` seconds, SIGKILL; to the whole process group of a child that leads one. Cancelled while they end by
     themselves: SIGTERM at once; later cancellations wait (a second `Task.cancel` of asyncio, which nothing can hold back, means
-    SIGKILL at once).
+    SIGKILL at once). In a forked child, whose children they are not: nothing.
     """
+    if any(child.forked for child in children):
+        return
     step = 0 if gently else 1
     cancelled: BaseException | None = None
     while True:

@@ -17,7 +17,7 @@ from aipc.abc import Channel
 from aipc.exceptions import ForkedError, MessageTooLarge, ProtocolError, UnsupportedOperation
 
 from .channel_subject import ChannelSubject
-from .expect import check, in_child, raises, settle, within
+from .expect import at_once, check, in_child, raises, settle, until, within
 
 
 async def keeps_order(subject: ChannelSubject) -> None:
@@ -305,25 +305,48 @@ async def lets_others_run(subject: ChannelSubject) -> None:
 
 
 async def refuses_after_fork(subject: ChannelSubject) -> None:
-    """A forked child's use of an inherited channel is ForkedError, and harms the parent's nowise."""
-    async with subject.open_pair() as (sender, receiver):
-        await sender.send(subject.message(b"before"))
+    """Whatever a forked child does with an inherited channel is ForkedError, and harms the parent's nowise; closing does nothing."""
+    got: list[bytes] = []
+    message = subject.message(b"from the child")
+    async with subject.open_pair() as (sender, receiver), anyio.create_task_group() as tasks:
+
+        async def receive() -> None:
+            got.append(await receiver.receive())
 
         def use() -> None:
+            operations: list[Callable[[], Awaitable[object]]] = [
+                lambda: sender.send(message),
+                lambda: sender.send_many([message]),
+                receiver.receive,
+                receiver.receive_many,
+                receiver.receive_message,
+                receiver.__anext__,
+            ]
+            if subject.ends:
+                operations.append(sender.send_eof)
+            if subject.duplex:
+                operations.append(lambda: receiver.send(message))  # its first use
+            for operation in operations:
+                with raises(ForkedError):
+                    at_once(operation)
             with raises(ForkedError):
-                sender.send_nowait(subject.message(b"from the child"))
+                sender.send_nowait(message)
             with raises(ForkedError):
                 receiver.receive_nowait()
-            if subject.duplex:
-                with raises(ForkedError):
-                    receiver.send_nowait(b"its first use")
+            for channel in (sender, receiver):
+                at_once(channel.aclose)
 
+        tasks.start_soon(within, receive)
+        await settle()
+        in_child(use)
+        await sender.send(subject.message(b"to one who waits"))
+        await until(lambda: got)
+        await sender.send(subject.message(b"before"))
         in_child(use)
         await sender.send(subject.message(b"after"))
-        check(
-            [await receiver.receive(), await receiver.receive()] == [subject.message(b"before"), subject.message(b"after")],
-            "the child disturbed its parent",
-        )
+        got += [await receiver.receive(), await receiver.receive()]
+        expected = [subject.message(text) for text in (b"to one who waits", b"before", b"after")]
+        check(got == expected, f"the child disturbed its parent: {got}")
 
 
 async def tells_the_rest(subject: ChannelSubject) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import perf_counter
 from typing import TypeVar
 
@@ -58,6 +58,14 @@ async def until(condition: Callable[[], object]) -> None:
     with anyio.fail_after(PATIENCE):
         while not condition():  # noqa: ASYNC110 - what other processes do sets no event
             await anyio.sleep(1e-3)
+
+
+def at_once(operation: Callable[[], Awaitable[object]]) -> None:
+    """Run an awaited call outside of any task; BrokenPromise if it waits."""
+    steps = operation().__await__()
+    with suppress(StopIteration):
+        next(steps)
+        raise BrokenPromise("it waits")
 
 
 def in_child(use: Callable[[], None]) -> None:

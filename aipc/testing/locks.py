@@ -16,7 +16,7 @@ import anyio.lowlevel
 from aipc.abc import Lock
 from aipc.exceptions import ForkedError
 
-from .expect import check, in_child, raises, settle, within
+from .expect import at_once, check, in_child, raises, settle, within
 
 
 @dataclass(frozen=True)
@@ -179,8 +179,8 @@ async def closes_under_waiters(subject: LockSubject) -> None:
 
 
 async def refuses_after_fork(subject: LockSubject) -> None:
-    """A forked child's use of an inherited lock is ForkedError, and the parent still holds it."""
-    async with subject.open_two() as (one, other), one:
+    """Whatever a forked child does with an inherited lock is ForkedError; the parent still holds it, or waits. Closing does nothing."""
+    async with subject.open_two() as (one, other):
 
         def use() -> None:
             with raises(ForkedError):
@@ -189,12 +189,24 @@ async def refuses_after_fork(subject: LockSubject) -> None:
                 other.acquire_nowait()
             for lock in (one, other):
                 with raises(ForkedError):
+                    at_once(lock.acquire)
+                with raises(ForkedError):
                     lock.locked()
                 with raises(ForkedError):
                     lock.holder()
+            for lock in (one, other):
+                at_once(lock.aclose)
 
-        in_child(use)
-        check(one.locked(), "the child's attempt released its parent's lock")
+        await one.acquire()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(within, other.acquire)
+            await settle()
+            in_child(use)
+            check(one.locked(), "the child's attempt released its parent's lock")
+            with raises(anyio.WouldBlock):
+                one.acquire_nowait()
+            one.release()
+        other.release()
 
 
 async def excludes_processes(subject: LockSubject) -> None:
