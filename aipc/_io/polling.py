@@ -171,7 +171,8 @@ class Polling(Waiting):
         return pause
 
     def _unlisten(self) -> None:
-        bell, self._bell, self._call = self._bell, None, None
+        self.pass_on()
+        bell, self._bell = self._bell, None
         if bell is not None:
             for doorbell in self._doorbells:
                 bell.leave(doorbell, self)
@@ -182,8 +183,6 @@ class Polling(Waiting):
             self._bell = None
         elif used is not None:
             self._unlisten()
-            for doorbell in self._doorbells:
-                doorbell.notify()  # a call that is on its way here, and may be meant for one only, is read by nobody
             used.cancel(self)
             used.release()
 
