@@ -100,6 +100,10 @@ class Room(Waiting):
     def _stop(self, parked: Awaitable[bool | None]) -> None:
         self._bell._stop(parked)
 
+    def wake_all(self) -> None:
+        """Let all try again: they are in the doorbell's queue."""
+        self._bell.wake_all()
+
     def _leave(self) -> None: ...
 
     def _probe(self) -> Callable[[], object]:
