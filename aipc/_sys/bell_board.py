@@ -173,7 +173,8 @@ class Board:
                 last = waiter  # and still there after the call: it will read it, be it as the last thing that it does
                 most -= 1
             at = line.find(1, at + 1)
-        os.sched_yield()  # to who was woken: the kernel wakes it on this processor, and may let it wait for milliseconds
+        if last != after:  # else it would cost this process its time on a busy processor (sched(7)), for nobody
+            os.sched_yield()  # to who was woken: the kernel wakes it on this processor, and may let it wait for milliseconds
         return last
 
     def _call(self, waiter: int, call: bytes) -> bool:

@@ -19,7 +19,7 @@ Arguments = TypeVarTuple("Arguments")
 REST = 12e-3
 """Seconds: a little more than the longest pause of a wait in its first second, so that another process looks at the lock."""
 TURN, LONGEST_TURN = 20e-3, 640e-3
-"""Seconds for which a lock is held on end before asking who else wants it: where others do, and where nobody did for long."""
+"""Seconds for which a lock is held on end before asking who else wants it; and that, where rests were in vain for long."""
 
 
 class LockHandle(Handle):
@@ -46,7 +46,8 @@ class LockHandle(Handle):
     async def obtain(self, operation: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
         """`operation(*arguments)`, which takes the lock, as soon as it can. Cancelled: it did not happen."""
         if self._held_on_end > self._turn and self._gap() < self._held_on_end - self._turn:
-            if self._wanted:
+            rests = self._wanted
+            if rests:
                 await self._rest()
             self._held_on_end = 0.0
             self._wanted = None
@@ -55,7 +56,7 @@ class LockHandle(Handle):
             except anyio.WouldBlock:
                 self._turn = TURN
             else:
-                self._turn = min(2 * self._turn, LONGEST_TURN)
+                self._turn = min(2 * self._turn, LONGEST_TURN) if rests else TURN
                 self._taken()
                 return result
         result = await self.polling.attempt(operation, *arguments)

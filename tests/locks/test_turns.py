@@ -84,6 +84,7 @@ async def test_a_free_lock_is_not_withheld(mechanism: str, place: Path, clock: C
 async def test_somebody_waits(mechanism: str, place: Path, clock: Clock) -> None:
     """It rests at the end of a turn, and the other has it meanwhile; then it goes on."""
     async with LOCKS[mechanism](place).open_two() as (lock, other), anyio.create_task_group() as tasks:
+        await clock.hold(lock, 2_000)  # alone so far
         had = anyio.Event()
         clock.during = had.wait
 
@@ -96,7 +97,7 @@ async def test_somebody_waits(mechanism: str, place: Path, clock: Clock) -> None
         await settle()
         lock.release()
         with anyio.fail_after(30):
-            await clock.hold(lock, 1_000)
+            await clock.hold(lock, round(2 * base.TURN / SOON))
         assert had.is_set()
         assert len(clock.rests) <= 1  # none, if the other was quick enough for a gap
 
