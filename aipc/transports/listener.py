@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import anyio.abc
 
+from aipc._io import fork
 from aipc._io.crew import Crew, crew
 from aipc._io.handle import ListenerHandle
 from aipc.abc import Channel, ChannelAttribute, Listener
@@ -123,6 +124,7 @@ class SocketListener(Listener):
             return None
 
     async def drain(self) -> None:
+        fork.check(self._handle.generation, self._handle.name)  # shutdown(2) would be its parent's, too
         self._draining = True
         crews = tuple(self._crews)
         if not crews or self._handle.closed:
