@@ -10,7 +10,7 @@ import platform
 import select
 import struct
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -24,7 +24,7 @@ _NO_NEW_PRIVS, _SET_MODE_FILTER, _NEW_LISTENER = 38, 1, 8
 _RECEIVE, _ANSWER = 0xC0502100, 0xC0182101  # SECCOMP_IOCTL_NOTIF_RECV, SECCOMP_IOCTL_NOTIF_SEND
 _CONTINUE = 1
 _LOAD, _EQUAL, _RETURN = 0x20, 0x15, 0x06
-_ALLOW, _NOTIFY, _ERROR = 0x7FFF0000, 0x7FC00000, 0x00050000
+_ALLOW, _NOTIFY = 0x7FFF0000, 0x7FC00000
 _CALL = struct.Struct("=QIIiIQ6Q")  # id, thread, flags; number, architecture, place, arguments
 _VERDICT = struct.Struct("=QqiI")
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -34,30 +34,23 @@ class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_void_p)]
 
 
-def _listen_for(names: tuple[str, ...]) -> int:
-    """Let this thread's calls of these names wait for a verdict, for as long as it lives: where they are announced."""
+def _listen_for(names: tuple[str, ...], first: int | None = None) -> int:
+    """Let this thread's calls of these names, with that first argument, wait for a verdict: where they are announced."""
     steps = [(_LOAD, 0, 0, 0)]
     steps += [(_EQUAL, len(names) - index, 0, _NUMBERS[name]) for index, name in enumerate(names)]
-    steps += [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _NOTIFY)]
-    return _install(steps, _NEW_LISTENER)
-
-
-def _install(steps: list[tuple[int, int, int, int]], flags: int) -> int:
+    steps += [(_RETURN, 0, 0, _ALLOW)]
+    if first is not None:
+        steps += [(_LOAD, 0, 0, 16), (_EQUAL, 1, 0, first), (_RETURN, 0, 0, _ALLOW)]
+    steps += [(_RETURN, 0, 0, _NOTIFY)]
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
     program = _Program(len(steps), ctypes.addressof(code))
     for outcome in (
         _libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0),
-        installed := _libc.syscall(_NUMBERS["seccomp"], _SET_MODE_FILTER, flags, ctypes.byref(program)),
+        listener := _libc.syscall(_NUMBERS["seccomp"], _SET_MODE_FILTER, _NEW_LISTENER, ctypes.byref(program)),
     ):
         if outcome < 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return int(installed)
-
-
-def refuse_from_now_on(name: str, first: int, code: int) -> None:
-    """Let this thread's calls of that name, with that first argument, fail with that errno for as long as it lives."""
-    steps = [(_LOAD, 0, 0, 0), (_EQUAL, 0, 3, _NUMBERS[name]), (_LOAD, 0, 0, 16), (_EQUAL, 0, 1, first)]
-    _install([*steps, (_RETURN, 0, 0, _ERROR | code), (_RETURN, 0, 0, _ALLOW)], 0)
+    return int(listener)
 
 
 def _judge(listener: int, decide: Decide) -> None:
@@ -100,4 +93,19 @@ def judged(names: tuple[str, ...], decide: Decide, scenario: Callable[[], Result
                 _judge(listener, decide)
         finally:
             os.close(listener)  # from now on such calls fail: ENOSYS
+        return running.result()
+
+
+def judged_from(name: str, decide: Decide, scenario: Callable[[Callable[[int], None]], Result]) -> Result:
+    """As `judged`, from when on the scenario says so, by a call with the first argument that such system calls must have."""
+    with ThreadPoolExecutor(1) as threads:
+        listening: Future[int] = Future()
+        running = threads.submit(scenario, lambda first: listening.set_result(_listen_for((name,), first)))
+        wait([listening, running], return_when=FIRST_COMPLETED)
+        try:
+            while not running.done():
+                _judge(listening.result(), decide)
+        finally:
+            if listening.done():
+                os.close(listening.result())
         return running.result()

@@ -8,7 +8,6 @@ import os
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -21,10 +20,10 @@ import uvloop
 import aipc
 from aipc.testing.expect import settle
 
-from ..seccomp import refuse_from_now_on
+from ..seccomp import judged_from
 from .test_waiting import LOOPS, RUNNERS, park_and_receive
 
-Refuse = Callable[[], None]
+Refuse = Callable[[int], None]
 HUGE = bytes(1_000_000)
 THREADS = 12
 ASYNCIOS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -44,12 +43,22 @@ def sets() -> set[int]:
 
 
 def refused(loop: str, scenario: Callable[[Refuse], Awaitable[None]]) -> None:
-    """Run it in a thread with a loop, in which a channel waits anyhow. It says from when on aipc's set there takes no more.
+    """Run it in a thread with a loop, in which a channel waits anyhow. It says how often aipc's set there takes no more.
 
     As the kernel does over fs.epoll.max_user_watches. trio watches by itself.
     """
+    left = 0
 
-    async def main() -> None:
+    def decide(_: str, __: int) -> int:
+        nonlocal left
+        left -= 1
+        return errno.ENOSPC if left >= 0 else 0
+
+    def refuse(times: int) -> None:
+        nonlocal left
+        left = times
+
+    async def main(begin: Callable[[int], None]) -> None:
         before = sets()
         one, other = aipc.channel_pair()
         async with one, other, anyio.create_task_group() as tasks:
@@ -57,64 +66,57 @@ def refused(loop: str, scenario: Callable[[Refuse], Awaitable[None]]) -> None:
                 tasks.start_soon(one.receive)
                 await settle()
                 (ours,) = sets() - before
-                await scenario(partial(refuse_from_now_on, "epoll_ctl", ours, errno.ENOSPC))
+                begin(ours)
+                await scenario(refuse)
                 tasks.cancel_scope.cancel()
 
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(RUNNERS[loop], main).result()
+    judged_from("epoll_ctl", decide, lambda begin: RUNNERS[loop](partial(main, begin)))
 
 
-@pytest.mark.parametrize("second", LOOPS)
 @pytest.mark.parametrize("loop", ASYNCIOS)
-def test_refused_wait_for_a_message(loop: str, second: str) -> None:
-    """It says so, each time; another loop can wait."""
-    ours, theirs = aipc.channel_pair()
+def test_refused_wait_for_a_message(loop: str) -> None:
+    """It says so, each time; the next wait is one."""
 
     async def scenario(refuse: Refuse) -> None:
-        refuse()
-        for _ in range(3):
-            with pytest.raises(aipc.NoSpace, match="unix pair"):
-                await ours.receive()
-
-    refused(loop, scenario)
-    RUNNERS[second](lambda: park_and_receive(ours, theirs))
-    ours.close()
-    theirs.close()
-
-
-@pytest.mark.parametrize("second", LOOPS)
-@pytest.mark.parametrize("loop", ASYNCIOS)
-def test_refused_wait_for_room(loop: str, second: str) -> None:
-    """Beside a wait for messages, which goes on. The message has begun; whoever sends next finishes it."""
-    ours, theirs = aipc.channel_pair()
-
-    async def scenario(refuse: Refuse) -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(ours.receive)
-            await settle()
-            refuse()
+        ours, theirs = aipc.channel_pair()
+        async with ours, theirs:
+            refuse(2)
             for _ in range(2):
                 with pytest.raises(aipc.NoSpace, match="unix pair"):
-                    await ours.send(HUGE)
-            await theirs.send(b"hello")
-
-    async def finish() -> None:
-        with anyio.fail_after(10):
-            async with ours, theirs, anyio.create_task_group() as tasks:
-                tasks.start_soon(ours.send, b"behind it")
-                assert [await theirs.receive(), await theirs.receive()] == [HUGE, b"behind it"]
+                    await ours.receive()
+            await park_and_receive(ours, theirs)
 
     refused(loop, scenario)
-    assert ours.statistics().messages_sent == 1
-    RUNNERS[second](finish)
 
 
 @pytest.mark.parametrize("loop", ASYNCIOS)
-def test_refused_timer_and_doorbell(loop: str, place: Path) -> None:
+def test_refused_wait_for_room(loop: str) -> None:
+    """Beside a wait for messages, which goes on. The message has begun; whoever sends next finishes it."""
+
+    async def scenario(refuse: Refuse) -> None:
+        ours, theirs = aipc.channel_pair()
+        async with ours, theirs, anyio.create_task_group() as tasks:
+            tasks.start_soon(ours.receive)
+            await settle()
+            refuse(2)  # to the sender, and to the background
+            with pytest.raises(aipc.NoSpace, match="unix pair"):
+                await ours.send(HUGE)
+            await settle()
+            tasks.start_soon(ours.send, b"behind it")
+            assert [await theirs.receive(), await theirs.receive()] == [HUGE, b"behind it"]
+            assert ours.statistics().messages_sent == 2
+            await theirs.send(b"for the one who waits")
+
+    refused(loop, scenario)
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+@pytest.mark.parametrize("loop", ASYNCIOS)
+def test_refused_timer_and_doorbell(loop: str, times: int, place: Path) -> None:
     """A polled wait has other ways."""
 
     async def scenario(refuse: Refuse) -> None:
-        refuse()
+        refuse(times)
         async with aipc.open_lock(f"flock:{place}/lock") as one, aipc.open_lock(f"flock:{place}/lock") as other:
             await one.acquire()
             async with anyio.create_task_group() as tasks:

@@ -30,13 +30,14 @@ def send(sender: Channel, operation: str, size: int):
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("queued", [False, True])
 @pytest.mark.parametrize("another", ["send", "send_many"])
 @pytest.mark.parametrize("operation", ["send", "send_many"])
 @pytest.mark.parametrize("kind", STREAMS)
-async def test_rest_that_another_sender_wrote(kind: str, operation: str, another: str, place: Path) -> None:
+async def test_rest_that_another_sender_wrote(kind: str, operation: str, another: str, queued: bool, place: Path) -> None:
     """A sender waits with the end of its message; another task's `send` writes that end, and fills the kernel's buffer anew.
 
-    The first one is through, and the kernel has no reason to say so.
+    The first one is through, and the kernel has no reason to say so. `queued`: one more waits to begin, and does so in vain.
     """
     size = await takes(kind, place) + 20_000
     async with stream(kind, place, receiving="none") as (sender, receiver), anyio.create_task_group() as tasks:
@@ -47,11 +48,14 @@ async def test_rest_that_another_sender_wrote(kind: str, operation: str, another
                 scope.cancel()
 
             tasks.start_soon(first)
+            if queued:
+                tasks.start_soon(sender.send, b"queued")
             await settle()
             assert not scope.cancel_called
             drain_at_once(receiver)
             await send(sender, another, HUGE)
         assert scope.cancelled_caught
+        tasks.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("second", LOOPS)
