@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import select
 import socket
-import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -18,76 +18,75 @@ from aipc import ChannelAttribute
 from aipc.abc import Channel
 from aipc.testing.expect import settle, until
 
-from ..internet import TlsByHand, certificate_files, plain_client
+from ..internet import TlsByHand, plain_client
 from ..internet import tls_listening as listening
+from ..io.test_waiting import RUNNERS
 from ..io.waiters import loop_of
-from ..peers import require, run
+from ..seccomp import judged
+from .test_tls_ends import pair
 
 pytestmark = pytest.mark.anyio
 
-TALK = """
-import ssl, sys, anyio, aipc
-from anyio.abc import SocketAttribute
 
-async def main():
-    server, client = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context(cafile=sys.argv[3])
-    server.load_cert_chain(sys.argv[2])
-    got = []
+class Refusals:
+    """Refuses some send(2)s of one channel: from the moment that it is known, each third one, or the third one only."""
 
-    async def receive():
-        async with await listener.accept() as channel:
+    def __init__(self, code: int, *, once: bool) -> None:
+        self._code = code
+        self._once = once
+        self._calls = 0
+        self.descriptor = -1
+
+    def __call__(self, _: str, descriptor: int) -> int:
+        self._calls += descriptor == self.descriptor
+        refused = self._calls == 3 if self._once else self._calls % 3 == 0
+        return self._code if descriptor == self.descriptor and refused else 0
+
+
+async def talk(refusals: Refusals) -> tuple[list[object], int, int]:
+    """Send 40 messages: what comes, how many messages count as sent, how many sends fail."""
+    got: list[object] = []
+    failed = 0
+
+    async def receive(channel: Channel) -> None:
+        try:
+            async for message in channel:
+                got.append(int(message))
+        except aipc.ProtocolError:
+            got.append("cut short")
+
+    async with listening() as (listener, url), pair(listener, url) as (sender, receiver), anyio.create_task_group() as tasks:
+        tasks.start_soon(receive, receiver)
+        refusals.descriptor = sender.extra(ChannelAttribute.descriptor)
+        for number in range(40):
             try:
-                async for message in channel:
-                    got.append(int(message))
-            except aipc.ProtocolError:
-                got.append("cut short")
-
-    with anyio.fail_after(30):
-        async with aipc.listen("tls://127.0.0.1:0", ssl_context=server) as listener, anyio.create_task_group() as tasks:
-            tasks.start_soon(receive)
-            url = f"tls://127.0.0.1:{listener.extra(SocketAttribute.local_port)}"
-            async with aipc.open_channel(url, ssl_context=client) as channel:
-                failed = 0
-                for number in range(40):
-                    try:
-                        await channel.send(b"%d" % number)
-                    except anyio.BrokenResourceError:
-                        failed += 1
-                sent = channel.statistics().messages_sent
-    print(got, sent, failed, sep="; ")
-
-loop = sys.argv[1]
-anyio.run(main, backend=loop.replace("uvloop", "asyncio"), backend_options={"use_uvloop": True} if loop == "uvloop" else {})
-"""
+                await sender.send(b"%d" % number)
+            except anyio.BrokenResourceError:
+                failed += 1
+        sent = sender.statistics().messages_sent
+        refusals.descriptor = -1
+        await sender.aclose()
+    return got, sent, failed
 
 
 @pytest.fixture
-def loop(anyio_backend: tuple[str, dict[str, bool]]) -> str:
-    return loop_of(anyio_backend)
+def runner(anyio_backend: tuple[str, dict[str, bool]]) -> Callable[..., Any]:
+    return RUNNERS[loop_of(anyio_backend)]
 
 
-def talk_with_errors(loop: str, directory: Path, injected: str) -> list[str]:
-    """What `TALK` prints: what came, how many messages count as sent, how many sends failed. send(2) fails as strace makes it."""
-    require("strace")
-    files = certificate_files(directory)
-    strace = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=sendto", "-e", f"inject=sendto:{injected}")
-    return run(*strace, sys.executable, "-c", TALK, loop, files["certfile"], files["cafile"]).strip().split("; ")
+@pytest.mark.parametrize("code", [errno.ENOBUFS, errno.ENOMEM])
+def test_passing_error_of_the_socket_repeats_nothing(runner: Callable[..., Any], code: int) -> None:
+    """What was encrypted goes out with the next try, and is not encrypted again."""
+    refusals = Refusals(code, once=False)
+    outcome = judged(("sendto",), refusals, lambda: runner(lambda: talk(refusals)))
+    assert outcome == ([*range(40)], 40, 0)
 
 
-@pytest.mark.parametrize("error", ["ENOBUFS", "ENOMEM"])
-def test_passing_error_of_the_socket_repeats_nothing(loop: str, error: str, tmp_path: Path) -> None:
-    """The handshake takes fewer than 10 calls. What was encrypted goes out with the next try, and is not encrypted again."""
-    assert talk_with_errors(loop, tmp_path, f"error={error}:when=10..40+3") == [str([*range(40)]), "40", "0"]
-
-
-def test_lasting_error_of_the_socket_stays(loop: str, tmp_path: Path) -> None:
-    """Here the socket only pretends: it would take later messages, but they would come after a message that is missing."""
-    got, sent, failed = talk_with_errors(loop, tmp_path, "error=ECONNRESET:when=20")
-    *came, end = got.strip("[]").split(", ")
-    assert came == [str(number) for number in range(len(came))]
-    assert end == "'cut short'"
-    assert 0 < len(came) < 40
-    assert (int(sent), int(failed)) == (len(came) + 1, 40 - len(came))  # one had begun
+def test_lasting_error_of_the_socket_stays(runner: Callable[..., Any]) -> None:
+    """Here the socket would take later messages; but they would come after a message that is missing."""
+    refusals = Refusals(errno.ECONNRESET, once=True)
+    outcome = judged(("sendto",), refusals, lambda: runner(lambda: talk(refusals)))
+    assert outcome == ([0, 1, "cut short"], 3, 38)  # the third one had begun
 
 
 @asynccontextmanager
