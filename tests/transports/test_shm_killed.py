@@ -97,3 +97,65 @@ async def test_killed_at_any_moment(place: Path) -> None:
     assert min(ends.values()) >= 1, ends
     assert max(open_after[20:]) <= max(open_after[:20])
     assert memory_after[-1] - memory_after[10] < 4 << 20
+
+
+PEERS = """
+import os, random, signal, sys
+import anyio, aipc
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+async def talk(seed):
+    async with aipc.open_channel(f"shm:{sys.argv[1]}/ring", capacity=16384) as channel, anyio.create_task_group() as tasks:
+        numbers = random.Random(seed)
+        async def send():
+            while True:
+                size = numbers.choice([0, 10, 1000, 30_000, 100_000])
+                await channel.send(bytes([size % 251]) * size)
+        tasks.start_soon(send)
+        async for message in channel:
+            assert message == bytes([len(message) % 251]) * len(message)
+for seed in sys.stdin:
+    pid = os.fork()
+    if not pid:
+        signal.alarm(60)
+        anyio.run(talk, int(seed))
+    print(pid, flush=True)
+"""
+SIZES = [0, 10, 1000, 30_000, 100_000]
+
+
+async def test_killed_while_both_talk(place: Path) -> None:
+    """At a moment that nobody knows of: what came is whole and in order, and both tasks end, each with an error that has a name."""
+    ends: set[str] = set()
+
+    async def receive(channel: aipc.Channel, expected: random.Random) -> None:
+        try:
+            while True:
+                message = await channel.receive()
+                size = expected.choice(SIZES)
+                assert message == bytes([size % 251]) * size
+        except (anyio.EndOfStream, ProtocolError) as end:
+            ends.add(type(end).__name__)
+
+    async def send(channel: aipc.Channel, sizes: random.Random) -> None:
+        with pytest.raises(anyio.BrokenResourceError):
+            await send_each(channel, sizes)
+        ends.add("BrokenResourceError")
+
+    async def send_each(channel: aipc.Channel, sizes: random.Random) -> None:
+        while True:
+            size = sizes.choice(SIZES)
+            await channel.send(bytes([size % 251]) * size)
+
+    moments = random.Random(6)
+    with python(PEERS, str(place)) as factory:
+        async with aipc.listen(f"shm:{place}/ring") as listener:
+            for seed in range(15):
+                tell(factory, str(seed))
+                victim = int(said(factory))
+                with anyio.fail_after(30):
+                    async with await listener.accept() as channel, anyio.create_task_group() as tasks:
+                        tasks.start_soon(receive, channel, random.Random(seed))
+                        tasks.start_soon(send, channel, random.Random(seed))
+                        await anyio.sleep(moments.random() * 0.03)
+                        os.kill(victim, signal.SIGKILL)
+    assert "BrokenResourceError" in ends
