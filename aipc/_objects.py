@@ -13,15 +13,18 @@ import posix_ipc
 import sysv_ipc
 
 from aipc._address import Address
+from aipc._io.doorbell import Doorbell
 from aipc._io.errors import named, translate
 from aipc._io.files import path_reserved, short_path, socket_in_use
 from aipc._sys import sysv_tables
-from aipc._sys.sysv_key import key_of
+from aipc._sys.sysv_key import key_of, object_name
 from aipc.exceptions import AddressError, WrongObject
 
 _SHM, _MQUEUE = "/dev/shm", "/dev/mqueue"  # noqa: S108 - where the kernel shows them
 KINDS = (*sysv_tables.KINDS, "posix-shm", "posix-sem", "posix-mq", "fifo", "unix")
 """Every kind of object, as URLs call the mechanism."""
+_WAITED_FOR = {"sysv-sem": ("sem", ("", " zero")), "sysv-mq": ("queue", (" in", " out"))}
+"""By what names tasks wait for an object, to be told that it is gone."""
 
 
 class IpcObject(NamedTuple):
@@ -190,6 +193,11 @@ def _remove_system_v(kind: str, identifier: int | str | None) -> None:
         raise named(errno.ENOENT, where, "there is no such object") from None
     except sysv_ipc.PermissionsError:
         raise named(errno.EPERM, where, "only its owner, its creator or root may remove it") from None
+    called, what_for = _WAITED_FOR.get(kind, ("", ()))
+    for suffix in what_for:
+        doorbell = Doorbell(object_name(called, identifier) + suffix)
+        doorbell.notify()
+        doorbell.close()
 
 
 def _remove_named(kind: str, name: str, force: bool) -> None:

@@ -55,6 +55,13 @@ class CountedHandle(LockHandle):
     def holder(self) -> int | None:
         """The holder's pid, if that is known."""
 
+    def _close(self) -> None:
+        try:
+            super()._close()
+        finally:
+            self.zeroing.announce()  # those who wait for zero in a set that was removed just now
+            self.zeroing.close()
+
     @contextmanager
     def waiting_for_several(self) -> Iterator[None]:
         """While a task waits for more than one unit, all tasks are woken: what is too little for the first may do for another."""

@@ -77,7 +77,6 @@ class _SemaphoreHandle(CountedHandle):
 
     def _let_go(self) -> None:
         held, self.held = self.held, 0
-        self.zeroing.close()
         try:
             self.give(held)
             if self.unlink and same_file(self._path, self.shape):

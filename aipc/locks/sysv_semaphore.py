@@ -55,7 +55,6 @@ class _SetHandle(CountedHandle):
 
     def _let_go(self) -> None:
         held, self.held = self.held, 0
-        self.zeroing.close()
         try:
             if held:
                 self.give(held)

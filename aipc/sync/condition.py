@@ -68,10 +68,10 @@ class Condition(Primitive):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._inner is None:
-            self.release()
-        else:
+        if self._inner is not None:
             await self._inner.aclose()
+        elif error is None or self._row.own[LOCK]:  # a `wait` that failed has let go of it, and its error is what counts
+            self.release()
 
     async def acquire(self) -> Literal[True]:
         """Hold the lock. Cancelled: not held."""

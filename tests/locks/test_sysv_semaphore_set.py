@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import re
 import signal
@@ -55,6 +56,41 @@ async def test_waiting_for_several(key: str) -> None:
                 assert row.values == [1, 1, 1]
                 await row.operate([(2, -1)])
             assert row.values == [0, 0, 1]
+
+
+async def test_steps_that_build_on_each_other(key: str) -> None:
+    """One step adds what the next one takes: with another's one unit there is enough for both."""
+    with anyio.fail_after(10):
+        async with fresh(key, 0) as row, Row(key) as other:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(row.operate, [(0, 1), (0, -2)])
+                await settle()
+                await other.operate([(0, 1)])
+            assert row.values == [0]
+
+
+async def test_keeps_nothing_of_what_it_waited_for(key: str) -> None:
+    """Neither after a success, nor after an error, a cancellation or a call that need not wait."""
+    forgotten: list[int] = []
+
+    class Delta(int):
+        def __del__(self) -> None:
+            forgotten.append(int(self))
+
+    with anyio.fail_after(10):
+        async with fresh(key, 0) as row:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(row.operate, [(0, Delta(-1))])
+                await settle()
+                await row.operate([(0, Delta(1))])
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(row.operate, [(0, Delta(-2))])
+                await settle()
+                tasks.cancel_scope.cancel()
+            with pytest.raises(aipc.LimitExceeded):
+                await row.operate([(0, Delta(LARGEST)), (0, 1)])
+            gc.collect()
+            assert sorted(forgotten) == [-2, -1, 1, LARGEST]
 
 
 async def test_many_waiting_tasks(key: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 import aipc
 from aipc.abc import Lock
+from aipc.locks import base
 from aipc.testing import LOCK_CHECKS, LockSubject
 from aipc.testing.expect import settle, until
 
@@ -171,6 +172,27 @@ async def test_nobody_starves(side: str, others: str, key: str) -> None:
                 for _ in range(20):
                     async with getattr(lock, side):
                         await anyio.sleep(0.001)
+
+
+async def test_writers_of_several_objects_take_turns(key: str) -> None:
+    """A writer that has had a whole turn and comes again at once finds that another one waits, and lets it go first."""
+    entered = 0
+    with anyio.fail_after(20):
+        async with aipc.RWLock(key, unlink=True) as one, aipc.RWLock(key) as other, anyio.create_task_group() as tasks:
+
+            async def enter() -> None:
+                nonlocal entered
+                async with other.writer:
+                    entered += 1
+
+            await one.writer.acquire()
+            for turn in range(3):
+                tasks.start_soon(enter)
+                await until(lambda: one._row.look()[4] == 1)
+                await anyio.sleep(1.2 * base.TURN * 2**turn)  # turns double, as far as can be seen nobody took it
+                one.writer.release()
+                await one.writer.acquire()
+                assert entered == turn + 1
 
 
 async def test_closing_gives_all_back(key: str) -> None:
