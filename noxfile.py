@@ -8,6 +8,7 @@ import nox
 
 PYTHONS = ["3.11", "3.12", "3.13"]
 EXTRAS = ".[cli,trio,uvloop]"
+PARALLEL = ("-n", "4", "--dist", "worksteal")  # most tests wait for another process
 
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False
@@ -24,7 +25,7 @@ def install(session: nox.Session, *groups: str, editable: bool = False) -> None:
 def tests(session: nox.Session) -> None:
     """The suite, on asyncio, uvloop and trio, on each installed Python; the wheel is what is tested."""
     install(session, "test")
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", *PARALLEL, *session.posargs)
 
 
 FALLBACKS = ["timerfd", "spin", "timerfd,spin", "tmpfile", "doorbell", "membarrier", "order", "membarrier,order"]
@@ -35,7 +36,7 @@ FALLBACKS = ["timerfd", "spin", "timerfd,spin", "tmpfile", "doorbell", "membarri
 def fallback(session: nox.Session, disabled: str) -> None:
     """The suite with optional kernel features switched off."""
     install(session, "test")
-    session.run("python", "-m", "pytest", *session.posargs, env={"AIPC_DISABLE": disabled})
+    session.run("python", "-m", "pytest", *PARALLEL, *session.posargs, env={"AIPC_DISABLE": disabled})
 
 
 @nox.session(python="3.11")
