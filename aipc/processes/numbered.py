@@ -18,6 +18,7 @@ from typing import Any
 
 import anyio
 
+from aipc._io import fork
 from aipc._sys import rights
 from aipc.abc import Buffer, Channel, ChannelAttribute, ChannelStatistics, Message
 from aipc.exceptions import MessageTooLarge, ProtocolError
@@ -168,6 +169,7 @@ class AskingChannel(NumberedChannel):
         self._error: Exception | None = None
         self._reading = False
         self._changes = Changes()
+        self._generation = fork.generation
 
     def _number(self) -> int:
         return 0
@@ -190,6 +192,7 @@ class AskingChannel(NumberedChannel):
 
     async def _read(self, enough: Callable[[], object], **selection: Any) -> None:
         """Receive until there is enough, or wait while another task does so."""
+        fork.check(self._generation, self._name)
         while not enough():
             if self._error is not None:
                 raise self._error.with_traceback(None)
@@ -227,6 +230,7 @@ class AskingChannel(NumberedChannel):
         return self._taken()
 
     def receive_nowait(self, **selection: Any) -> bytes:
+        fork.check(self._generation, self._name)
         while not self._unasked:
             if self._reading:  # what comes now is for that task, which hands it on
                 raise anyio.WouldBlock
