@@ -15,34 +15,8 @@ import aipc
 from aipc.abc import Segment
 
 from ..peers import python, said, tell
-from ..subjects import new_key, new_name
-
-
-class Kind:
-    """One kind of segment: how to make one of a size, and open it again."""
-
-    def __init__(self, name: str, place: Path) -> None:
-        self.name = name
-        self.known: Any = {"sysv": new_key(), "file": place / "file", "posix": new_name(), "memfd": "test"}[name]
-        self.cls: Any = {
-            "sysv": aipc.SysVSharedMemory,
-            "file": aipc.MappedFile,
-            "posix": aipc.SharedMemory,
-            "memfd": aipc.MemfdSegment,
-        }[name]
-
-    def create(self, size: int, **options: Any) -> Segment:
-        if self.name != "memfd":
-            options.setdefault("unlink", True)
-        return self.cls.create(self.known, size, **options)
-
-    def open(self, first: Any, read_only: bool = False, **options: Any) -> Segment:
-        return self.cls.open(os.dup(first.fd) if self.name == "memfd" else self.known, read_only, **options)
-
-
-@pytest.fixture(params=["posix", "sysv", "memfd", "file"])
-def kind(request: pytest.FixtureRequest, place: Path) -> Kind:
-    return Kind(request.param, place)
+from ..subjects import new_name
+from .kinds import Kind
 
 
 @pytest.fixture(params=["posix", "sysv", "file"])
@@ -371,34 +345,4 @@ segment.close()
         assert other.wait() == 0
         assert segment.buf[0] == 4
         with named.open(segment):
-            pass
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("as_url", [True, False])
-async def test_guarded(kind: Kind, as_url: bool, place: Path) -> None:
-    """Read, wait, write: without the lock, steps would be lost."""
-    url = f"flock:{place}/lock"
-
-    async def count(segment: Segment) -> None:
-        for _ in range(20):
-            async with segment.locked() as buf:
-                value = buf[0]
-                await anyio.lowlevel.checkpoint()
-                buf[0] = value + 1
-
-    async with aipc.open_lock(url) as lock, aipc.open_lock(url) as another:
-        with kind.create(10, lock=url if as_url else lock) as one, kind.open(one, lock=url if as_url else another) as other:
-            with anyio.fail_after(30):
-                async with anyio.create_task_group() as tasks:
-                    for segment in (one, one, other):
-                        tasks.start_soon(count, segment)
-            assert one.buf[0] == 60
-            assert not lock.locked()
-
-
-@pytest.mark.anyio
-async def test_guarded_by_nothing(kind: Kind) -> None:
-    with kind.create(10) as segment, pytest.raises(RuntimeError, match="lock"):
-        async with segment.locked():
             pass
