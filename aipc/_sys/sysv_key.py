@@ -53,8 +53,11 @@ def _signed(key: int) -> int:
 
 @cache
 def _world() -> str:
-    """System V identifiers mean something in one namespace only (ipc_namespaces(7))."""
-    return os.readlink("/proc/self/ns/ipc")
+    """System V identifiers mean something in one namespace only (ipc_namespaces(7)). Without /proc it has no name."""
+    try:
+        return os.readlink("/proc/self/ns/ipc")
+    except OSError:
+        return "ipc"
 
 
 def object_name(kind: str, identifier: int) -> str:

@@ -237,6 +237,8 @@ def _attach(url: str, name: str, me: Process | None) -> _SemaphoreHandle:
     """
     path = posix.path_of(name)
     shape = os.lstat(path)
+    if shape.st_size < posix.SIZE:
+        raise WrongObject(errno.EINVAL, f"{url}: no semaphore: {path} has {shape.st_size} bytes, and one has {posix.SIZE}")
     with ExitStack() as unless_opened:
         semaphore = posix.attach(name)
         unless_opened.callback(semaphore.close)

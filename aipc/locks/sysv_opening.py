@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from urllib.parse import quote
 
 import anyio
 
 from aipc._address import Address, parse
-from aipc._io.errors import translate
+from aipc._io.errors import naming
 from aipc._io.handle import Place
 from aipc._sys import sysv_semaphore as sysv
 from aipc._sys.sysv_key import key_of
-from aipc.exceptions import LimitExceeded, ObjectRemoved, WrongObject
+from aipc.exceptions import AipcError, LimitExceeded, ObjectRemoved, WrongObject
 
 PATIENCE = 1.0
 """Seconds for a set's creator to operate on it, which takes some microseconds."""
@@ -30,11 +31,10 @@ async def open_set(
     was opened.
     """
     key = key_of(address, project)
-    place = Place(address.url)
-    try:
+    with naming_set(address.url), closing(Place(address.url)) as place:
         while True:
             if create or exclusive or key is None:
-                semaphores = _made(key, mode, values, exclusive, address)
+                semaphores = _made(key, mode, values, exclusive)
                 if semaphores is not None:
                     return semaphores
             try:
@@ -45,13 +45,9 @@ async def open_set(
                 continue  # it was removed in between: once more
             if not create or adopt or await _initialised(semaphores, place, address):
                 return semaphores
-    except OSError as error:
-        raise translate(error, address.url) from None
-    finally:
-        place.close()
 
 
-def _made(key: int | None, mode: int, values: Sequence[int], exclusive: bool, address: Address) -> sysv.SemaphoreSet | None:
+def _made(key: int | None, mode: int, values: Sequence[int], exclusive: bool) -> sysv.SemaphoreSet | None:
     """A new set; None if there is one, unless it had to be new."""
     try:
         semaphores = sysv.SemaphoreSet(key, len(values), sysv.CREATE | sysv.EXCLUSIVE | mode)
@@ -59,15 +55,12 @@ def _made(key: int | None, mode: int, values: Sequence[int], exclusive: bool, ad
         if exclusive:
             raise
         return None
-    except OSError as error:
-        if error.errno == errno.EINVAL:
-            raise LimitExceeded(f"{address.url}: {len(values):,} semaphores in a set are more than kernel.sem allows") from None
-        raise
     try:
         semaphores.set_values([0, *values[1:]])
         semaphores.operate(sysv.operations([(0, values[0])], sysv.NOWAIT))  # the operation that others wait for comes last
     except OSError:
-        semaphores.remove()
+        with suppress(OSError):  # removed by somebody else
+            semaphores.remove()
         raise
     return semaphores
 
@@ -90,6 +83,28 @@ async def _initialised(semaphores: sysv.SemaphoreSet, place: Place, address: Add
 def _be_initialised(semaphores: sysv.SemaphoreSet) -> None:
     if not semaphores.initialised():
         raise BlockingIOError
+
+
+@contextmanager
+def naming_set(where: str) -> Iterator[None]:
+    """`naming`, with the kernel's limits on sets."""
+    with naming(where):
+        try:
+            yield
+        except OSError as error:
+            raise kernel_limit(error, where) from None
+
+
+def kernel_limit(error: OSError, where: str) -> OSError:
+    """`error`, or LimitExceeded where it says that the set, or what it is to do at once, is too large."""
+    if error.errno == errno.E2BIG:
+        most = sysv.most_operations()
+        return LimitExceeded(
+            errno.E2BIG, f"{where}: more steps at once than the kernel takes: {most:,} (SEMOPM, in kernel.sem)"
+        )
+    if error.errno == errno.EINVAL and not isinstance(error, AipcError):
+        return LimitExceeded(errno.EINVAL, f"{where}: more semaphores in a set than the kernel takes (SEMMSL, in kernel.sem)")
+    return error
 
 
 def set_address(key: int | str | os.PathLike[str] | None) -> Address:

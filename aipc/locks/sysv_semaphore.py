@@ -98,6 +98,7 @@ async def open_semaphore(
     semaphores = await open_set(address, project, create=create, exclusive=exclusive, mode=mode, values=values, adopt=adopt)
     try:
         if not semaphores.has(index):
+            semaphores.value(0)  # unless it was removed in between
             raise address.error(f"index={index}: the set has fewer semaphores")
     except OSError as error:
         raise translate(error, address.url) from None

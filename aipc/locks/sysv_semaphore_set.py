@@ -19,7 +19,7 @@ from aipc.abc import Closing
 from aipc.exceptions import AddressError, LimitExceeded
 
 from .base import LockHandle
-from .sysv_opening import open_set, set_address
+from .sysv_opening import kernel_limit, open_set, set_address
 
 Result = TypeVar("Result")
 Steps = list[tuple[int, int]]
@@ -58,10 +58,7 @@ class _RowHandle(LockHandle):
         return any(_possible(values, steps) for steps in self.wanted)
 
     def explain(self, error: OSError) -> Exception:
-        if error.errno == errno.E2BIG and not self.closed:
-            most = sysv.most_operations()
-            return LimitExceeded(f"{self.name}: more steps at once than the kernel takes: {most:,} (SEMOPM, in kernel.sem)")
-        return super().explain(error)
+        return super().explain(kernel_limit(error, self.name))
 
     def _let_go(self) -> None:
         if self.unlink:

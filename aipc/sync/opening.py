@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from aipc._address import Address
-from aipc._io.errors import naming
 from aipc._sys import sysv_semaphore as sysv
 from aipc._sys.sysv_key import key_of
 from aipc.exceptions import WrongObject
+from aipc.locks.sysv_opening import naming_set
 
 from .row import KIND, Row
 
@@ -47,7 +47,7 @@ def open_row(
     """
     number = key(address, project)
     wanted = [kind, *first]
-    with naming(address.url):
+    with naming_set(address.url):
         semaphores, made = _found(number, len(wanted), create=create, exclusive=exclusive, mode=mode)
         try:
             count = semaphores.count()
@@ -57,10 +57,17 @@ def open_row(
                     errno.EINVAL, f"{address.url}: that key has another kind of object: a set of {count} semaphores"
                 )
         except BaseException:
-            if made and (number is None or not semaphores.initialised()):  # else another process has prepared and may use it
-                semaphores.remove()
+            if made:
+                _give_up(semaphores, number)
             raise
     return Row(semaphores, count, address.url, unlink=number is None if unlink is None else unlink)
+
+
+def _give_up(semaphores: sysv.SemaphoreSet, number: int | None) -> None:
+    """Remove a new set, unless another process has prepared it, and may use it."""
+    with contextlib.suppress(OSError):  # removed by somebody else
+        if number is None or not semaphores.initialised():
+            semaphores.remove()
 
 
 def _found(number: int | None, count: int, *, create: bool, exclusive: bool, mode: int) -> tuple[sysv.SemaphoreSet, bool]:

@@ -21,6 +21,7 @@ from aipc._sys import sysv_semaphore as sysv
 from aipc._sys.sysv_key import object_name
 from aipc.exceptions import WrongObject
 from aipc.locks.base import LockHandle
+from aipc.locks.sysv_opening import kernel_limit
 
 KIND = 0
 """The semaphore whose constant value tells what the set is; 0 in a set that nobody has prepared yet."""
@@ -132,6 +133,9 @@ class Row(LockHandle):
         """The values of all at one moment."""
         values: list[int] = self.now(Change)
         return values
+
+    def explain(self, error: OSError) -> Exception:
+        return super().explain(kernel_limit(error, self.name))
 
     def _let_go(self) -> None:
         steps = [(index, -added, sysv.NOWAIT | sysv.UNDO) for index, added in self.own.items() if added]

@@ -21,7 +21,7 @@ from aipc._sys.processes import has_ended, this_process
 from aipc.abc import Lock, Semaphore
 from aipc.testing.expect import settle
 
-from ..peers import isolated, process, run, said
+from ..peers import process, run, said
 from ..subjects import new_name
 
 pytestmark = pytest.mark.anyio
@@ -172,26 +172,6 @@ def test_proc_of_another_pid_namespace() -> None:
     with process("unshare", "--user", "--map-root-user", "--pid", "--fork", sys.executable, "-c", OUTSIDE_PROC) as inside:
         assert said(inside).split() == ["True", "True", "False"]
         assert said(inside).split() == ["True", "False"]
-
-
-NO_PROC = """
-import subprocess, sys, anyio, aipc
-from aipc.exceptions import UnsupportedOperation
-async def main():
-    subprocess.run(["mount", "-t", "tmpfs", "none", "/dev/shm"], check=True)
-    async with aipc.open_lock("posix-sem:/x?create=1"):
-        pass
-    subprocess.run(["mount", "-t", "tmpfs", "none", "/proc"], check=True)
-    try:
-        await aipc.open_lock("posix-sem:/x?robust=1")
-    except UnsupportedOperation as error:
-        print(error)
-anyio.run(main)
-"""
-
-
-def test_without_proc() -> None:
-    assert "posix-sem:/x?robust=1: robust tells processes apart by /proc" in isolated(NO_PROC)
 
 
 def test_start_that_is_not_known() -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import stat
 from contextlib import ExitStack
+from pathlib import Path
 
 import anyio
 import pytest
@@ -183,6 +184,19 @@ async def test_missing_and_exclusive(name: str) -> None:
             pass
         with pytest.raises(aipc.ObjectMissing):
             await aipc.open_lock(url)
+
+
+@pytest.mark.parametrize("size", [0, 31])
+@pytest.mark.parametrize("robust", [False, True])
+async def test_file_that_is_no_semaphore(robust: bool, size: int, name: str) -> None:
+    """The C library would map it, and kill whoever touches it."""
+    file = Path(posix.path_of(name))
+    file.write_bytes(bytes(size))
+    try:
+        with pytest.raises(aipc.WrongObject, match=f"{name}.*has {size} bytes"):
+            await aipc.open_lock(f"posix-sem:{name}?create=1", robust=robust)
+    finally:
+        file.unlink()
 
 
 async def test_removed_semaphore_lives_on_until_it_is_closed(name: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 import aipc
 from aipc._io import polling
 from aipc.locks import base
-from aipc.testing.expect import in_child, settle
+from aipc.testing.expect import settle
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("an_hour")]
 
@@ -108,72 +108,3 @@ async def test_waiting_tasks_learn_of_it(name: str, here: bool, way: Callable[[A
             with pytest.raises(aipc.ObjectRemoved, match=key):
                 await wait(other)
         await one.aclose()
-
-
-CALLS: dict[str, tuple[Kind, list[Callable[[Any], object]]]] = {
-    "semaphore": (
-        semaphore,
-        [
-            lambda it: it.value,
-            lambda it: it.locked(),
-            lambda it: it.holder(),
-            lambda it: it.release(),
-            lambda it: it.acquire_nowait(),
-        ],
-    ),
-    "set": (
-        semaphore_set,
-        [
-            lambda it: it.values,
-            lambda it: it.pids,
-            lambda it: it.waiting(0),
-            lambda it: it.set_values([1, 1]),
-            lambda it: it.set_value(0, 1),
-            lambda it: it.operate_nowait([(0, 1)]),
-            lambda it: it.remove(),
-        ],
-    ),
-    "event": (aipc.Event, [lambda it: it.is_set(), lambda it: it.set(), lambda it: it.clear(), lambda it: it.remove()]),
-    "barrier": (
-        barrier,
-        [
-            lambda it: it.parties,
-            lambda it: it.n_waiting,
-            lambda it: it.broken,
-            lambda it: it.abort(),
-            lambda it: it.reset(),
-            lambda it: it.remove(),
-        ],
-    ),
-    "condition": (
-        aipc.Condition,
-        [lambda it: it.locked(), lambda it: it.acquire_nowait(), lambda it: it.release(), lambda it: it.notify(), lambda it: it.remove()],
-    ),
-    "rwlock": (
-        aipc.RWLock,
-        [
-            lambda it: it.reader.locked(),
-            lambda it: it.writer.locked(),
-            lambda it: it.reader.acquire_nowait(),
-            lambda it: it.writer.acquire_nowait(),
-            lambda it: it.reader.release(),
-            lambda it: it.writer.release(),
-            lambda it: it.remove(),
-        ],
-    ),
-}  # fmt: skip
-"""Every plain call."""
-
-
-@pytest.mark.parametrize("name", CALLS)
-async def test_plain_calls_in_a_forked_child(name: str, key: str) -> None:
-    """It is its parent's, whatever is asked; and nothing has changed."""
-    opened, calls = CALLS[name]
-    async with opened(key, create=True, exclusive=True, unlink=True) as it:
-
-        def use() -> None:
-            for call in calls:
-                with pytest.raises(aipc.ForkedError):
-                    call(it)
-
-        in_child(use)
