@@ -6,6 +6,7 @@ The pauses between two looks are an hour here: only being woken by what has chan
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from itertools import permutations
 
 import anyio
@@ -18,6 +19,8 @@ from aipc.locks import base
 from aipc.testing.expect import settle, until
 
 from ..conftest import LOOPS
+from ..io.waiters import WAITER, loop_of
+from ..peers import python, said
 from ..subjects import new_key, new_name
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("an_hour")]
@@ -164,3 +167,20 @@ async def test_all_who_wait_for_zero(url: str) -> None:
             await counted(two).acquire()
             await settle()
             await counted(one).acquire()
+
+
+@pytest.mark.parametrize("order", [(3, 1), (1, 3)], ids=str)
+async def test_in_several_processes(order: tuple[int, int], url: str, anyio_backend: tuple[str, dict[str, bool]]) -> None:
+    """A process that has no use for what was given back passes the call on to the one that has."""
+    with anyio.fail_after(30):
+        async with fresh(url) as one:
+            with ExitStack() as stack:
+                waiters = {}
+                for n in order:
+                    arguments = f"aipc.open_lock({url!r})", f"it.acquire({n})"
+                    waiters[n] = stack.enter_context(python(WAITER, loop_of(anyio_backend), *arguments))
+                    assert said(waiters[n]) == "parked"
+                for n in (1, 3):
+                    counted(one).release(n)
+                    assert said(waiters[n]) == "None"
+                assert counted(one).value == 0
