@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import resource
 import signal
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,7 +23,18 @@ def drop_signals() -> None:
 
 @contextmanager
 def queued_signals(most: int) -> Iterator[None]:
-    """Let the kernel queue only so many signals for this process's user, as far as they are for this process."""
+    """Let the kernel queue only so many signals for this process's user, as far as they are for this process.
+
+    It counts those of all processes of the user: other runs of the tests wait meanwhile.
+    """
+    with open(f"{tempfile.gettempdir()}/aipc-tests-signals-{os.getuid()}", "w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        with _limited(most):
+            yield
+
+
+@contextmanager
+def _limited(most: int) -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_SIGPENDING)
     resource.setrlimit(resource.RLIMIT_SIGPENDING, (most, hard))
     try:
