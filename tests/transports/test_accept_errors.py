@@ -73,6 +73,4 @@ def test_for_long(place: Path) -> None:
 def test_others_end_it(place: Path) -> None:
     with python(SERVER, repr(LOOPS["asyncio"]), f"unix:{place}/socket", "alone", repr([errno.EFAULT])) as server:
         assert said(server) == "there"
-        with socket.socket(socket.AF_UNIX) as peer:
-            peer.connect(f"{place}/socket")
-            assert server.wait(20) == 1
+        assert server.wait(20) == 1  # its first try is refused, though nobody connects
