@@ -32,6 +32,14 @@ def anyio_backend(request: pytest.FixtureRequest) -> object:
     return request.param
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The kernel counts the signals that are queued for all processes of a user (RLIMIT_SIGPENDING)."""
+    for item in items:
+        if "signal" in item.nodeid:
+            item.add_marker("alone")
+
+
 def pytest_collection_finish() -> None:
     """What is there by now stays: the leak check's collections need not look at it, which takes most of their time."""
     gc.collect()
