@@ -174,9 +174,7 @@ class Waiting(WaitQueue, ABC):
 
     def try_now(self, operation: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
         """The first try of `attempt`, for a caller that calls `attempt` on an OSError, also if that is to look closer."""
-        if self.budget <= 0 or self._generation != fork.generation:
-            raise BlockingIOError
-        self.budget -= 1
+        self.charge()
         try:
             result = operation(*arguments)
         except Exception as error:
@@ -186,6 +184,12 @@ class Waiting(WaitQueue, ABC):
         if self._first is not None:
             self.wake()
         return result
+
+    def charge(self) -> None:
+        """One try of the budget. BlockingIOError: `attempt` is to turn the loop first, or to refuse a forked child."""
+        if self.budget <= 0 or self._generation != fork.generation:
+            raise BlockingIOError
+        self.budget -= 1
 
     def pause(self) -> NoReturn:
         """Stop an operation that could go on, but has kept the loop long enough: `attempt` goes on after a turn of the loop."""

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from . import loops
+from . import fork, loops
 from .attempt import Waiting
 from .readiness import Direction, Readiness
 
 if TYPE_CHECKING:
     from .handle import Handle
-
-Result = TypeVar("Result")
 
 _LOOKS = 128
 """How often to look at the memory between two turns of the loop: a look costs a tenth of a poll(2)."""
@@ -43,14 +41,17 @@ class Records(Readiness):
         super().__init__(owner, fd, Direction.READ)
         self._end = end
 
-    def try_soon(self, operation: Callable[[], Result]) -> Result:
-        """`try_now` if a record is there; looks a while for one if spinning pays."""
-        spins = self._ready is not None and not self._spinning()
-        if not self._end.watch(_LOOKS if spins else 1):
-            raise BlockingIOError
-        if spins:
-            self._penalty = max(self._penalty // 2, 1)
-        return self.try_now(operation)
+    def promising(self) -> bool:
+        """Whether a first try is worth while, before `attempt` is called; looks a while for a record if spinning pays."""
+        if self.budget <= 0 or self._generation != fork.generation:
+            return False
+        self.budget -= 1
+        if self._ready is None or self._spinning():
+            return self._end.watch(1)
+        there = self._end.watch(_LOOKS)
+        if there and self._penalty > 1:
+            self._penalty //= 2
+        return there
 
     def wake(self) -> None:
         """Let all try again: the two directions wait for different things."""

@@ -197,7 +197,8 @@ class RingChannel(ByteStreamChannel):
     async def send(self, item: Buffer, **meta: Any) -> None:
         if type(item) is bytes and len(item) <= self._short and not meta:
             try:
-                self._outgoing.try_now(self._producer.put, item)
+                self._outgoing.charge()
+                self._producer.put(item)
             except OSError:
                 pass  # the long way waits, or words the error
             else:
@@ -242,12 +243,15 @@ class RingChannel(ByteStreamChannel):
     async def receive(self, **selection: Any) -> bytes:
         if not selection:
             try:
-                message = self._handle.readable.try_soon(self._consumer.take)
+                readable = self._handle.readable
+                if readable.promising():
+                    message = self._consumer.take()
+                    self._received += 1
+                    if readable._first is not None:  # as after every success; a call would cost a tenth of the message
+                        readable.wake()
+                    return message
             except OSError:
                 pass  # the long way waits, or words the error
-            else:
-                self._received += 1
-                return message
         return await self._reading(selection).attempt(self._take)
 
     def _take(self) -> bytes:
