@@ -40,12 +40,13 @@ async def dropped(make: Make, use: Use, kept: int = 0) -> list[str]:
     """Make objects, use them and drop them, several times: what the warnings say, when no more descriptors are left than are `kept`."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        gc.collect()  # what an earlier test left to it would be missing at the end
         before = descriptors()
         for _ in range(TIMES):
             things = await make()
             await use(things)
             del things
-        await until(lambda: (gc.collect(), descriptors())[1] == before + kept * TIMES)
+        await until(lambda: (gc.collect(), descriptors())[1] <= before + kept * TIMES)
     return [str(warning.message) for warning in caught if issubclass(warning.category, ResourceWarning)]
 
 
