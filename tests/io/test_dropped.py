@@ -46,7 +46,7 @@ async def dropped(make: Make, use: Use, kept: int = 0) -> list[str]:
             things = await make()
             await use(things)
             del things
-        await until(lambda: (gc.collect(), descriptors())[1] <= before + kept * TIMES)
+        await until(lambda: (gc.collect(), descriptors())[1] == before + kept * TIMES)
     return [str(warning.message) for warning in caught if issubclass(warning.category, ResourceWarning)]
 
 
