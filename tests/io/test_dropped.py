@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ import pytest
 
 import aipc
 from aipc.testing.expect import until
+from aipc.testing.leaks import descriptors
 
 from ..subjects import new_key, new_name
 from ..transports.streams import STREAMS, opened
@@ -32,21 +32,17 @@ async def wait_in_vain(operation: Callable[[], Awaitable[object]]) -> None:
     assert scope.cancelled_caught
 
 
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
 async def dropped(make: Make, use: Use, kept: int = 0) -> list[str]:
     """Make objects, use them and drop them, several times: what the warnings say, when no more descriptors are left than are `kept`."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        gc.collect()  # what an earlier test left to it would be missing at the end
+        gc.collect()
         before = descriptors()
         for _ in range(TIMES):
             things = await make()
             await use(things)
             del things
-        await until(lambda: (gc.collect(), descriptors())[1] == before + kept * TIMES)
+        await until(lambda: (gc.collect(), len(descriptors() - before))[1] == kept * TIMES)
     return [str(warning.message) for warning in caught if issubclass(warning.category, ResourceWarning)]
 
 
