@@ -14,7 +14,7 @@ import sysv_ipc
 
 from aipc._address import Address
 from aipc._io.doorbell import Doorbell
-from aipc._io.errors import named, translate
+from aipc._io.errors import os_error, translate
 from aipc._io.files import path_reserved, short_path, socket_in_use
 from aipc._sys import sysv_tables
 from aipc._sys.sysv_key import key_of, object_name
@@ -178,7 +178,7 @@ def _remove_system_v(kind: str, identifier: int | str | None) -> None:
             raise AddressError(f"{where}: a private object is removed by its number")
         rows = [row["id"] for row in sysv_tables.rows(kind) if row["key"] == key & 0xFFFFFFFF]
         if not rows:
-            raise named(errno.ENOENT, where, "no object has that key")
+            raise os_error(errno.ENOENT, where, "no object has that key")
         identifier = rows[0]
     if isinstance(identifier, bool) or not isinstance(identifier, int) or not 0 <= identifier < 1 << 31:
         raise AddressError(f"{where}: must be the kernel's number of it, as in ipcs(1), or a key, such as '0x4d2'")
@@ -190,9 +190,9 @@ def _remove_system_v(kind: str, identifier: int | str | None) -> None:
     try:
         remove[kind](identifier)
     except sysv_ipc.ExistentialError:
-        raise named(errno.ENOENT, where, "there is no such object") from None
+        raise os_error(errno.ENOENT, where, "there is no such object") from None
     except sysv_ipc.PermissionsError:
-        raise named(errno.EPERM, where, "only its owner, its creator or root may remove it") from None
+        raise os_error(errno.EPERM, where, "only its owner, its creator or root may remove it") from None
     called, what_for = _WAITED_FOR.get(kind, ("", ()))
     for suffix in what_for:
         doorbell = Doorbell(object_name(called, identifier) + suffix)
@@ -240,7 +240,9 @@ def _remove_socket(path: str, force: bool) -> None:
     try:
         with short_path(path) as short, path_reserved(path, path):
             if not force and socket_in_use(short):
-                raise named(errno.EADDRINUSE, path, "a live process has this socket; it was left alone (force=True removes it)")
+                raise os_error(
+                    errno.EADDRINUSE, path, "a live process has this socket; it was left alone (force=True removes it)"
+                )
             os.unlink(path)
     except BlockingIOError:
-        raise named(errno.EAGAIN, path, "another process is about to listen there; try again") from None
+        raise os_error(errno.EAGAIN, path, "another process is about to listen there; try again") from None

@@ -19,7 +19,7 @@ import anyio
 
 from aipc._io import fork
 from aipc._io import signals as loop_signals
-from aipc._io.errors import named
+from aipc._io.errors import os_error
 from aipc._io.handle import FileHandle
 from aipc._io.loops import WaitQueue
 from aipc._sys import signal_mask, signalfd
@@ -273,7 +273,7 @@ def send_signal(pid: int, signum: int, value: int | None = None, *, group: bool 
     except BlockingIOError:
         raise LimitExceeded(f"{where}: the receiver's user has as many signals queued as RLIMIT_SIGPENDING allows") from None
     except OSError as error:
-        raise named(error.errno or 0, where) from None
+        raise os_error(error.errno or 0, where) from None
 
 
 def _check(pid: int, signum: int, value: int | None) -> None:

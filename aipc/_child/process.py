@@ -15,7 +15,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from aipc._io.errors import named
+from aipc._io.errors import os_error
 from aipc._io.handle import FileHandle
 from aipc._sys import processes, signal_mask
 from aipc.exceptions import AddressError
@@ -54,7 +54,7 @@ class Child:
         except OSError as error:
             process.kill()
             process.wait()
-            raise named(error.errno or 0, name) from None
+            raise os_error(error.errno or 0, name) from None
 
     @property
     def pid(self) -> int:
@@ -237,7 +237,7 @@ def _explained(error: OSError, name: str, command: Command) -> OSError:
         why = "neither a program nor a script that begins with #!"
     else:
         why = os.strerror(error.errno or 0)
-    return named(error.errno or 0, name, f"{place}: {why}")
+    return os_error(error.errno or 0, name, f"{place}: {why}")
 
 
 def called(command: Command) -> str:

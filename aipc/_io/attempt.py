@@ -33,7 +33,7 @@ Arguments = TypeVarTuple("Arguments")
 
 BUDGET = 128
 """Immediate successes in a row before a turn of the loop: a busy channel must not starve the rest."""
-MIDWAY = 3
+LONG_MESSAGE_FACTOR = 3
 """How many times longer to spin in the middle of a long message: its rest comes as fast as the peer can copy."""
 MOST_SKIPPED = 256
 """Waits parked without a spin, at most, where spinning does not pay."""
@@ -47,7 +47,7 @@ _BLOCKED = _Outcome.BLOCKED
 _NOTHING: list[Any] = []  # shared: an owner that has something puts a list of its own in its place
 
 
-class Waiting(WaitQueue, ABC):
+class Waiter(WaitQueue, ABC):
     """One direction of one object: all tasks that wait for it, its budget, and what was learnt about spinning.
 
     `stock` is what the owner has already read and not yet handed out: no need to ask the kernel while there is some. `midway`:
@@ -59,14 +59,25 @@ class Waiting(WaitQueue, ABC):
     PROBES_A_TURN: ClassVar[int]
     """How often to ask `_probe` between two turns of the loop while spinning."""
 
-    __slots__ = ("_generation", "_owner", "_paused", "_penalty", "_reactor", "_ready", "_skip", "budget", "midway", "stock")
+    __slots__ = (
+        "_generation",
+        "_owner",
+        "_paused",
+        "_penalty",
+        "_reactor",
+        "_ready",
+        "_skip",
+        "budget",
+        "buffered",
+        "in_long_message",
+    )
 
     def __init__(self, owner: Handle, *, spins: bool = True) -> None:
         super().__init__()
         self._owner = weakref.ref(owner)
         self.budget: int = BUDGET
-        self.midway: bool = False
-        self.stock: list[Any] = _NOTHING
+        self.in_long_message: bool = False
+        self.buffered: list[Any] = _NOTHING
         self._generation = owner.generation  # which may be older: a sending side is made at the first send
         self._paused = False
         self._penalty = 1
@@ -93,13 +104,13 @@ class Waiting(WaitQueue, ABC):
         """Give back what waiting took; every waiter retries and finds the object closed."""
 
     @abstractmethod
-    def _leave(self) -> None:
+    def _leave_loop(self) -> None:
         """Give back what waiting took in `_reactor`'s loop."""
 
-    def _begin(self) -> None:
+    def _wait_begins(self) -> None:
         """A wait begins that did not end while spinning."""
 
-    def _stop(self, parked: Awaitable[bool | None]) -> None:
+    def _wait_cancelled(self, parked: Awaitable[bool | None]) -> None:
         """A parked task was cancelled, perhaps after it was woken."""
         self._discard(parked)
 
@@ -112,12 +123,12 @@ class Waiting(WaitQueue, ABC):
         if self._skip != math.inf:
             self._skip = 0
 
-    def _here(self) -> Reactor:
+    def _current_reactor(self) -> Reactor:
         """What aipc has in the loop that runs here."""
         loop = loops.current()
         reactor = self._reactor
         if reactor is None or reactor.loop is not loop:
-            self._leave()
+            self._leave_loop()
             reactor = self._reactor = reactor_of(loop)
         return reactor
 
@@ -129,13 +140,13 @@ class Waiting(WaitQueue, ABC):
         if self._generation != fork.generation:
             self._refuse_fork()
         if self.budget <= 0:
-            await loops.turning()()
+            await loops.checkpoint_function()()
             self.budget = BUDGET
         self.budget -= 1
         result: Result | _Outcome = _BLOCKED
         front: bool | None = False
         try:
-            if self._ready is None or self.stock or self._spinning() or self._ready():
+            if self._ready is None or self.buffered or self._spinning() or self._ready():
                 result = _try(operation, *arguments)
             if result is _BLOCKED and not self._paused:
                 self.budget = BUDGET
@@ -144,13 +155,13 @@ class Waiting(WaitQueue, ABC):
                 else:
                     result = await self._spin(operation, *arguments)
                 if result is _BLOCKED:
-                    self._begin()
+                    self._wait_begins()
             while result is _BLOCKED:
                 parked = self._turn() if self._paused else self._park(front=bool(front))
                 try:
                     front = await parked
                 except BaseException:
-                    self._stop(parked)
+                    self._wait_cancelled(parked)
                     raise
                 result = _try(operation, *arguments)
         except OSError as error:
@@ -174,7 +185,7 @@ class Waiting(WaitQueue, ABC):
 
     def try_now(self, operation: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
         """The first try of `attempt`, for a caller that calls `attempt` on an OSError, also if that is to look closer."""
-        self.charge()
+        self.charge_budget()
         try:
             result = operation(*arguments)
         except Exception as error:
@@ -185,20 +196,20 @@ class Waiting(WaitQueue, ABC):
             self.wake()
         return result
 
-    def charge(self) -> None:
+    def charge_budget(self) -> None:
         """One try of the budget. BlockingIOError: `attempt` is to turn the loop first, or to refuse a forked child."""
         if self.budget <= 0 or self._generation != fork.generation:
             raise BlockingIOError
         self.budget -= 1
 
-    def pause(self) -> NoReturn:
+    def yield_to_loop(self) -> NoReturn:
         """Stop an operation that could go on, but has kept the loop long enough: `attempt` goes on after a turn of the loop."""
         self._paused = True
         raise BlockingIOError
 
     async def _turn(self) -> None:
         self._paused = False
-        await loops.turning()()
+        await loops.checkpoint_function()()
 
     def _refuse_fork(self) -> None:
         try:
@@ -214,12 +225,12 @@ class Waiting(WaitQueue, ABC):
 
         One at a time in a loop, because a second one's turns are the first one's delay, and a server has thousands.
         """
-        reactor = self._here()
+        reactor = self._current_reactor()
         if reactor.spinning:
             return _BLOCKED
         ready = self._ready = self._ready or self._probe()
-        turn = loops.turning()
-        patience = MIDWAY if self.midway else 1
+        turn = loops.checkpoint_function()
+        patience = LONG_MESSAGE_FACTOR if self.in_long_message else 1
         deadline = perf_counter() + patience * self.SPIN_SECONDS
         reactor.spinning = True
         try:

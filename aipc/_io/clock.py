@@ -22,46 +22,46 @@ from aipc._sys import probes, timerfd
 from . import loops
 from .doorbell import DoorbellListener
 from .reactor import Reactor, reactor_of
-from .source import Source
+from .source import FdCallback
 
-COMMON = 5e-3
+SHARED_TICK = 5e-3
 """Pauses from this one on, in seconds, end on common instants: a quarter to a half of the pause apart."""
-LOOK, VAIN_WAKE = 5_000, 35_000
+POLL_PRICE, VAIN_WAKE_PRICE = 5_000, 35_000
 """Prices, in nanoseconds of a processor: of a look, and of one that wakes a task in vain."""
-YOUNG_SHARE, OLD_SHARE = 0.02, 0.003
+SHORT_WAITS_SHARE, LONG_WAITS_SHARE = 0.02, 0.003
 """How much of a processor all looks together may take: of waits in their first second or so, and of all older ones."""
-MOST = 2.0
+LONGEST_STRETCH = 2.0
 """Seconds: how far pauses stretch."""
 
 
-class Wait(Protocol):
+class PolledWait(Protocol):
     """A wait that wants to look again later. `price` and `old` stay as they are while `due` is finite."""
 
     due: float
-    old: bool
+    long_waiting: bool
     price: int
 
-    def look(self) -> float | None:
+    def poll(self) -> float | None:
         """It is time: the seconds until the next look, or None if nobody waits any more or a task was woken."""
 
 
-class Clock:
+class PollTimer:
     """The pauses of one loop's waits, and the doorbell that cuts them short."""
 
     def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor
         self._fd, self._source = self._made()
         self._timer: loops.Timer | None = None
-        self._heap: list[tuple[float, int, Wait]] = []
+        self._heap: list[tuple[float, int, PolledWait]] = []
         self._count = itertools.count()
         self._armed = inf
         self._prices = {False: 0, True: 0}  # of all that wait, by whether they are old
-        self._bell: DoorbellListener | None = None
-        self._has_bell = True  # as far as is known
+        self._listener: DoorbellListener | None = None
+        self._may_listen = True  # as far as is known
         self._closed = False
         self.users = 0
 
-    def _made(self) -> tuple[int, Source | None]:
+    def _made(self) -> tuple[int, FdCallback | None]:
         """A timer's descriptor; -1 if the kernel gives none, and then the loop's own timer has to do."""
         if not probes.enabled("timerfd"):
             return -1, None
@@ -70,12 +70,12 @@ class Clock:
         except OSError:
             return -1, None
         try:
-            return fd, Source(self._reactor, fd, self._fired)
+            return fd, FdCallback(self._reactor, fd, self._fired)
         except OSError:
             os.close(fd)
             return -1, None
 
-    def schedule(self, wait: Wait, pause: float) -> None:
+    def schedule(self, wait: PolledWait, pause: float) -> None:
         """Call `wait.look()` in `pause` seconds, or somewhat later if there are many. Nothing, if the loop is over."""
         if self._closed:
             return
@@ -84,27 +84,27 @@ class Clock:
         if wait.due < self._armed:
             self._arm(wait.due, now)
 
-    def cancel(self, wait: Wait) -> None:
+    def cancel(self, wait: PolledWait) -> None:
         """It needs no look any more."""
         if wait.due < inf:
-            self._prices[wait.old] -= wait.price
+            self._prices[wait.long_waiting] -= wait.price
             wait.due = inf
 
-    def bell(self) -> DoorbellListener | None:
+    def doorbell_listener(self) -> DoorbellListener | None:
         """This loop's doorbell, made when it is first needed; None if there can't be one."""
-        if self._bell is None and self._has_bell:
+        if self._listener is None and self._may_listen:
             try:
-                self._bell = DoorbellListener(self._reactor)
+                self._listener = DoorbellListener(self._reactor)
             except OSError:
-                self._has_bell = False
-        return self._bell
+                self._may_listen = False
+        return self._listener
 
-    def _push(self, wait: Wait, now: float, pause: float) -> None:
-        share = OLD_SHARE if wait.old else YOUNG_SHARE
-        pause = max(pause, min(self._prices[wait.old] * 1e-9 / share, MOST))
-        self._prices[wait.old] += wait.price
+    def _push(self, wait: PolledWait, now: float, pause: float) -> None:
+        share = LONG_WAITS_SHARE if wait.long_waiting else SHORT_WAITS_SHARE
+        pause = max(pause, min(self._prices[wait.long_waiting] * 1e-9 / share, LONGEST_STRETCH))
+        self._prices[wait.long_waiting] += wait.price
         wait.due = now + pause
-        if pause >= COMMON:
+        if pause >= SHARED_TICK:
             grid = 2.0 ** floor(log2(pause / 2))
             wait.due = floor(wait.due / grid) * grid  # early rather than late
         heappush(self._heap, (wait.due, next(self._count), wait))
@@ -115,19 +115,19 @@ class Clock:
         now = monotonic()
         self._armed = inf
         try:
-            loops.call_all(self._looks(now))
+            loops.call_all(self._polls_due(now))
         finally:
             self._arm_next(now)
 
-    def _looks(self, now: float) -> Iterator[Callable[[], None]]:
+    def _polls_due(self, now: float) -> Iterator[Callable[[], None]]:
         while self._heap and self._heap[0][0] <= now:
             due, _, wait = heappop(self._heap)
             if wait.due == due:  # neither cancelled nor scheduled anew
                 self.cancel(wait)
-                yield partial(self._look, wait, now)
+                yield partial(self._poll, wait, now)
 
-    def _look(self, wait: Wait, now: float) -> None:
-        pause = wait.look()
+    def _poll(self, wait: PolledWait, now: float) -> None:
+        pause = wait.poll()
         if pause is not None:
             self._push(wait, now, pause)
 
@@ -156,9 +156,9 @@ class Clock:
     def close(self) -> None:
         """Give all back: nobody uses it, or the loop is over."""
         self._closed = True
-        if self._reactor.clock is self:
-            self._reactor.clock = None
-        bell, self._bell, self._has_bell = self._bell, None, False
+        if self._reactor.poll_timer is self:
+            self._reactor.poll_timer = None
+        bell, self._listener, self._may_listen = self._listener, None, False
         if bell is not None:
             bell.close()
         if self._timer is not None:
@@ -174,11 +174,11 @@ class Clock:
             os.close(self._fd)
 
 
-def clock(reactor: Reactor | None = None) -> Clock:
+def poll_timer(reactor: Reactor | None = None) -> PollTimer:
     """The clock of this loop's reactor, made when it is first needed; `release` it once for each call."""
     reactor = reactor or reactor_of(loops.current())
-    if reactor.clock is None:
-        reactor.clock = Clock(reactor)
-    used = cast(Clock, reactor.clock)
+    if reactor.poll_timer is None:
+        reactor.poll_timer = PollTimer(reactor)
+    used = cast(PollTimer, reactor.poll_timer)
     used.users += 1
     return used

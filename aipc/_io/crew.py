@@ -27,22 +27,22 @@ class _Closable(Protocol):
 Item = TypeVar("Item", bound=_Closable)
 
 
-def crew(handler: Callable[[Item], Awaitable[object]], limit: float = math.inf) -> Crew[Item]:
+def connection_tasks(handler: Callable[[Item], Awaitable[object]], limit: float = math.inf) -> ConnectionTasks[Item]:
     """The tasks of one `serve`: `handler(item)` for each item, at most `limit` at once."""
-    return _TrioCrew(handler, limit) if loops.in_trio() else _AsyncioCrew(handler, limit)
+    return _TrioTasks(handler, limit) if loops.in_trio() else _AsyncioTasks(handler, limit)
 
 
-class Crew(WaitQueue, ABC, Generic[Item]):
+class ConnectionTasks(WaitQueue, ABC, Generic[Item]):
     """The tasks of one `serve`. Who waits here waits for one of them to end."""
 
-    __slots__ = ("_handler", "_limit", "_open", "_over")
+    __slots__ = ("_accepting", "_closed", "_handler", "_limit")
 
     def __init__(self, handler: Callable[[Item], Awaitable[object]], limit: float) -> None:
         super().__init__()
         self._handler = handler
         self._limit = limit
-        self._open = True
-        self._over = False
+        self._accepting = True
+        self._closed = False
 
     @abstractmethod
     async def serve(self, accept: Callable[[], Awaitable[Item | None]]) -> None:
@@ -61,33 +61,33 @@ class Crew(WaitQueue, ABC, Generic[Item]):
     def cancel(self) -> None:
         """Cancel all tasks, without waiting for their end."""
 
-    async def _admit(self, accept: Callable[[], Awaitable[Item | None]]) -> Item | None:
-        while self.running >= self._limit and self._open:
+    async def _accept_next(self, accept: Callable[[], Awaitable[Item | None]]) -> Item | None:
+        while self.running >= self._limit and self._accepting:
             await self.queue()
         return await accept()
 
-    def admit_no_more(self) -> None:
+    def stop_accepting(self) -> None:
         """`accept` has an end, or an error, to tell: ask it now, even if the limit is reached."""
-        self._open = False
+        self._accepting = False
         self.wake_all()
 
-    def end(self) -> None:
+    def mark_closed(self) -> None:
         """`serve` returns, or raises."""
-        self._over = True
+        self._closed = True
         self.wake_all()
 
-    async def over(self) -> None:
+    async def wait_closed(self) -> None:
         """Wait until `serve` returns."""
-        while not self._over:
+        while not self._closed:
             await self.queue()
 
-    async def ended(self) -> None:
+    async def wait_idle(self) -> None:
         """Wait until no task runs."""
         while self.running:
             await self.queue()
 
 
-class _AsyncioCrew(Crew[Item]):
+class _AsyncioTasks(ConnectionTasks[Item]):
     __slots__ = ("_ended", "_running")
 
     def __init__(self, handler: Callable[[Item], Awaitable[object]], limit: float) -> None:
@@ -97,11 +97,11 @@ class _AsyncioCrew(Crew[Item]):
 
     async def serve(self, accept: Callable[[], Awaitable[Item | None]]) -> None:
         try:
-            while (item := await self._admit(accept)) is not None:
+            while (item := await self._accept_next(accept)) is not None:
                 task = asyncio.create_task(self._start(item), name="aipc connection")
                 self._running[task] = item
                 task.add_done_callback(self._ended)
-            await self.ended()
+            await self.wait_idle()
         finally:
             await self._end_all()
 
@@ -140,7 +140,7 @@ class _AsyncioCrew(Crew[Item]):
             raise cancelled
 
 
-class _TrioCrew(Crew[Item]):
+class _TrioTasks(ConnectionTasks[Item]):
     __slots__ = ("_count", "_scope")
 
     def __init__(self, handler: Callable[[Item], Awaitable[object]], limit: float) -> None:
@@ -155,7 +155,7 @@ class _TrioCrew(Crew[Item]):
         async with trio.open_nursery() as nursery:
             self._scope = nursery.cancel_scope
             try:
-                while (item := await self._admit(accept)) is not None:
+                while (item := await self._accept_next(accept)) is not None:
                     self._count += 1
                     nursery.start_soon(self._run, item)
             except Exception as error:  # noqa: BLE001 - raised below, by itself and not in a group

@@ -9,11 +9,11 @@ import logging
 from typing import Protocol
 
 from aipc._sys import membarrier
-from aipc._sys.bell_board import NOBODY, ROWS, WAITERS, Board, Call, Line, calls, tag_of
+from aipc._sys.bell_board import NOBODY, ROWS, WAITERS, Call, Line, WaiterTable, calls, tag_of
 from aipc._sys.board_member import Member, member
 
 from .reactor import Reactor
-from .source import Source
+from .source import FdCallback
 
 _UNSEEN = Line(b"\1")
 """In place of the board's line, before the first look at it: somebody may wait."""
@@ -36,7 +36,7 @@ class Doorbell:
     def __init__(self, name: str) -> None:
         self.tag: int = tag_of(name)
         self.row: int = self.tag % ROWS
-        self._board: Board | None = None
+        self._board: WaiterTable | None = None
         self._line = _UNSEEN
         self._last = 0
 
@@ -57,7 +57,7 @@ class Doorbell:
             line[listener.column] = listener.serves_others(self, subscriber)
         return any(line)
 
-    def _enter(self) -> Board | None:
+    def _enter(self) -> WaiterTable | None:
         if self._line is _UNSEEN:
             self._member: Member = member()
             self._board = self._member.enter()
@@ -82,7 +82,7 @@ class DoorbellListener:
         try:
             self._column = self._member.claim()
             try:
-                self._source = Source(reactor, self._column.fifo, self._fired)
+                self._source = FdCallback(reactor, self._column.fifo, self._fired)
             except BaseException:
                 self._member.give_back(self._column)
                 raise

@@ -40,7 +40,7 @@ _NO_ERRNO: tuple[type[Exception], ...] = (ssl.SSLError, socket.gaierror)
 """OSErrors whose `errno` is a number of another kind."""
 
 
-def named(code: int, where: str, why: str = "") -> OSError:
+def os_error(code: int, where: str, why: str = "") -> OSError:
     """The error for `code`; its text says what happened, to which object, and why or what would be right."""
     text = os.strerror(code)
     message = f"{where}: {why or text}"
@@ -69,7 +69,7 @@ def translate(error: OSError, where: str) -> Exception:
         return exceptions.LimitExceeded(f"{where}: {os.strerror(code)}: over the kernel's limit for a semaphore's value")
     if code == errno.ENAMETOOLONG:
         return exceptions.AddressError(f"{where}: a part of the path is longer than the file system takes")
-    return named(code, where)
+    return os_error(code, where)
 
 
 @contextmanager

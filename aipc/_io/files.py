@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 
 from aipc.exceptions import AddressError
 
-from .errors import named
+from .errors import os_error
 
 LONGEST_SOCKET_PATH = 107
 """Bytes of sun_path, less its terminating zero."""
@@ -82,7 +82,7 @@ def _own_file(path: str, name: str) -> int:
 
 
 def _not_ours(path: str, name: str) -> OSError:
-    return named(
+    return os_error(
         errno.EACCES,
         name,
         f"{path} is another user's: it is listening there right now, or was killed; if it was, remove that file",

@@ -13,7 +13,7 @@ import anyio
 from aipc.exceptions import AipcError, ForkedError
 
 from . import fork
-from .attempt import Waiting
+from .attempt import Waiter
 from .errors import translate
 from .polling import Polling
 from .readiness import Direction, Readiness
@@ -72,11 +72,11 @@ class FileHandle(Handle):
         os.set_blocking(fd, False)
         self.fd: int = fd
         self.readable: Readiness = Readiness(self, fd, Direction.READ, spins=spins)
-        self._writable: Waiting | None = None
+        self._writable: Waiter | None = None
         self._spins = spins
 
     @property
-    def writable(self) -> Waiting:
+    def writable(self) -> Waiter:
         """Waits until the descriptor can be written to; made when first used, as a server's idle connections never do."""
         if self._writable is None:
             self._writable = Readiness(self, self.fd, Direction.WRITE, spins=self._spins)
@@ -146,7 +146,7 @@ class ListenerHandle(FileHandle):
         self.sock.close()
 
 
-class Place(Handle):
+class AddressHandle(Handle):
     """Owns nothing: stands for an address while something is being opened there, and polls until it can be."""
 
     __slots__ = ("polling",)

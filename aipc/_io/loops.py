@@ -52,7 +52,7 @@ def _asyncio_turn() -> Generator[None, None, None]:
     yield
 
 
-def turning() -> Callable[[], Awaitable[None]]:
+def checkpoint_function() -> Callable[[], Awaitable[None]]:
     """A function to await for one turn of this loop, in which all else that is ready runs; a cancellation point."""
     checkpoint: Callable[[], Awaitable[None]] = sys.modules["trio"].lowlevel.checkpoint if in_trio() else _asyncio_turn
     return checkpoint

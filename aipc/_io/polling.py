@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, ClassVar
 from aipc._sys.bell_board import WAITERS, Call
 
 from . import fork, loops
-from .attempt import Waiting
-from .clock import LOOK, VAIN_WAKE, Clock, clock
+from .attempt import Waiter
+from .clock import POLL_PRICE, VAIN_WAKE_PRICE, PollTimer, poll_timer
 from .doorbell import Doorbell, DoorbellListener
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def always() -> bool:
     return True
 
 
-class Polling(Waiting):
-    """Any number of tasks that wait for one object. `hopeful` tells, without a side effect, whether a try is worth while.
+class Polling(Waiter):
+    """Any number of tasks that wait for one object. `available` tells, without a side effect, whether a try is worth while.
 
     `names` are the object's, the same in all processes, one for each thing that may be waited for: whoever provides it says so
     by `announce`. `selective`: the tasks wait for different things, so that all of them are woken, and not only the first.
@@ -43,68 +43,69 @@ class Polling(Waiting):
     PROBES_A_TURN: ClassVar[int] = 0
 
     __slots__ = (
-        "_bell", "_call", "_clock", "_doorbells", "_hopeful", "_pause", "_retries", "_since", "_woken", "due", "old", "price", "selective",
+        "_available", "_call", "_doorbells", "_listener", "_pause", "_poll_timer", "_poll_woke", "_retries", "_since", "due", "long_waiting",
+        "price", "selective",
     )  # fmt: skip
 
-    def __init__(self, owner: Handle, hopeful: Callable[[], bool] = always, *names: str, selective: bool = False) -> None:
+    def __init__(self, owner: Handle, available: Callable[[], bool] = always, *names: str, selective: bool = False) -> None:
         super().__init__(owner)
         self._doorbells = tuple(map(Doorbell, names))
-        self._bell: DoorbellListener | None = None  # where this listens
+        self._listener: DoorbellListener | None = None  # where this listens
         self._call: Call | None = None  # what woke a task, and may be of use to another process
-        self._clock: Clock | None = None
-        self._hopeful = hopeful
+        self._poll_timer: PollTimer | None = None
+        self._available = available
         self._pause = FIRST_PAUSE
         self._since = 0.0
-        self._woken = False  # by a look
+        self._poll_woke = False  # by a look
         self._retries = False  # a woken task has not tried yet: a second one would only lose its place
         self.selective: bool = selective
         self.due: float = inf
-        self.old: bool = False
-        self.price: int = LOOK
+        self.long_waiting: bool = False
+        self.price: int = POLL_PRICE
 
-    def _begin(self) -> None:
+    def _wait_begins(self) -> None:
         self._pause = FIRST_PAUSE
         self._since = monotonic()
-        self._woken = False
+        self._poll_woke = False
         self._call = None
-        if self._clock is not None:
-            self._clock.cancel(self)  # it may be in a long pause of another task's wait
-        self.old = False
+        if self._poll_timer is not None:
+            self._poll_timer.cancel(self)  # it may be in a long pause of another task's wait
+        self.long_waiting = False
 
     def _park(self, *, front: bool) -> Awaitable[bool | None]:
-        reactor = self._here()
-        if self._clock is None:
-            self._clock = clock(reactor)
-        used = self._clock
+        reactor = self._current_reactor()
+        if self._poll_timer is None:
+            self._poll_timer = poll_timer(reactor)
+        used = self._poll_timer
         self._retries = False
         if self._call is not None:
             self.pass_on()
-        if self._bell is None and self._doorbells:
-            self._bell = used.bell()
-            if self._bell is not None:
+        if self._listener is None and self._doorbells:
+            self._listener = used.doorbell_listener()
+            if self._listener is not None:
                 for doorbell in self._doorbells:
-                    self._bell.listen(doorbell, self)
-                return loops.turning()()  # one more try: a notification before now was for others
+                    self._listener.listen(doorbell, self)
+                return loops.checkpoint_function()()  # one more try: a notification before now was for others
         if self.due == inf:
-            self.price = VAIN_WAKE if self._woken else LOOK
-            self._woken = False
+            self.price = VAIN_WAKE_PRICE if self._poll_woke else POLL_PRICE
+            self._poll_woke = False
             used.schedule(self, self._next_pause())
         return self._queue_in(reactor.loop, front=front)
 
-    def _stop(self, parked: Awaitable[bool | None]) -> None:
-        super()._stop(parked)
+    def _wait_cancelled(self, parked: Awaitable[bool | None]) -> None:
+        super()._wait_cancelled(parked)
         self.pass_on()
 
     def wake(self) -> None:
         """Let tasks try again, if they may succeed; those that stay parked go on looking."""
         self._retries = False
-        self._wake_if_promising()
+        self._wake_if_available()
 
-    def _wake_if_promising(self) -> None:
+    def _wake_if_available(self) -> None:
         if self._may_succeed():
             self._wake_some()
-        if self._first is not None and self.due == inf and self._clock is not None:
-            self._clock.schedule(self, self._next_pause())
+        if self._first is not None and self.due == inf and self._poll_timer is not None:
+            self._poll_timer.schedule(self, self._next_pause())
 
     def _wake_some(self) -> None:
         if self.selective:
@@ -115,20 +116,20 @@ class Polling(Waiting):
 
     def _may_succeed(self) -> bool:
         try:
-            return self._hopeful()
+            return self._available()
         except Exception:  # noqa: BLE001 - the try meets it, too, and tells its caller
             return True
 
-    def announce(self, most: int = WAITERS) -> None:
+    def notify(self, most: int = WAITERS) -> None:
         """The object may be available: wake tasks that wait for it here, and in `most` other processes."""
         if self._first is not None:
-            self._wake_if_promising()
+            self._wake_if_available()
         for doorbell in self._doorbells:
             doorbell.notify(most)
 
     def others_wait(self) -> bool | None:
         """Whether anybody else waits for it, another object of this loop included; None if there is no board that tells."""
-        known = [doorbell.others_wait(self._bell, self) for doorbell in self._doorbells]
+        known = [doorbell.others_wait(self._listener, self) for doorbell in self._doorbells]
         return None if None in known else any(known)
 
     def on_notify(self, call: Call) -> bool:
@@ -145,42 +146,42 @@ class Polling(Waiting):
     def pass_on(self) -> bool:
         """What woke a task here was of no use to it, or leaves something: wake the next process. False if no call woke it."""
         call, self._call = self._call, None
-        if call is None or self._bell is None:
+        if call is None or self._listener is None:
             return False
-        self._bell.pass_on(call)
+        self._listener.pass_on(call)
         return True
 
-    def look(self) -> float | None:
+    def poll(self) -> float | None:
         """A pause is over: the next one, or None if nobody waits or a task is to try."""
         if not self.awaited:
             self._unlisten()
             return None
-        if self._bell is not None:
+        if self._listener is not None:
             for doorbell in self._doorbells:
-                self._bell.renew(doorbell)
+                self._listener.renew(doorbell)
         if self._may_succeed():
-            self._woken = True
+            self._poll_woke = True
             self._wake_some()
             return None
         return self._next_pause()
 
     def _next_pause(self) -> float:
-        self.old = monotonic() - self._since >= _LONG_WAIT
-        pause = min(self._pause, LONGEST_PAUSE if self.old else LONG_PAUSE)
+        self.long_waiting = monotonic() - self._since >= _LONG_WAIT
+        pause = min(self._pause, LONGEST_PAUSE if self.long_waiting else LONG_PAUSE)
         self._pause = 2 * pause
         return pause
 
     def _unlisten(self) -> None:
         self.pass_on()
-        bell, self._bell = self._bell, None
+        bell, self._listener = self._listener, None
         if bell is not None:
             for doorbell in self._doorbells:
                 bell.leave(doorbell, self)
 
-    def _leave(self) -> None:
-        used, self._clock = self._clock, None
+    def _leave_loop(self) -> None:
+        used, self._poll_timer = self._poll_timer, None
         if self._generation != fork.generation:
-            self._bell = None
+            self._listener = None
         elif used is not None:
             self._unlisten()
             used.cancel(self)
@@ -188,7 +189,7 @@ class Polling(Waiting):
 
     def close(self) -> None:
         """Let go of the clock; every waiter retries and finds the object closed."""
-        self._leave()
+        self._leave_loop()
         doorbells, self._doorbells = self._doorbells, ()
         for doorbell in doorbells:
             doorbell.close()
@@ -196,11 +197,11 @@ class Polling(Waiting):
 
 
 class Asking(Polling):
-    """A polling wait whose `hopeful` costs less than a try in vain: it asks while it spins."""
+    """A polling wait whose `available` costs less than a try in vain: it asks while it spins."""
 
     PROBES_A_TURN: ClassVar[int] = 8
 
     __slots__ = ()
 
     def _probe(self) -> Callable[[], object]:
-        return self._hopeful
+        return self._available

@@ -30,7 +30,7 @@ class Watcher(Protocol):
     def fired(self) -> None: ...
 
 
-class Part(Protocol):
+class LoopResource(Protocol):
     """What else belongs to a loop."""
 
     def close(self) -> None:
@@ -43,13 +43,13 @@ class Part(Protocol):
 class Reactor:
     """What aipc has in one loop, which `loop` stands for (`loops.current`)."""
 
-    __slots__ = ("_epoll", "_readers", "_writers", "clock", "loop", "spinning")
+    __slots__ = ("_epoll", "_readers", "_writers", "loop", "poll_timer", "spinning")
 
     def __init__(self, loop: object) -> None:
         self.loop = loop
         self.spinning: bool = False
         """Whether a wait of this loop spins."""
-        self.clock: Part | None = None
+        self.poll_timer: LoopResource | None = None
         self._epoll: select.epoll | None = None
         self._readers: dict[int, Watcher] = {}
         self._writers: dict[int, Watcher] = {}
@@ -84,11 +84,11 @@ class Reactor:
     def _mask(self, fd: int) -> int:
         return (READ if fd in self._readers else 0) | (WRITE if fd in self._writers else 0)
 
-    def _harvest(self) -> None:
+    def _dispatch(self) -> None:
         if self._epoll is not None:
-            loops.call_all(self._due(self._epoll.poll(0, _MOST_EVENTS)))
+            loops.call_all(self._callbacks(self._epoll.poll(0, _MOST_EVENTS)))
 
-    def _due(self, events: list[tuple[int, int]]) -> Iterator[Callable[[], None]]:
+    def _callbacks(self, events: list[tuple[int, int]]) -> Iterator[Callable[[], None]]:
         for fd, event in events:  # an error or a hang-up concerns both directions
             if event & ~WRITE and fd in self._readers:
                 yield self._readers[fd].fired
@@ -99,7 +99,7 @@ class Reactor:
         assert isinstance(self.loop, asyncio.AbstractEventLoop)
         epoll = select.epoll()
         try:
-            self.loop.add_reader(epoll.fileno(), self._harvest)
+            self.loop.add_reader(epoll.fileno(), self._dispatch)
         except BaseException:
             epoll.close()
             raise
@@ -124,8 +124,8 @@ class Reactor:
         with _lock:
             if _reactors.get(self.loop) is self:
                 del _reactors[self.loop]
-        if self.clock is not None:
-            self.clock.close()
+        if self.poll_timer is not None:
+            self.poll_timer.close()
         self._readers.clear()
         self._writers.clear()
         if self._epoll is not None:
@@ -136,8 +136,8 @@ class Reactor:
         if self._epoll is not None:
             self._epoll.close()
             self._epoll = None
-        if self.clock is not None:
-            self.clock.forget()
+        if self.poll_timer is not None:
+            self.poll_timer.forget()
 
 
 _reactors: dict[object, Reactor] = {}

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from . import loops
-from .attempt import Waiting
+from .attempt import Waiter
 from .loops import KernelWait
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Direction(Enum):
     WRITE = select.POLLOUT
 
 
-class Readiness(Waiting):
+class Readiness(Waiter):
     """Any number of tasks that wait for one direction of one descriptor.
 
     On asyncio and uvloop the loop's reactor watches the descriptor. trio has no lasting registration: there, one task waits
@@ -49,7 +49,7 @@ class Readiness(Waiting):
         if not self._watched or self._reactor is None or self._reactor.loop is not loop or loop is None:
             if loops.in_trio():
                 return self._park_in_trio(front=front)
-            self._here().watch(self._fd, self._direction.value, self)
+            self._current_reactor().watch(self._fd, self._direction.value, self)
             self._watched = True
             assert loop is not None
         return self._queue_on(loop, front=front)
@@ -59,9 +59,9 @@ class Readiness(Waiting):
         if self._first is not None:
             self.wake()
         else:
-            self._leave()
+            self._leave_loop()
 
-    def _leave(self) -> None:
+    def _leave_loop(self) -> None:
         if self._watched and self._reactor is not None:
             self._watched = False
             self._reactor.unwatch(self._fd, self._direction.value)
@@ -72,7 +72,7 @@ class Readiness(Waiting):
         return partial(poll.poll, 0)
 
     def _park_in_trio(self, *, front: bool) -> Awaitable[bool | None]:
-        self._leave()
+        self._leave_loop()
         return self._queue_in_trio(front=front) if self._in_kernel else self._wait_in_trio(front=front)
 
     async def _wait_in_trio(self, *, front: bool) -> bool:
@@ -93,5 +93,5 @@ class Readiness(Waiting):
     def close(self) -> None:
         """Leave the loop, before the descriptor's number can be used again; every waiter retries and finds it closed."""
         self._ready = None  # it would ask about the number, which may be another object's soon
-        self._leave()
+        self._leave_loop()
         self.wake_all()

@@ -10,13 +10,13 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from . import fork, loops
-from .attempt import Waiting
+from .attempt import Waiter
 from .readiness import Direction, Readiness
 
 if TYPE_CHECKING:
     from .handle import Handle
 
-_LOOKS = 128
+_POLLS = 128
 """How often to look at the memory between two turns of the loop: a look costs a tenth of a poll(2)."""
 
 
@@ -28,7 +28,7 @@ class End(Protocol):
     def watch(self, looks: int) -> bool: ...
 
 
-class Records(Readiness):
+class RingReadable(Readiness):
     """Waits for the producer's records, on the doorbell."""
 
     PROBES_A_TURN: ClassVar[int] = 1
@@ -41,14 +41,14 @@ class Records(Readiness):
         super().__init__(owner, fd, Direction.READ)
         self._end = end
 
-    def promising(self) -> bool:
+    def poll_briefly(self) -> bool:
         """Whether a first try is worth while, before `attempt` is called; looks a while for a record if spinning pays."""
         if self.budget <= 0 or self._generation != fork.generation:
             return False
         self.budget -= 1
         if self._ready is None or self._spinning():
             return self._end.watch(1)
-        there = self._end.watch(_LOOKS)
+        there = self._end.watch(_POLLS)
         if there and self._penalty > 1:
             self._penalty //= 2
         return there
@@ -60,7 +60,7 @@ class Records(Readiness):
     def _park(self, *, front: bool) -> Awaitable[bool | None]:
         if self._end.sleep():
             self._spin_next()  # the peer was quicker than parking
-            return loops.turning()()
+            return loops.checkpoint_function()()
         return super()._park(front=front)
 
     def park(self) -> Awaitable[bool | None]:
@@ -73,43 +73,43 @@ class Records(Readiness):
         finally:
             self.wake_all()  # whatever becomes of this task: it may be one that waits for room, and wakes nobody here
 
-    def again(self) -> None:
+    def rearm(self) -> None:
         """The doorbell was not drained to its end: the next wait is to find it ready, though no edge comes."""
-        self._leave()
+        self._leave_loop()
         self.wake_all()
 
     def _probe(self) -> Callable[[], object]:
-        return partial(self._end.watch, _LOOKS)
+        return partial(self._end.watch, _POLLS)
 
 
-class Room(Waiting):
+class RingWritable(Waiter):
     """Waits for the consumer to make room, on the same doorbell."""
 
-    SPIN_SECONDS: ClassVar[float] = Records.SPIN_SECONDS
+    SPIN_SECONDS: ClassVar[float] = RingReadable.SPIN_SECONDS
     PROBES_A_TURN: ClassVar[int] = 1
 
-    __slots__ = ("_bell", "_end")
+    __slots__ = ("_doorbell", "_end")
 
-    def __init__(self, owner: Handle, end: End, bell: Records) -> None:
+    def __init__(self, owner: Handle, end: End, doorbell: RingReadable) -> None:
         super().__init__(owner)
         self._end = end
-        self._bell = bell
+        self._doorbell = doorbell
 
     def _park(self, *, front: bool) -> Awaitable[bool | None]:
-        return loops.turning()() if self._end.sleep() else self._bell.park()
+        return loops.checkpoint_function()() if self._end.sleep() else self._doorbell.park()
 
-    def _stop(self, parked: Awaitable[bool | None]) -> None:
-        self._bell._stop(parked)
+    def _wait_cancelled(self, parked: Awaitable[bool | None]) -> None:
+        self._doorbell._wait_cancelled(parked)
 
     def wake_all(self) -> None:
         """Let all try again: they are in the doorbell's queue."""
-        self._bell.wake_all()
+        self._doorbell.wake_all()
 
-    def _leave(self) -> None: ...
+    def _leave_loop(self) -> None: ...
 
     def _probe(self) -> Callable[[], object]:
-        return partial(self._end.watch, _LOOKS)
+        return partial(self._end.watch, _POLLS)
 
     def close(self) -> None:
         self._ready = None
-        self._bell.wake_all()
+        self._doorbell.wake_all()

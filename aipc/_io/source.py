@@ -9,7 +9,7 @@ from . import loops
 from .reactor import READ, Reactor
 
 
-class Source:
+class FdCallback:
     """Calls `fired` when `fd` is readable, on the reactor's loop; `fired` drains it. `fd` is the caller's to close, after `close`."""
 
     __slots__ = ("_closed", "_fd", "_reactor", "fired")

@@ -22,7 +22,7 @@ from .handle import FileHandle
 from .polling import Polling
 
 
-class Turn(Polling):
+class FifoWriteLock(Polling):
     """One channel's hold on the lock: any number of its tasks for short messages, or one for a longer one.
 
     `room` waits, under the lock, for room for a message that may go in one piece.
@@ -36,25 +36,25 @@ class Turn(Polling):
     A writer killed between two pieces would leave the first one for ever, and others could not write between them.
     """
 
-    __slots__ = ("_alone", "_fd", "_sharing", "room")
+    __slots__ = ("_exclusive", "_fd", "_shared", "room")
 
     def __init__(self, owner: FileHandle) -> None:
-        super().__init__(owner, lambda: not self._alone)
+        super().__init__(owner, lambda: not self._exclusive)
         self._fd = owner.fd
-        self._alone = False
-        self._sharing = 0
+        self._exclusive = False
+        self._shared = 0
         self.room: Polling = Polling(owner)
 
-    def take(self, size: int) -> None:
+    def acquire_nowait(self, size: int) -> None:
         """Hold the lock to write `size` bytes. BlockingIOError while another has it, BrokenPipeError if nobody reads."""
         self.owner.check()
         short = size <= self.PIECE
-        if self._alone or (self._sharing and not short):
+        if self._exclusive or (self._shared and not short):
             raise BlockingIOError
-        if not self._sharing:
+        if not self._shared:
             self._lock(LOCK_SH if short else LOCK_EX)
-        self._sharing += short
-        self._alone = not short
+        self._shared += short
+        self._exclusive = not short
 
     def _lock(self, kind: int) -> None:
         try:
@@ -64,15 +64,15 @@ class Turn(Polling):
                 raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
             raise
 
-    def give(self) -> None:
+    def release(self) -> None:
         """One message less. Nothing after `close`, which has let go."""
         if self._fd < 0:
             return
-        self._sharing -= not self._alone
-        self._alone = False
-        if not self._sharing:
+        self._shared -= not self._exclusive
+        self._exclusive = False
+        if not self._shared:
             flock(self._fd, LOCK_UN)
-        self.announce()
+        self.notify()
 
     async def wait_for_room(self, size: int) -> None:
         """Wait for room for a message that can go in one piece, but not for long."""
@@ -94,19 +94,19 @@ class Turn(Polling):
         super().close()
         self.room.close()
         fd, self._fd = self._fd, -1
-        if fd >= 0 and (self._alone or self._sharing):
+        if fd >= 0 and (self._exclusive or self._shared):
             flock(fd, LOCK_UN)
 
 
-class TurnHandle(FileHandle):
+class FifoWriterHandle(FileHandle):
     """Owns a descriptor that several processes write to."""
 
-    __slots__ = ("turn",)
+    __slots__ = ("write_lock",)
 
     def __init__(self, fd: int, name: str) -> None:
         super().__init__(fd, name)
-        self.turn: Turn = Turn(self)
+        self.write_lock: FifoWriteLock = FifoWriteLock(self)
 
     def _close(self) -> None:
-        self.turn.close()
+        self.write_lock.close()
         super()._close()

@@ -81,7 +81,7 @@ def file_name() -> str:
     return f"aipc-bells-{os.geteuid()}-{os.stat('/proc/self/ns/ipc').st_ino}"
 
 
-class Board:
+class WaiterTable:
     """The user's board. OSError if there can't be one."""
 
     __slots__ = ("_bytes", "_called", "_calling", "_fd", "_memory", "_path")

@@ -9,25 +9,25 @@ from contextlib import suppress
 from threading import RLock
 
 from . import probes
-from .bell_board import Board, Column
+from .bell_board import Column, WaiterTable
 
 
 class Member:
     """A process, between two forks."""
 
     def __init__(self) -> None:
-        self._board: Board | None = None
+        self._board: WaiterTable | None = None
         self._users = 0
         self._columns: set[Column] = set()
         self._lock = RLock()
 
-    def enter(self) -> Board | None:
+    def enter(self) -> WaiterTable | None:
         """The board, None if there can't be one. Each call needs a `leave`."""
         with self._lock:
             self._users += 1
             if self._users == 1 and probes.enabled("doorbell"):
                 with suppress(OSError):  # then the pauses have to do
-                    self._board = Board()
+                    self._board = WaiterTable()
             return self._board
 
     def leave(self) -> None:

@@ -2,7 +2,7 @@
 
 Who goes to sleep on a flag in shared memory stores the flag, and then looks once more for what it waits for; who provides that
 stores it, and then looks at the flag. Each side's store may still be on its way when it loads: both would sleep. A barrier
-`everywhere`, on the sleeping side, makes up for both, so that the side that provides pays nothing.
+`global_barrier`, on the sleeping side, makes up for both, so that the side that provides pays nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _number = _NUMBERS.get((platform.machine(), ctypes.sizeof(ctypes.c_void_p)), -1)
 
 @cache
 def registered() -> bool:
-    """Whether this process has asked to take part: `everywhere` of other processes then reaches it, and its own works."""
+    """Whether this process has asked to take part: `global_barrier` of other processes then reaches it, and its own works."""
     if _number < 0 or not probes.enabled("membarrier"):
         return False
     return not _call(_REGISTER_GLOBAL_EXPEDITED)
@@ -42,15 +42,15 @@ os.register_at_fork(after_in_child=registered.cache_clear)
 class Barriers:
     """What one end of a channel needs. `fence`: None where stores are seen, and loads made, in program order anyway.
 
-    `everywhere`: a full barrier on every processor that runs a registered process, and here; False if the kernel refused it,
+    `global_barrier`: a full barrier on every processor that runs a registered process, and here; False if the kernel refused it,
     as a filter of seccomp(2) may from any moment on. None if there is none.
     """
 
-    __slots__ = ("everywhere", "fence")
+    __slots__ = ("fence", "global_barrier")
 
     def __init__(self) -> None:
         self.fence: Callable[[], None] | None = None if _in_order() else _Fence()
-        self.everywhere: Callable[[], bool] | None = _everywhere if registered() else None
+        self.global_barrier: Callable[[], bool] | None = _global_barrier if registered() else None
 
 
 class _Fence:
@@ -71,7 +71,7 @@ def _in_order() -> bool:
     return platform.machine() in _IN_ORDER and probes.enabled("order")
 
 
-def _everywhere() -> bool:
+def _global_barrier() -> bool:
     return not _call(_GLOBAL_EXPEDITED)
 
 

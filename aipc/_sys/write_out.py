@@ -10,7 +10,7 @@ _libc.sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, 
 _WRITE = 2
 
 
-def start_writing(fd: int) -> None:
+def sync_file_range(fd: int) -> None:
     """Begin; it may wait for room in the disk's queue. msync(2) with MS_ASYNC would do nothing at all on Linux."""
     if _libc.sync_file_range(fd, 0, 0, _WRITE) < 0:
         code = ctypes.get_errno()

@@ -35,9 +35,9 @@ class LockHandle(Handle):
 
     __slots__ = ("_held_on_end", "_let_go_at", "_rest_until", "_taken_at", "_turn", "_wanted", "polling")
 
-    def __init__(self, name: str, hopeful: Callable[[], bool], *object_names: str) -> None:
+    def __init__(self, name: str, available: Callable[[], bool], *object_names: str) -> None:
         super().__init__(name)
-        self.polling: Polling = Polling(self, hopeful, *object_names)
+        self.polling: Polling = Polling(self, available, *object_names)
         self._held_on_end = 0.0
         self._taken_at = self._let_go_at = self._rest_until = 0.0
         self._turn = TURN
@@ -109,7 +109,7 @@ class LockHandle(Handle):
     def released(self, most: int = WAITERS) -> None:
         """After a release: who waits for it may have it, here and in `most` other processes."""
         self.releasing()
-        self.polling.announce(most)
+        self.polling.notify(most)
 
     async def _rest(self) -> None:
         """Leave it to others for a moment; all tasks of this object do."""
@@ -122,7 +122,7 @@ class LockHandle(Handle):
         try:
             self._let_go()
         finally:
-            self.polling.announce()
+            self.polling.notify()
             self.polling.close()
 
     @abstractmethod

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 
 from aipc._address import Address
-from aipc._io.errors import named, translate
+from aipc._io.errors import os_error, translate
 from aipc._io.polling import Polling
 from aipc._sys import byte_locks
 from aipc._sys.byte_locks import TOP, Range
@@ -94,7 +94,7 @@ class _RangeHandle(HeldFile):
         access = fcntl.fcntl(self.fd, fcntl.F_GETFL) & os.O_ACCMODE
         if access == (os.O_WRONLY if shared else os.O_RDONLY):
             kind, permission = ("a shared", "read") if shared else ("an exclusive", "write")
-            raise named(errno.EACCES, self.name, f"{kind} lock takes permission to {permission} the file")
+            raise os_error(errno.EACCES, self.name, f"{kind} lock takes permission to {permission} the file")
 
     def _let_go(self) -> None:
         try:
@@ -145,7 +145,7 @@ class ByteRangeLock(HeldFileLock):
         if handle.exclusive:
             handle.convert(shared=True)
             handle.exclusive = False
-            handle.polling.announce()
+            handle.polling.notify()
 
     def locked(self) -> bool:
         return self._handle.call(self._handle.locked)

@@ -59,7 +59,7 @@ class CountedHandle(LockHandle):
         try:
             super()._close()
         finally:
-            self.zeroing.announce()  # those who wait for zero in a set that was removed just now
+            self.zeroing.notify()  # those who wait for zero in a set that was removed just now
             self.zeroing.close()
 
     @contextmanager
@@ -102,7 +102,7 @@ class CountedSemaphore(Semaphore):
         handle.take(n)
         if not handle.counter:
             handle.held += n
-        handle.zeroing.announce()
+        handle.zeroing.notify()
 
     def release(self, n: int = 1) -> None:
         handle = self._handle

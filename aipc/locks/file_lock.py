@@ -72,7 +72,7 @@ class _FlockHandle(HeldFile):
         except BlockingIOError:
             return False
         self._unlock()
-        self.polling.announce(1)  # to somebody who found it taken in between
+        self.polling.notify(1)  # to somebody who found it taken in between
         return True
 
 

@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 
 from aipc._address import Address
-from aipc._io.errors import named, translate
+from aipc._io.errors import os_error, translate
 from aipc._io.files import remove_same_file, same_file
 from aipc.abc import Lock
 from aipc.exceptions import WrongObject
@@ -68,7 +68,7 @@ class HeldFile(LockHandle):
         if self._passes_on:
             self._passes_on = False
             if not self.polling.pass_on():
-                self.polling.announce(1)
+                self.polling.notify(1)
 
     def _lock_if_named(self) -> bool:
         """Lock the open file; False, and it is not locked, if it no longer has the name."""
@@ -153,7 +153,7 @@ def open_lock_file(address: Address, path: str, accesses: tuple[int, ...], creat
             fd = os.open(path, accesses[0] | _FLAGS | os.O_CREAT | os.O_EXCL, mode)
         except FileExistsError:
             if exclusive:
-                raise named(errno.EEXIST, address.url, "the file exists, and exclusive was asked for") from None
+                raise os_error(errno.EEXIST, address.url, "the file exists, and exclusive was asked for") from None
             try:
                 return _opened(address, path, accesses)
             except FileNotFoundError:
@@ -192,4 +192,4 @@ def _first(address: Address, path: str, accesses: tuple[int, ...]) -> int:
     needs = "a shared lock takes permission to read the file"
     if os.O_WRONLY in accesses:
         needs = "an exclusive lock takes permission to write the file (a shared one, to read it)"
-    raise named(errno.EACCES, address.url, needs)
+    raise os_error(errno.EACCES, address.url, needs)

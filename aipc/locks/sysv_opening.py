@@ -12,7 +12,7 @@ import anyio
 
 from aipc._address import Address, parse
 from aipc._io.errors import naming
-from aipc._io.handle import Place
+from aipc._io.handle import AddressHandle
 from aipc._sys import sysv_semaphore as sysv
 from aipc._sys.sysv_key import key_of
 from aipc.exceptions import AipcError, LimitExceeded, ObjectRemoved, WrongObject
@@ -31,7 +31,7 @@ async def open_set(
     was opened.
     """
     key = key_of(address, project)
-    with naming_set(address.url), closing(Place(address.url)) as place:
+    with naming_set(address.url), closing(AddressHandle(address.url)) as place:
         while True:
             if create or exclusive or key is None:
                 semaphores = _made(key, mode, values, exclusive)
@@ -65,7 +65,7 @@ def _made(key: int | None, mode: int, values: Sequence[int], exclusive: bool) ->
     return semaphores
 
 
-async def _initialised(semaphores: sysv.SemaphoreSet, place: Place, address: Address) -> bool:
+async def _initialised(semaphores: sysv.SemaphoreSet, place: AddressHandle, address: Address) -> bool:
     """Wait until its creator has operated on it; False if it is removed before that."""
     try:
         with anyio.move_on_after(PATIENCE):

@@ -178,7 +178,7 @@ class SysVSemaphoreSet(Closing):
         handle = self._opened()
         handle.check()
         handle.semaphores.operate(operations)
-        handle.polling.announce()
+        handle.polling.notify()
 
     async def operate(self, operations: Iterable[tuple[int, int]], *, undo: bool | None = None) -> None:
         """Do all steps `(index, delta)` at once, in order, as soon as all can be done.
@@ -218,13 +218,13 @@ class SysVSemaphoreSet(Closing):
         if len(given) != handle.count:
             raise ValueError(f"{self._address.url}: {len(given)} values for {handle.count} semaphores")
         self._asked(handle.semaphores.set_values, given)
-        handle.polling.announce()
+        handle.polling.notify()
 
     def set_value(self, index: int, value: int) -> None:
         """Set one (SETVAL); the rest as for `set_values`."""
         handle = self._opened()
         self._asked(handle.semaphores.set_value, self._index(index), self._within(value))
-        handle.polling.announce()
+        handle.polling.notify()
 
     def _within(self, value: int) -> int:
         if not 0 <= value <= sysv.LARGEST_VALUE:
@@ -253,7 +253,7 @@ class SysVSemaphoreSet(Closing):
         """Remove the set now: everybody who waits for it gets ObjectRemoved."""
         handle = self._opened()
         self._asked(handle.semaphores.remove)
-        handle.polling.announce()
+        handle.polling.notify()
 
     async def aclose(self) -> None:
         """Close; `unlink` removes the set. The values stay. Idempotent, also under cancellation."""

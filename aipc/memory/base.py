@@ -18,7 +18,7 @@ import anyio
 import anyio.lowlevel
 
 from aipc._io import fork
-from aipc._io.errors import named, translate
+from aipc._io.errors import os_error, translate
 from aipc._io.files import same_file
 from aipc._open import open_lock
 from aipc._sys import file_mapping
@@ -240,7 +240,7 @@ def remove_file(path: str, identity: os.stat_result, name: str, *, missing_ok: b
     except OSError as error:
         raise translate(error, name) from None
     if not missing_ok:
-        raise named(errno.ENOENT, name, "removed already, or another object has the name now: nothing was removed")
+        raise os_error(errno.ENOENT, name, "removed already, or another object has the name now: nothing was removed")
 
 
 def checked_size(name: str, size: int) -> int:
@@ -250,7 +250,7 @@ def checked_size(name: str, size: int) -> int:
     if size < 1:
         raise AddressError(f"{name}: size={size}: must be 1 byte or more")
     if size > sys.maxsize:
-        raise named(errno.EFBIG, name, f"size={size:,}: must be at most {sys.maxsize:,}")
+        raise os_error(errno.EFBIG, name, f"size={size:,}: must be at most {sys.maxsize:,}")
     return size
 
 

@@ -11,9 +11,9 @@ from typing import Any, Self
 import anyio.lowlevel
 import anyio.to_thread
 
-from aipc._io.errors import named
+from aipc._io.errors import os_error
 from aipc._sys import new_file
-from aipc._sys.write_out import start_writing
+from aipc._sys.write_out import sync_file_range
 from aipc.abc import Lock
 from aipc.exceptions import AddressError, UnsupportedOperation, WrongObject
 
@@ -139,7 +139,7 @@ class MappedFile(FileSegment):
         try:
             await anyio.to_thread.run_sync(_flush, [self._file], wait)
         except OSError as error:
-            raise named(error.errno or 0, self._name) from None
+            raise os_error(error.errno or 0, self._name) from None
 
     def _remove(self, *, missing_ok: bool) -> None:
         remove_file(self._path, self._identity, self._name, missing_ok=missing_ok)
@@ -169,7 +169,7 @@ def _flush(box: list[OpenFile], wait: bool) -> None:
     if wait:
         os.fdatasync(file.fd)
     else:
-        start_writing(file.fd)
+        sync_file_range(file.fd)
 
 
 def _checked_path(path: Path) -> str:

@@ -8,7 +8,7 @@ import os
 from types import TracebackType
 from typing import Self
 
-from aipc._io.errors import named
+from aipc._io.errors import os_error
 from aipc._io.handle import Handle
 from aipc._io.polling import Polling
 from aipc._sys.proc_locks import holders
@@ -105,7 +105,7 @@ class Snapshot:
         if not self._handle.writes:
             raise UnsupportedOperation(f"{self._handle.name}: opened to read; its writer is open(name, write=True)")
         layout.publish(as_bytes(data))
-        self._handle.polling.announce()
+        self._handle.polling.notify()
 
     def latest(self) -> bytes | None:
         """The latest value, whole; None before the first. ProtocolError if somebody else wrote into the memory."""
@@ -172,7 +172,7 @@ def _be_writer(segment: SharedMemory) -> None:
         fcntl.flock(segment.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         who = _writer(segment)
-        raise named(
+        raise os_error(
             errno.EEXIST, segment.name, f"process {who or 'of another namespace'} is its writer; there can be one"
         ) from error
 

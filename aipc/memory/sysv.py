@@ -6,7 +6,7 @@ import errno
 from typing import Any, NamedTuple, Self
 
 from aipc._address import Address
-from aipc._io.errors import named, translate
+from aipc._io.errors import os_error, translate
 from aipc._sys import sysv_memory as sysv
 from aipc._sys import sysv_tables
 from aipc._sys.sysv_key import key_of
@@ -79,7 +79,9 @@ class SysVSharedMemory(MappedSegment):
         checked_size(address.url, size)
         checked_mode(address.url, mode)
         if size > sysv.largest():
-            raise named(errno.ENOSPC, address.url, f"size={size:,}: the kernel's limit (kernel.shmmax) is {sysv.largest():,}")
+            raise os_error(
+                errno.ENOSPC, address.url, f"size={size:,}: the kernel's limit (kernel.shmmax) is {sysv.largest():,}"
+            )
 
         with explained(address.url):
             identifier = sysv.get(number, size, sysv.CREATE | sysv.EXCLUSIVE | mode)
@@ -110,7 +112,7 @@ class SysVSharedMemory(MappedSegment):
     def _attached(cls, name: str, identifier: int, read_only: bool, lock: Lock | str | None) -> Self:
         row = sysv_tables.row("sysv-shm", identifier)
         if row is None:
-            raise named(errno.ENOENT, name, "there is no such segment")
+            raise os_error(errno.ENOENT, name, "there is no such segment")
         return cls(name, identifier, row["size"], read_only=read_only, lock=lock)
 
     @property
@@ -126,7 +128,7 @@ class SysVSharedMemory(MappedSegment):
         """What the kernel knows of it, also after `close`. ObjectMissing if it is gone."""
         row = sysv_tables.row("sysv-shm", self._id)
         if row is None:
-            raise named(errno.ENOENT, self._name, "the segment is gone")
+            raise os_error(errno.ENOENT, self._name, "the segment is gone")
         return SharedMemoryStatus(
             key=row["key"],
             id=row["id"],
@@ -167,7 +169,7 @@ class SysVSharedMemory(MappedSegment):
             if error.errno not in {errno.EINVAL, errno.EIDRM}:
                 raise translate(error, self._name) from None
         if not missing_ok:
-            raise named(errno.ENOENT, self._name, "removed already")
+            raise os_error(errno.ENOENT, self._name, "removed already")
 
 
 def _address(key: Key) -> Address:

@@ -8,7 +8,7 @@ import subprocess
 from typing import Any, Protocol
 
 from aipc._child.pipes import ChildPipes, access
-from aipc._io.errors import named
+from aipc._io.errors import os_error
 from aipc.abc import Channel, ChannelAttribute
 from aipc.exceptions import AddressError, UnsupportedOperation
 from aipc.transports.base import TransportChannel
@@ -43,7 +43,7 @@ def _check(what: str, fd: int) -> None:
     try:
         os.fstat(fd)
     except OSError:
-        raise named(errno.ENOENT, f"{what}={fd}", "that descriptor is not open in this process") from None
+        raise os_error(errno.ENOENT, f"{what}={fd}", "that descriptor is not open in this process") from None
 
 
 def _lent(pipes: ChildPipes, what: str, channel: Channel) -> int:

@@ -88,7 +88,7 @@ def _start(call: bytes, name: str, kind: worker_channels.Kind, loop: str, grace:
         report = travel.memfd("aipc worker's report")
         failed.callback(os.close, report)
         main = travel.main_script() if travel.needs_main(call) else {}
-        task = travel.Task(call, sys.argv, main, loop, *kind, other.fileno(), report, os.getpid())
+        task = travel.WorkerTask(call, sys.argv, main, loop, *kind, other.fileno(), report, os.getpid())
         told = travel.memfd("aipc worker's task", pickle.dumps((sys.path, tuple(task))))
         theirs.callback(os.close, told)
         flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does

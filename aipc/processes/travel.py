@@ -18,7 +18,7 @@ from aipc.exceptions import WorkerDied, WorkerFailed
 _MAIN = b"_main__"  # and within a worker its name is __mp_main__
 
 
-class Task(NamedTuple):
+class WorkerTask(NamedTuple):
     """What a worker is told at its start. Plain values: the call itself is unpickled when modules can be found."""
 
     call: bytes

@@ -27,7 +27,7 @@ def main(given: tuple[Any, ...]) -> None:
 
     Ends with 0 if the function returned, 1 if it raised, and by SIGTERM if that cancelled it.
     """
-    task = travel.Task(*given)
+    task = travel.WorkerTask(*given)
     for fd in (task.channel, task.report):
         os.set_inheritable(fd, False)
     die_with(task.parent, signal.SIGTERM)
@@ -45,7 +45,7 @@ def main(given: tuple[Any, ...]) -> None:
         sys.exit(report.status)
 
 
-def _run(task: travel.Task) -> travel.Report | None:
+def _run(task: travel.WorkerTask) -> travel.Report | None:
     """What became of the call; None if it was cancelled."""
     try:
         function, args = pickle.loads(task.call)  # noqa: S301 - from the parent
@@ -57,7 +57,7 @@ def _run(task: travel.Task) -> travel.Report | None:
     return report
 
 
-async def _serve(task: travel.Task, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> _Outcome:
+async def _serve(task: travel.WorkerTask, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> _Outcome:
     report: _Outcome = None
     signal.signal(signal.SIGTERM, lambda *_: None)  # from here on: what has ended is to be reported
     async with (

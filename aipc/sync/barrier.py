@@ -10,7 +10,7 @@ from aipc._sys.sysv_semaphore import LARGEST_VALUE
 from aipc.exceptions import BrokenBarrierError
 
 from .base import Key, Primitive
-from .row import Change, Row, Values
+from .row import AtomicSet, Change, Values
 
 PARTIES, INSIDE, STATE = 1, 2, 3
 """How many it takes; how many are inside (undone for the dead); and one of these states:"""
@@ -48,38 +48,38 @@ class Barrier(Primitive):
         super()._open()
         if self._asked not in (0, self.parties):
             parties = self.parties
-            self._row.unlink = False
-            self._row.close()
+            self._state.unlink = False
+            self._state.close()
             raise self._address.error(f"parties={self._asked}: this barrier is there already, and has {parties}")
         return self
 
     @property
     def parties(self) -> int:
         """How many tasks it takes."""
-        return self._row.look()[PARTIES]
+        return self._state.values()[PARTIES]
 
     @property
     def n_waiting(self) -> int:
         """How many wait for the rest."""
-        values = self._row.look()
+        values = self._state.values()
         return values[INSIDE] if values[STATE] == FILLING else 0
 
     @property
     def broken(self) -> bool:
         """Whether it was aborted, and not reset since."""
-        return self._row.look()[STATE] == BROKEN
+        return self._state.values()[STATE] == BROKEN
 
     async def wait(self) -> int:
         """Wait until `parties` tasks do. Gives each another number from 0 to parties - 1: 0 to the last that leaves.
 
         BrokenBarrierError if it is broken, or is aborted or reset meanwhile. Cancelled: this task is not counted.
         """
-        row = self._row
-        self._unbroken(await row.when(_arrive))
+        state = self._state
+        self._unbroken(await state.update_when(_arrive))
         try:
-            position = await row.when(_pass)
+            position = await state.update_when(_pass)
         except BaseException:
-            _withdraw(row)
+            _withdraw(state)
             raise
         return self._unbroken(position)
 
@@ -90,11 +90,11 @@ class Barrier(Primitive):
 
     def abort(self) -> None:
         """Break it: all who wait, or come until it is reset, get BrokenBarrierError."""
-        self._row.now(_to(BROKEN))
+        self._state.update_nowait(_to(BROKEN))
 
     def reset(self) -> None:
         """Make it as new: those who wait get BrokenBarrierError, and who comes next waits anew."""
-        self._row.now(_to(RESETTING))
+        self._state.update_nowait(_to(RESETTING))
 
 
 def _arrive(values: Values) -> Change:
@@ -122,11 +122,11 @@ def _leave(values: Values) -> Change:
     return Change(position, (INSIDE, STATE), {STATE: -state} if over else {}, {INSIDE: -1})
 
 
-def _withdraw(row: Row) -> None:
+def _withdraw(state: AtomicSet) -> None:
     """Leave, unless that is done: by closing, or with the set."""
-    if not row.closed:
+    if not state.closed:
         with contextlib.suppress(Exception):  # removed, or a parent's: the error that brought us here says so
-            row.now(_leave)
+            state.update_nowait(_leave)
 
 
 def _to(state: int) -> Callable[[Values], Change]:

@@ -13,7 +13,7 @@ from aipc.abc import Closing
 from aipc.locks.sysv_opening import set_address
 
 from .opening import open_row
-from .row import Row
+from .row import AtomicSet
 
 Key = int | str | os.PathLike[str] | None
 
@@ -39,7 +39,7 @@ class Primitive(Closing):
     def __init__(self, key: Key, **given: Any) -> None:
         self._address = set_address(key)
         self._chosen: dict[str, Any] = options(self._address, _OPTIONS | self._MORE, given)
-        self._opened: Row | None = None
+        self._opened: AtomicSet | None = None
 
     @abstractmethod
     def _first(self) -> Sequence[int]:
@@ -68,14 +68,14 @@ class Primitive(Closing):
         await self.aclose()
 
     @property
-    def _row(self) -> Row:
+    def _state(self) -> AtomicSet:
         if self._opened is None:
             raise RuntimeError(f"{self._address.url}: not open yet: await it, or use it with `async with`")
         return self._opened
 
     def remove(self) -> None:
         """Remove it now, for all: everybody who waits for it gets ObjectRemoved."""
-        self._row.remove()
+        self._state.remove()
 
     async def aclose(self) -> None:
         """Give back what this object holds, as the process's end would. Idempotent, also under cancellation."""

@@ -18,7 +18,7 @@ import anyio
 from aipc.exceptions import LimitExceeded
 
 from .base import Key, Primitive
-from .row import Change, Row, Values
+from .row import AtomicSet, Change, Values
 
 Result = TypeVar("Result")
 
@@ -70,34 +70,34 @@ class Condition(Primitive):
     ) -> None:
         if self._inner is not None:
             await self._inner.aclose()
-        elif error is None or self._row.own[LOCK]:  # a `wait` that failed has let go of it, and its error is what counts
+        elif error is None or self._state.own[LOCK]:  # a `wait` that failed has let go of it, and its error is what counts
             self.release()
 
     async def acquire(self) -> Literal[True]:
         """Hold the lock. Cancelled: not held."""
-        await self._row.take(_acquire)
+        await self._state.acquire_when(_acquire)
         return True
 
     def acquire_nowait(self) -> None:
         """`acquire`, or WouldBlock."""
-        self._row.now(_acquire)
+        self._state.update_nowait(_acquire)
 
     def release(self) -> None:
         """Let go of the lock. RuntimeError if this object does not hold it."""
-        row = self._held("release")
-        row.now(lambda _: Change(own={LOCK: -1}))
-        row.released()
+        state = self._held("release")
+        state.update_nowait(lambda _: Change(own={LOCK: -1}))
+        state.released()
 
     def locked(self) -> bool:
         """Whether anybody holds the lock."""
-        return bool(self._row.look()[LOCK])
+        return bool(self._state.values()[LOCK])
 
-    def _held(self, what: str) -> Row:
-        row = self._row
-        row.checked()
-        if not row.own[LOCK]:
-            raise RuntimeError(f"{row.name}: {what} takes the lock, which this object does not hold")
-        return row
+    def _held(self, what: str) -> AtomicSet:
+        state = self._state
+        state.checked()
+        if not state.own[LOCK]:
+            raise RuntimeError(f"{state.name}: {what} takes the lock, which this object does not hold")
+        return state
 
     async def wait(self) -> Literal[True]:
         """Let go of the lock, wait to be notified, and hold it again. RuntimeError if it is not held.
@@ -105,17 +105,17 @@ class Condition(Primitive):
         LimitExceeded if all slots are taken. Cancelled: it is held again all the same, for which this waits, and a notification
         that had come goes to the next who waits.
         """
-        row = self._held("wait")
-        slot = row.now(self._enqueue)
-        row.released()
+        state = self._held("wait")
+        slot = state.update_nowait(self._enqueue)
+        state.released()
         try:
-            await row.take(lambda values: _resume(values, slot))
+            await state.acquire_when(lambda values: _resume(values, slot))
         except anyio.get_cancelled_exc_class():
-            _withdraw(row, slot)
-            await _reacquire(row)
+            _withdraw(state, slot)
+            await _reacquire(state)
             raise
         except BaseException:
-            _withdraw(row, slot)
+            _withdraw(state, slot)
             raise
         return True
 
@@ -131,12 +131,12 @@ class Condition(Primitive):
 
         They go on one by one, each once it has the lock.
         """
-        row = self._held("notify")
-        row.now(lambda values: _notify(values, n))
+        state = self._held("notify")
+        state.update_nowait(lambda values: _notify(values, n))
 
     def notify_all(self) -> None:
         """Let all go on that wait now."""
-        self.notify(self._row.count)
+        self.notify(self._state.count)
 
     def _enqueue(self, values: Values) -> Change:
         if orphan := _orphan(values):
@@ -186,20 +186,20 @@ def _resume(values: Values, slot: int) -> Change:
     return Change(None, (LOCK, slot), {slot: -NOTIFIED}, {slot: NOTIFIED - values[slot], LOCK: 1})
 
 
-def _withdraw(row: Row, slot: int) -> None:
+def _withdraw(state: AtomicSet, slot: int) -> None:
     """Give the slot back, as death would, and closing did already: who sees what is left passes it on."""
-    if not row.closed:
+    if not state.closed:
         with contextlib.suppress(Exception):  # removed, or a parent's: the error that brought us here says so
-            row.now(lambda _: Change(own={slot: -row.own[slot]}))
+            state.update_nowait(lambda _: Change(own={slot: -state.own[slot]}))
 
 
-async def _reacquire(row: Row) -> None:
+async def _reacquire(state: AtomicSet) -> None:
     """Hold the lock again, whatever is cancelled meanwhile, as asyncio does."""
     cancelled: BaseException | None = None
     while True:
         try:
             with anyio.CancelScope(shield=True):
-                await row.take(_acquire)
+                await state.acquire_when(_acquire)
             break
         except anyio.get_cancelled_exc_class() as error:
             cancelled = error

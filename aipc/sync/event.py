@@ -27,27 +27,27 @@ class Event(Primitive):
 
     def is_set(self) -> bool:
         """Whether it is set."""
-        return not self._row.look()[CLEAR]
+        return not self._state.values()[CLEAR]
 
     def set(self) -> None:
         """Set it: all who wait, go on, and nobody waits until it is cleared."""
-        self._row.now(_set)
+        self._state.update_nowait(_set)
 
     def clear(self) -> None:
         """Clear it: who waits from now on, waits for the next `set`."""
-        self._row.now(_clear)
+        self._state.update_nowait(_clear)
 
     async def wait(self) -> Literal[True]:
         """Wait until it is set. Cancelled: nothing happened."""
-        row = self._row
-        since = row.look()[PULSES]
+        state = self._state
+        since = state.values()[PULSES]
 
         def was_set(values: Values) -> Change:
             if values[CLEAR] and values[PULSES] == since:
                 raise BlockingIOError
             return Change()
 
-        await row.when(was_set)
+        await state.update_when(was_set)
         return True
 
 

@@ -19,7 +19,7 @@ from aipc._sys.sysv_key import key_of
 from aipc.exceptions import WrongObject
 from aipc.locks.sysv_opening import naming_set
 
-from .row import KIND, Row
+from .row import KIND, AtomicSet
 
 
 def key(address: Address, project: int | None) -> int | None:
@@ -40,7 +40,7 @@ def open_row(
     exclusive: bool,
     mode: int,
     unlink: bool | None,
-) -> Row:
+) -> AtomicSet:
     """The set of that key; a new one has `kind` and then the `first` values. Plain calls only, so nothing can be cancelled.
 
     ObjectMissing, ObjectExists, AccessDenied; WrongObject if something else has that key.
@@ -60,7 +60,7 @@ def open_row(
             if made:
                 _give_up(semaphores, number)
             raise
-    return Row(semaphores, count, address.url, unlink=number is None if unlink is None else unlink)
+    return AtomicSet(semaphores, count, address.url, unlink=number is None if unlink is None else unlink)
 
 
 def _give_up(semaphores: sysv.SemaphoreSet, number: int | None) -> None:

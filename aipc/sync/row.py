@@ -50,7 +50,7 @@ Decide = Callable[[Values], Change]
 """Decides by the values; BlockingIOError if they must change first."""
 
 
-class Row(LockHandle):
+class AtomicSet(LockHandle):
     """Owns a set, and knows what this object has added to it for itself."""
 
     __slots__ = ("_seen", "_semaphores", "count", "own", "unlink")
@@ -83,7 +83,7 @@ class Row(LockHandle):
             self.polling.wake_all()  # tasks that parked when they saw others
         return values
 
-    def step(self, decide: Decide) -> Any:
+    def update(self, decide: Decide) -> Any:
         """Look, decide and change, until the values stood still for it. BlockingIOError if `decide` says so.
 
         WrongObject if the values seen can't be changed so: then somebody has set them by hand.
@@ -103,7 +103,7 @@ class Row(LockHandle):
             except BlockingIOError:
                 return False  # somebody was faster
             self.own.update(change.own)
-            self.polling.announce()
+            self.polling.notify()
         return True
 
     def _consistent(self, seen: Values, change: Change) -> None:
@@ -117,21 +117,21 @@ class Row(LockHandle):
                     f"somebody has set it by hand. `ipcrm -s {self.identifier}` removes the set; the next one to open it makes it anew",
                 )
 
-    async def when(self, decide: Decide) -> Any:
+    async def update_when(self, decide: Decide) -> Any:
         """`step` as soon as it need not wait. Cancelled: it was not done."""
-        return await self.polling.attempt(self.step, decide)
+        return await self.polling.attempt(self.update, decide)
 
-    async def take(self, decide: Decide) -> Any:
+    async def acquire_when(self, decide: Decide) -> Any:
         """`when`, for what is then held until `released`: leaves others a turn."""
-        return await self.obtain(self.step, decide)
+        return await self.obtain(self.update, decide)
 
-    def now(self, decide: Decide) -> Any:
+    def update_nowait(self, decide: Decide) -> Any:
         """`step`, or WouldBlock."""
-        return self.polling.attempt_nowait(self.step, decide)
+        return self.polling.attempt_nowait(self.update, decide)
 
-    def look(self) -> list[int]:
+    def values(self) -> list[int]:
         """The values of all at one moment."""
-        values: list[int] = self.now(Change)
+        values: list[int] = self.update_nowait(Change)
         return values
 
     def explain(self, error: OSError) -> Exception:
@@ -163,7 +163,7 @@ class Row(LockHandle):
     def remove(self) -> None:
         """Remove the set now."""
         self.polling.attempt_nowait(self._remove)
-        self.polling.announce()
+        self.polling.notify()
 
     def _remove(self) -> None:
         self.check()

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from aipc.abc import Lock
 
 from .base import Key, Primitive
-from .row import Change, Row, Values
+from .row import AtomicSet, Change, Values
 
 READERS, WRITERS, WAITING_READERS, WAITING_WRITERS, TURN = 1, 2, 3, 4, 5
 """Who holds it and who waits, each undone for the dead; and 1 when waiting readers come before waiting writers."""
@@ -71,22 +71,22 @@ class Side(Lock):
         self._may = may
 
     @property
-    def _row(self) -> Row:
-        return self._of._row
+    def _state(self) -> AtomicSet:
+        return self._of._state
 
     async def acquire(self) -> None:
-        row = self._row
-        start = row.take if self._place == WRITERS else row.when  # readers leave writers their turn as it is
+        state = self._state
+        start = state.acquire_when if self._place == WRITERS else state.update_when  # readers leave writers their turn as it is
         if await start(self._enter_or_queue):
             return
         try:
             await start(self._enter_from_queue)
         except BaseException:
-            self._leave_queue(row)
+            self._leave_queue(state)
             raise
 
     def acquire_nowait(self) -> None:
-        self._row.now(self._enter)
+        self._state.update_nowait(self._enter)
 
     def _enter(self, values: Values) -> Change:
         if not self._may(values):
@@ -105,19 +105,19 @@ class Side(Lock):
         last = self._queue == WAITING_READERS and values[WAITING_READERS] == 1
         return Change(True, _ALL, {TURN: -1} if last and values[TURN] else {}, {self._place: 1, self._queue: -1})
 
-    def _leave_queue(self, row: Row) -> None:
-        if not row.closed:  # else closing did it
+    def _leave_queue(self, state: AtomicSet) -> None:
+        if not state.closed:  # else closing did it
             with contextlib.suppress(Exception):  # removed, or a parent's: the error that brought us here says so
-                row.now(lambda _: Change(own={self._queue: -1}))
+                state.update_nowait(lambda _: Change(own={self._queue: -1}))
 
     def release(self) -> None:
-        row = self._row
-        row.checked()
-        if not row.own[self._place]:
-            raise RuntimeError(f"{row.name}: released, but this object does not hold it")
-        row.now(self._leave)
+        state = self._state
+        state.checked()
+        if not state.own[self._place]:
+            raise RuntimeError(f"{state.name}: released, but this object does not hold it")
+        state.update_nowait(self._leave)
         if self._place == WRITERS:
-            row.released()
+            state.released()
 
     def _leave(self, values: Values) -> Change:
         turn = self._place == WRITERS and values[WAITING_READERS] and not values[TURN]
@@ -125,11 +125,11 @@ class Side(Lock):
 
     def locked(self) -> bool:
         """Whether anybody holds this side of it."""
-        return bool(self._row.look()[self._place])
+        return bool(self._state.values()[self._place])
 
     def holder(self) -> int | None:
         """None: the kernel does not tell."""
-        self._row.checked()
+        self._state.checked()
         return None
 
     async def aclose(self) -> None:

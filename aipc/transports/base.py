@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NoReturn
 
 import anyio
 
-from aipc._io.attempt import Waiting
+from aipc._io.attempt import Waiter
 from aipc._io.handle import Handle
 from aipc.abc import Buffer, Channel, ChannelStatistics, Message
 from aipc.exceptions import UnsupportedOperation
@@ -29,9 +29,9 @@ class TransportChannel(Channel):
 
     __slots__ = ("_bytes_received", "_bytes_sent", "_incoming", "_outgoing", "_received", "_sent")
 
-    def __init__(self, incoming: Waiting | None) -> None:
+    def __init__(self, incoming: Waiter | None) -> None:
         self._incoming = incoming
-        self._outgoing: Waiting | None = None
+        self._outgoing: Waiter | None = None
         self._sent = self._received = self._bytes_sent = self._bytes_received = 0
 
     @property
@@ -43,7 +43,7 @@ class TransportChannel(Channel):
         """What to close."""
 
     @abstractmethod
-    def _open_outgoing(self) -> Waiting | None:
+    def _open_outgoing(self) -> Waiter | None:
         """How to wait to send, asked for at the first send: an idle connection need not have it. None: only receives."""
 
     @abstractmethod
@@ -66,13 +66,13 @@ class TransportChannel(Channel):
                 break
         return messages
 
-    def _reading(self, selection: Mapping[str, Any]) -> Waiting:
+    def _reading(self, selection: Mapping[str, Any]) -> Waiter:
         if self._incoming is None:
             raise UnsupportedOperation(f"{self._name}: this channel only sends")
         self._check(selection, self.RECEIVE_OPTIONS)
         return self._incoming
 
-    def _writing(self, meta: Mapping[str, Any]) -> Waiting:
+    def _writing(self, meta: Mapping[str, Any]) -> Waiter:
         if self._outgoing is None:
             self._outgoing = self._open_outgoing()
         if self._outgoing is None:

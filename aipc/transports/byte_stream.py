@@ -17,7 +17,7 @@ from typing import Any, cast
 import anyio
 
 from aipc._io import loops
-from aipc._io.attempt import Waiting
+from aipc._io.attempt import Waiter
 from aipc._io.handle import FileHandle
 from aipc._sys import sigpipe
 from aipc.abc import Buffer, Message
@@ -82,7 +82,7 @@ class ByteStreamChannel(TransportChannel):
         self._framing = framing
         self._rest: Rest = b""  # of the last read: the start of a message
         self._body: Body | None = None  # the message that `_rest` starts, if it is long
-        self._input_error: Exception | None = None  # what is to be raised when the stock is used up
+        self._input_error: Exception | None = None  # what is to be raised when no message is left
         self._output_ended = False
         self._unfinished: Unfinished | None = None
         self._finisher: object = None  # the loop in which a task finishes what its sender gave up
@@ -111,7 +111,7 @@ class ByteStreamChannel(TransportChannel):
         ends: tuple[FileHandle | None, ...] = (self._reader, self._writer)
         return (end for end in ends if end is not None)
 
-    def _open_outgoing(self) -> Waiting | None:
+    def _open_outgoing(self) -> Waiter | None:
         writer: FileHandle | None = self._writer
         sigpipe.look()
         return None if writer is None else writer.writable
@@ -123,18 +123,18 @@ class ByteStreamChannel(TransportChannel):
         return waiting.attempt(self._take)
 
     def _take(self) -> bytes:
-        stock = self._reader.readable.stock or self._fill()
+        buffered = self._reader.readable.buffered or self._fill()
         self._received += 1
-        return stock.pop()
+        return buffered.pop()
 
     def _take_message(self) -> Message:
         return Message(self._take())
 
     def _take_many(self, most: int | None) -> list[bytes]:
-        stock = self._reader.readable.stock or self._fill()
-        first = 0 if most is None else max(0, len(stock) - most)
-        messages = stock[first:]
-        del stock[first:]
+        buffered = self._reader.readable.buffered or self._fill()
+        first = 0 if most is None else max(0, len(buffered) - most)
+        messages = buffered[first:]
+        del buffered[first:]
         messages.reverse()
         self._received += len(messages)
         return messages
@@ -144,22 +144,22 @@ class ByteStreamChannel(TransportChannel):
         return await self._reading({}).attempt(self._next)
 
     def _next(self) -> bytes:
-        return (self._reader.readable.stock or self._fill())[-1]
+        return (self._reader.readable.buffered or self._fill())[-1]
 
     def _fill(self) -> list[bytes]:
-        """Read until a message is complete; the new stock, the next message last."""
+        """Read until a message is complete; the new messages, the next one last."""
         reader = self._reader
         if self._input_error is not None:
             reader.check()
             raise self._input_error.with_traceback(None)
-        stock: list[bytes] = []
+        buffered: list[bytes] = []
         reads = 0
-        while not stock:
+        while not buffered:
             reads += 1
             if reads > _READS:
-                reader.readable.pause()
+                reader.readable.yield_to_loop()
             if self._body is not None:
-                stock = self._fill_body(self._body)
+                buffered = self._fill_body(self._body)
                 continue
             data = self._read()
             if data:
@@ -167,17 +167,17 @@ class ByteStreamChannel(TransportChannel):
                 split = self._framing.split(data, self._rest)
             else:
                 split = self._framing.end(self._rest)
-            stock, self._rest, self._input_error = split
+            buffered, self._rest, self._input_error = split
             if not data and self._input_error is None:
                 self._input_error = anyio.EndOfStream()
-            if not stock:
+            if not buffered:
                 if self._input_error is not None:
                     raise self._input_error
                 self._body = self._framing.body(self._rest)
-                reader.readable.midway = self._body is not None
-        stock.reverse()
-        reader.readable.stock = stock
-        return stock
+                reader.readable.in_long_message = self._body is not None
+        buffered.reverse()
+        reader.readable.buffered = buffered
+        return buffered
 
     def _fill_body(self, body: Body) -> list[bytes]:
         with body.space as space, space[:_LONG_READ_SIZE] as piece:
@@ -190,7 +190,7 @@ class ByteStreamChannel(TransportChannel):
         if body.missing:
             return []
         self._body, self._rest = None, b""
-        self._reader.readable.midway = False
+        self._reader.readable.in_long_message = False
         return [body.message()]
 
     async def send(self, item: Buffer, **meta: Any) -> None:
@@ -281,7 +281,7 @@ class ByteStreamChannel(TransportChannel):
     async def _finish(self, unfinished: Unfinished) -> None:
         """`send` returns when the kernel holds all of the message."""
         waiting = self._writing({})
-        waiting.midway = True
+        waiting.in_long_message = True
         try:
             await waiting.attempt(self._flush, unfinished)
         except BaseException:
@@ -289,7 +289,7 @@ class ByteStreamChannel(TransportChannel):
                 self._abandon(unfinished)
             raise
         finally:
-            waiting.midway = False
+            waiting.in_long_message = False
 
     def _abandon(self, unfinished: Unfinished) -> None:
         """The sender will not wait: finish the message that has begun, and let go of the sender's buffers."""
@@ -309,7 +309,7 @@ class ByteStreamChannel(TransportChannel):
             await self._writing({}).attempt(self._flush, unfinished)
         self._finisher = None
 
-    def _reading(self, selection: Mapping[str, Any]) -> Waiting:
+    def _reading(self, selection: Mapping[str, Any]) -> Waiter:
         unfinished = self._unfinished
         if unfinished is not None and self._finisher is not None and loops.current() is not self._finisher:
             self._finish_in_background(unfinished)  # the loop that was at it is over

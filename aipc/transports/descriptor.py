@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from aipc._address import Address
-from aipc._io.errors import named
+from aipc._io.errors import os_error
 from aipc._io.handle import FileHandle, SocketHandle
 from aipc._sys import pipes
 from aipc.abc import ChannelAttribute
@@ -75,7 +75,7 @@ def _check(fd: int, name: str) -> None:
     try:
         mode = os.fstat(fd).st_mode
     except OSError:
-        raise named(errno.ENOENT, name, f"descriptor {fd} is not open in this process") from None
+        raise os_error(errno.ENOENT, name, f"descriptor {fd} is not open in this process") from None
     if not (stat.S_ISFIFO(mode) or _is_stream_socket(fd, mode) or stat.S_ISCHR(mode)):
         raise WrongObject(errno.EINVAL, f"{name}: descriptor {fd} is no pipe, FIFO, terminal or stream socket")
 

@@ -10,7 +10,7 @@ import os
 import socket
 
 from aipc._address import Address
-from aipc._io.errors import named
+from aipc._io.errors import os_error
 from aipc._io.handle import ListenerHandle, SocketHandle
 from aipc.exceptions import WrongObject
 from aipc.wire.framing import MAX_MESSAGE_SIZE
@@ -61,7 +61,7 @@ def _listening(fd: int, name: str) -> socket.socket:
     try:
         os.fstat(fd)
     except OSError:
-        raise named(errno.ENOENT, name, f"descriptor {fd} is not open in this process") from None
+        raise os_error(errno.ENOENT, name, f"descriptor {fd} is not open in this process") from None
     try:
         sock = socket.socket(fileno=fd)
     except OSError:

@@ -18,10 +18,10 @@ from typing import Any
 import anyio
 
 from aipc._address import Address
-from aipc._io.errors import named, translate
+from aipc._io.errors import os_error, translate
 from aipc._io.files import remove_same_file, same_file
-from aipc._io.handle import Place
-from aipc._io.turn import TurnHandle
+from aipc._io.handle import AddressHandle
+from aipc._io.turn import FifoWriterHandle
 from aipc._sys import pipes
 from aipc.abc import Buffer
 from aipc.exceptions import AipcError, NobodyListens, WrongObject
@@ -36,7 +36,7 @@ class _NoWriterYet(BlockingIOError):
     """Nobody has opened the FIFO for writing since it was opened here."""
 
 
-class _FifoHandle(TurnHandle):
+class _FifoHandle(FifoWriterHandle):
     """Owns one end, and the name, if that is to go with it."""
 
     __slots__ = ("path",)
@@ -86,9 +86,9 @@ class FifoSender(PipeEnd):
 
     __slots__ = ("_owes", "_turn")
 
-    def __init__(self, handle: TurnHandle, framing: Framing) -> None:
+    def __init__(self, handle: FifoWriterHandle, framing: Framing) -> None:
         super().__init__(handle, framing, sends=True)
-        self._turn = handle.turn
+        self._turn = handle.write_lock
         self._owes = False  # the lock, as soon as the unfinished message is written
 
     async def send(self, item: Buffer, **meta: Any) -> None:
@@ -100,7 +100,7 @@ class FifoSender(PipeEnd):
         size = size_of(frame)
         if self._unfinished is not None:
             await self._writing({}).attempt(self._flush, self._unfinished)
-        await self._turn.attempt(self._turn.take, size)
+        await self._turn.attempt(self._turn.acquire_nowait, size)
         try:
             await self._turn.wait_for_room(size)
             await super()._send_frames(frame, frames)
@@ -111,7 +111,7 @@ class FifoSender(PipeEnd):
         size = size_of(frame)
         if self._unfinished is not None:
             self._flush(self._unfinished)
-        self._turn.take(size)
+        self._turn.acquire_nowait(size)
         try:
             if not self._turn.has_room(size):
                 raise BlockingIOError
@@ -121,7 +121,7 @@ class FifoSender(PipeEnd):
 
     def _end_turn(self) -> None:
         if self._unfinished is None:
-            self._turn.give()
+            self._turn.release()
         else:
             self._owes = True
 
@@ -129,7 +129,7 @@ class FifoSender(PipeEnd):
         super()._flush(unfinished)
         if self._owes and self._unfinished is None:
             self._owes = False
-            self._turn.give()
+            self._turn.release()
 
 
 async def connect(
@@ -193,7 +193,7 @@ def _make(path: str, mode: int, exclusive: bool, name: str) -> os.stat_result | 
             raise
     except FileExistsError:
         if exclusive:
-            raise named(errno.EEXIST, name, "the file exists, and exclusive was asked for") from None
+            raise os_error(errno.EEXIST, name, "the file exists, and exclusive was asked for") from None
         return None
     except OSError as error:
         raise translate(error, name) from None
@@ -212,7 +212,7 @@ def _set_mode(path: str, made: os.stat_result, mode: int) -> None:
 
 async def _open(path: str, flags: int, wait: bool, name: str) -> _FifoHandle:
     """Open it, when the kernel lets us: only a sender may have to `wait`."""
-    place = Place(name)
+    place = AddressHandle(name)
     try:
         if wait:
             fd = await place.polling.attempt(_try_open, path, flags, name)
@@ -230,7 +230,7 @@ def _try_open(path: str, flags: int, name: str) -> int:
     try:
         found = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise named(errno.ENOENT, name, "there is no such file; create=1 makes it") from None
+        raise os_error(errno.ENOENT, name, "there is no such file; create=1 makes it") from None
     try:
         mode = os.fstat(found).st_mode
         if not stat.S_ISFIFO(mode):
@@ -246,7 +246,7 @@ def _try_open(path: str, flags: int, name: str) -> int:
 
 
 async def _meet(receiver: FifoReceiver, name: str) -> None:
-    place = Place(name)
+    place = AddressHandle(name)
     try:
         await place.polling.attempt(receiver.meet)
     finally:

@@ -17,7 +17,7 @@ import anyio
 from anyio.abc import SocketAttribute
 
 from aipc._address import Address
-from aipc._io.errors import named
+from aipc._io.errors import os_error
 from aipc._io.handle import ListenerHandle, SocketHandle
 from aipc.exceptions import AipcError
 
@@ -81,7 +81,7 @@ async def bind(address: Address, prepare: Prepare, backlog: int) -> ListenerHand
     except BaseException as error:
         sock.close()
         if isinstance(error, OSError) and not isinstance(error, AipcError):
-            raise named(error.errno or 0, address.url, f"can't listen at {_text(place)}: {error.strerror}") from None
+            raise os_error(error.errno or 0, address.url, f"can't listen at {_text(place)}: {error.strerror}") from None
         raise
 
 
@@ -167,7 +167,7 @@ class _Race:
                 return error
             codes[_text(place)] = error.errno or 0
         code = errno.ECONNREFUSED if errno.ECONNREFUSED in codes.values() else list(codes.values())[-1]
-        return named(code, self._name, "; ".join(f"{tried}: {os.strerror(code)}" for tried, code in codes.items()))
+        return os_error(code, self._name, "; ".join(f"{tried}: {os.strerror(code)}" for tried, code in codes.items()))
 
 
 def connect_step(sock: socket.socket, sockaddr: Any) -> int:

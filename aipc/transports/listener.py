@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import anyio.abc
 
 from aipc._io import fork
-from aipc._io.crew import Crew, crew
+from aipc._io.crew import ConnectionTasks, connection_tasks
 from aipc._io.handle import ListenerHandle
 from aipc.abc import Channel, ChannelAttribute, Listener
 
@@ -57,7 +57,7 @@ class SocketListener(Listener):
         self._wrap = wrap
         self._forget = forget
         self._limit = math.inf if max_connections is None else max_connections
-        self._crews: set[Crew[TransportChannel]] = set()
+        self._crews: set[ConnectionTasks[TransportChannel]] = set()
         self._draining = False
         self._shared = shared
 
@@ -97,13 +97,13 @@ class SocketListener(Listener):
             raise
 
     async def serve(self, handler: Callable[[Channel], Awaitable[object]]) -> None:
-        tasks: Crew[TransportChannel] = crew(handler, self._limit)
+        tasks: ConnectionTasks[TransportChannel] = connection_tasks(handler, self._limit)
         self._crews.add(tasks)
         try:
             await tasks.serve(self._next)
         finally:
             self._crews.discard(tasks)
-            tasks.end()
+            tasks.mark_closed()
 
     async def _next(self) -> TransportChannel | None:
         accepted = await self._patiently(self._accept_or_end)
@@ -133,7 +133,7 @@ class SocketListener(Listener):
             self._refuse()
         try:
             for tasks in crews:
-                await tasks.over()
+                await tasks.wait_closed()
         except BaseException:
             await self.aclose()
             for tasks in crews:
@@ -151,7 +151,7 @@ class SocketListener(Listener):
             self._forget()
         self._handle.close()
         for tasks in self._crews:
-            tasks.admit_no_more()
+            tasks.stop_accepting()
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:

@@ -14,8 +14,8 @@ from typing import Any
 import anyio
 import anyio.abc
 
-from aipc._io.attempt import Waiting
-from aipc._io.errors import named
+from aipc._io.attempt import Waiter
+from aipc._io.errors import os_error
 from aipc._io.handle import Handle, SocketHandle
 from aipc.abc import Buffer, ChannelAttribute
 from aipc.exceptions import AipcError, LimitExceeded, MessageTooLarge, WrongObject
@@ -39,7 +39,7 @@ class PacketHandle(SocketHandle):
         if error.errno in (errno.ECONNREFUSED, errno.ENOENT):
             return anyio.BrokenResourceError(f"{where}: nobody receives there")
         if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN):
-            return named(error.errno, where)  # no way there; a connection would be lost by it, this socket is not
+            return os_error(error.errno, where)  # no way there; a connection would be lost by it, this socket is not
         if error.errno == errno.EPROTOTYPE:
             return WrongObject(errno.EPROTOTYPE, f"{where}: a socket of another kind")
         if error.errno == errno.ETOOMANYREFS:
@@ -69,7 +69,7 @@ class PacketChannel(TransportChannel):
     def _handles(self) -> Iterable[Handle]:
         return (self._handle,)
 
-    def _open_outgoing(self) -> Waiting:
+    def _open_outgoing(self) -> Waiter:
         return self._handle.writable
 
     def _put(self, item: Buffer, **meta: Any) -> None:

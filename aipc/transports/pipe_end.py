@@ -6,7 +6,7 @@ import errno
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from aipc._io.errors import named, translate
+from aipc._io.errors import os_error, translate
 from aipc._io.handle import FileHandle
 from aipc._sys import pipes
 from aipc.abc import ChannelAttribute
@@ -47,6 +47,6 @@ def set_capacity(fd: int, size: int, name: str) -> None:
         pipes.set_capacity(fd, size)
     except PermissionError as error:
         limit = f"{pipes.LARGEST} is {int(pipes.LARGEST.read_text()):,}, and fs.pipe-user-pages-soft limits all pipes of a user"
-        raise named(errno.EPERM, name, f"capacity={size:,} is more than this process may have: {limit}") from error
+        raise os_error(errno.EPERM, name, f"capacity={size:,} is more than this process may have: {limit}") from error
     except OSError as error:
         raise translate(error, f"{name} (capacity={size:,})") from None

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from aipc._address import Address
-from aipc._io.attempt import Waiting
+from aipc._io.attempt import Waiter
 from aipc._io.errors import translate
 from aipc._io.handle import FileHandle, Handle
 from aipc._sys import posix_queue as posix
@@ -82,7 +82,7 @@ class PosixQueueChannel(TransportChannel):
     def _handles(self) -> Iterable[Handle]:
         return (self._handle,)
 
-    def _open_outgoing(self) -> Waiting | None:
+    def _open_outgoing(self) -> Waiter | None:
         return self._handle.writable if self._queue.may_send else None
 
     def _put(self, item: Buffer, priority: int | None = None) -> None:

@@ -17,7 +17,7 @@ from typing import Any, cast
 import anyio
 
 from aipc._address import Address
-from aipc._io.errors import named
+from aipc._io.errors import os_error
 from aipc._io.handle import FileHandle
 from aipc._io.polling import Polling
 from aipc._io.signals import check_other_threads
@@ -163,11 +163,11 @@ async def connect(address: Address, *, pid: int | None = None) -> SignalChannel:
     except OverflowError:
         raise address.error(f"pid={pid}: no process has such a number") from None
     except OSError as error:
-        raise named(error.errno or 0, name) from None
+        raise os_error(error.errno or 0, name) from None
     peer = _Peer(pidfd, name)
     try:
         signal.pidfd_send_signal(pidfd, 0)
     except OSError as error:
         peer.close()
-        raise named(error.errno or 0, name) from None
+        raise os_error(error.errno or 0, name) from None
     return SignalChannel(signum, peer, None)

@@ -20,14 +20,14 @@ from typing import Any, cast
 import anyio
 
 from aipc._io import loops
-from aipc._io.attempt import Waiting
+from aipc._io.attempt import Waiter
 from aipc._io.handle import SocketHandle
-from aipc._io.ring_waiting import Records, Room
+from aipc._io.ring_waiting import RingReadable, RingWritable
 from aipc._sys import membarrier, memfd, rights
 from aipc.abc import Buffer, ChannelAttribute, ChannelStatistics, Message
 from aipc.exceptions import MessageTooLarge, ProtocolError
 from aipc.wire.framing import MAX_MESSAGE_SIZE, Frame, Raw
-from aipc.wire.ring import DEFAULT, LARGEST, Bell, capacity_of, memory_size, prepare
+from aipc.wire.ring import DEFAULT, LARGEST, Peer, capacity_of, memory_size, prepare
 from aipc.wire.ring_consumer import Consumer
 from aipc.wire.ring_producer import Producer
 
@@ -44,20 +44,20 @@ _PAUSES = [1e-3 * 2**number for number in range(12)]  # seconds between rings th
 class RingHandle(SocketHandle):
     """Owns the doorbell's socket and the mapping."""
 
-    __slots__ = ("_insisting", "_refused", "_words", "consumer", "gone", "memory", "producer")
+    __slots__ = ("_refused", "_retrying", "_words", "consumer", "gone", "memory", "producer")
 
     def __init__(self, sock: socket.socket, name: str, sends: int, limit: int, window: int = LARGEST) -> None:
         super().__init__(sock, name)
         self.memory: mmap.mmap | None = None
         self.gone: bool = False
-        self._insisting = False
+        self._retrying = False
         self._refused: Exception | None = None
         barriers = membarrier.Barriers()
-        bell = cast(Bell, weakref.proxy(self))  # the loop knows the ends while it watches for records: a dropped channel goes
+        bell = cast(Peer, weakref.proxy(self))  # the loop knows the ends while it watches for records: a dropped channel goes
         self.producer: Producer = Producer(sends, bell, barriers, window)
         self.consumer: Consumer = Consumer(1 - sends, bell, barriers, limit)
-        self.readable: Records = Records(self, self.fd, self.consumer)
-        self._writable = Room(self, self.producer, self.readable)
+        self.readable: RingReadable = RingReadable(self, self.fd, self.consumer)
+        self._writable = RingWritable(self, self.producer, self.readable)
 
     def offer(self, capacity: int) -> None:
         """Make the memory, and show it to the peer. BrokenResourceError: it has hung up already. OSError: the kernel's, named."""
@@ -111,7 +111,7 @@ class RingHandle(SocketHandle):
         """A part of the memory."""
         return memoryview(cast("mmap.mmap", self.memory))[start:end]
 
-    def ring(self) -> bool:
+    def wake_peer(self) -> bool:
         """Wake the peer: one byte to its socket, unless it has many there already.
 
         False if it is gone, or the kernel refuses, as it may without memory (ENOBUFS): then a task tries again, if a loop runs.
@@ -124,24 +124,24 @@ class RingHandle(SocketHandle):
         except ConnectionError:
             self.gone = True
         except OSError:
-            if not self._insisting and loops.running():
-                self._insisting = True
-                loops.start_soon(self._insist)
+            if not self._retrying and loops.running():
+                self._retrying = True
+                loops.start_soon(self._retry_wake)
             return False
         return not self.gone
 
-    async def _insist(self) -> None:
+    async def _retry_wake(self) -> None:
         """Ring until the kernel lets us; after some seconds hang up instead, which it always does: nobody is to sleep for ever."""
         try:
             for pause in _PAUSES:
                 await anyio.sleep(pause)
-                if self.closed or self.forked or self.ring() or self.gone:
+                if self.closed or self.forked or self.wake_peer() or self.gone:
                     return
             self.socket().shutdown(socket.SHUT_RDWR)
         finally:
-            self._insisting = False
+            self._retrying = False
 
-    def hung_up(self) -> bool:
+    def drain_doorbell(self) -> bool:
         """Drain the doorbell, on behalf of all who wait for it: whether the peer has closed its end."""
         if self.gone or self.memory is None:
             return self.gone
@@ -150,18 +150,18 @@ class RingHandle(SocketHandle):
                 self.gone = not self.socket().recv(_DRAIN)
             except BlockingIOError:
                 if rung:
-                    self.rouse()
+                    self.wake_all()
                 return False
             except ConnectionError:
                 self.gone = True
             if self.gone:
-                self.rouse()
+                self.wake_all()
                 return True
-        self.rouse()
-        self.readable.again()
+        self.wake_all()
+        self.readable.rearm()
         return False
 
-    def rouse(self) -> None:
+    def wake_all(self) -> None:
         """Let all who wait for the doorbell look again; nobody needs to be rung until they sleep again."""
         self.producer.awake()
         self.consumer.awake()
@@ -184,20 +184,20 @@ class RingHandle(SocketHandle):
 class RingChannel(ByteStreamChannel):
     """Messages through shared memory, to one other process."""
 
-    __slots__ = ("_consumer", "_handle", "_producer", "_short")
+    __slots__ = ("_consumer", "_fast_limit", "_handle", "_producer")
 
     def __init__(self, handle: RingHandle, max_message_size: int) -> None:
         super().__init__(handle, handle, Raw(max_message_size))
         self._handle = handle
         self._producer = handle.producer
         self._consumer = handle.consumer
-        self._outgoing: Waiting = handle.writable
-        self._short = -1  # the longest message that goes the quick way; -1 while none may
+        self._outgoing: Waiter = handle.writable
+        self._fast_limit = -1  # the longest message that goes the quick way; -1 while none may
 
     async def send(self, item: Buffer, **meta: Any) -> None:
-        if type(item) is bytes and len(item) <= self._short and not meta:
+        if type(item) is bytes and len(item) <= self._fast_limit and not meta:
             try:
-                self._outgoing.charge()
+                self._outgoing.charge_budget()
                 self._producer.put(item)
             except OSError:
                 pass  # the long way waits, or words the error
@@ -206,7 +206,7 @@ class RingChannel(ByteStreamChannel):
                 return
         await super().send(item, **meta)
         if self._unfinished is None and not self._output_ended:
-            self._short = min(self._producer.largest, self._framing.limit)
+            self._fast_limit = min(self._producer.largest, self._framing.limit)
 
     async def send_many(self, items: Iterable[Buffer], **meta: Any) -> None:
         waiting, left = self._writing(meta), iter(items)
@@ -219,7 +219,7 @@ class RingChannel(ByteStreamChannel):
                 refused = error
             if not batch:
                 break
-            quick = await waiting.attempt(self._producer.put_many, batch, self._short) if self._short >= 0 else 0
+            quick = await waiting.attempt(self._producer.put_many, batch, self._fast_limit) if self._fast_limit >= 0 else 0
             self._sent += quick
             for item in batch[quick:]:
                 await self.send(item)
@@ -227,8 +227,8 @@ class RingChannel(ByteStreamChannel):
             raise refused
 
     def _write(self, frame: Frame, frames: Sequence[Frame] = (), fds: Sequence[int] = ()) -> None:
-        self._short = -1  # nothing may overtake what this may leave unfinished, nor follow the end
-        if self._handle.hung_up():
+        self._fast_limit = -1  # nothing may overtake what this may leave unfinished, nor follow the end
+        if self._handle.drain_doorbell():
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
         super()._write(frame, frames, fds)
 
@@ -238,13 +238,13 @@ class RingChannel(ByteStreamChannel):
 
     def _end_writing(self) -> None:
         super()._end_writing()
-        self._short = -1
+        self._fast_limit = -1
 
     async def receive(self, **selection: Any) -> bytes:
         if not selection:
             try:
                 readable = self._handle.readable
-                if readable.promising():
+                if readable.poll_briefly():
                     message = self._consumer.take()
                     self._received += 1
                     if readable._first is not None:  # as after every success; a call would cost a tenth of the message
@@ -276,7 +276,7 @@ class RingChannel(ByteStreamChannel):
         Leaving the block sends it; leaving by an exception does not. Other sends wait meanwhile. MessageTooLarge for more than
         half of the ring, less 8 bytes. BufferError, and nothing is sent, if an array of numpy, or the like, still uses the view. Cancelled while it waits for room: nothing was taken.
         """
-        return _Block(self._handle, partial(self._writing({}).attempt, self._lend, size), self._take_back)
+        return _Lease(self._handle, partial(self._writing({}).attempt, self._lend, size), self._take_back)
 
     def receive_view(self) -> AbstractAsyncContextManager[memoryview]:
         """The next message where it stands in the ring: `async with channel.receive_view() as view`.
@@ -284,7 +284,7 @@ class RingChannel(ByteStreamChannel):
         Entering the block takes the message, leaving it frees the room; other receives wait meanwhile. The peer can still change
         what is in it: copy, then check. A message that came in parts is copied. BufferError at the end of the block if an array of numpy, or the like, still uses the view. Cancelled while it waits: nothing was consumed.
         """
-        return _Block(self._handle, partial(self._reading({}).attempt, self._show), self._free)
+        return _Lease(self._handle, partial(self._reading({}).attempt, self._show), self._free)
 
     def _lend(self, size: int) -> memoryview:
         if self._output_ended:
@@ -298,7 +298,7 @@ class RingChannel(ByteStreamChannel):
             raise MessageTooLarge(
                 f"{self._name}: a loan of {size:,} bytes; at most {largest:,} stand in this ring in one piece"
             )
-        if self._handle.hung_up():
+        if self._handle.drain_doorbell():
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
         return self._handle.view(*self._producer.reserve(size))
 
@@ -344,7 +344,7 @@ class RingChannel(ByteStreamChannel):
             raise self._handle.explain(error) from error
 
 
-class _Block:
+class _Lease:
     """A view of the ring for a block: `take` gives it, `give_back` ends it; others who wait for that place then try again."""
 
     __slots__ = ("_give_back", "_handle", "_take", "_view")
@@ -383,7 +383,7 @@ def pair(capacity: int = DEFAULT, max_message_size: int = MAX_MESSAGE_SIZE) -> t
     try:
         ours.offer(capacity)
         theirs.meet()
-        ours.rouse()
+        ours.wake_all()
     except BaseException:
         ours.close()
         theirs.close()

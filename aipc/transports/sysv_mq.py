@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import sysv_ipc
 
 from aipc._address import Address
-from aipc._io.errors import named, naming, translate
+from aipc._io.errors import naming, os_error, translate
 from aipc._io.handle import Handle
 from aipc._io.polling import Asking, Polling, always
 from aipc._sys.sysv_key import key_of, object_name
@@ -67,8 +67,8 @@ class _QueueHandle(Handle):
             self.queue.remove()
         except OSError as error:
             raise translate(error, self.name) from None
-        self.incoming.announce()
-        self.outgoing.announce()
+        self.incoming.notify()
+        self.outgoing.notify()
 
 
 class SysVQueueChannel(TransportChannel):
@@ -108,7 +108,7 @@ class SysVQueueChannel(TransportChannel):
         if not 1 <= type <= _LARGEST_TYPE:
             raise InvalidMessage(f"{self._name}: type={type}: a message's type must be from 1 to {_LARGEST_TYPE:,}")
         self._queue.send(item, type)
-        self._handle.incoming.announce()
+        self._handle.incoming.notify()
         self._sent += 1
         self._bytes_sent += len(item)
 
@@ -123,7 +123,7 @@ class SysVQueueChannel(TransportChannel):
         if abs(type) > _LARGEST_TYPE:
             raise InvalidMessage(f"{self._name}: type={type}: no message has such a type; the largest is {_LARGEST_TYPE:,}")
         received = self._queue.receive_flagged(type, flags) if flags else self._queue.receive(type)
-        self._handle.outgoing.announce()
+        self._handle.outgoing.notify()
         self._received += 1
         self._bytes_received += len(received[0])
         return received
@@ -163,7 +163,7 @@ class SysVQueueChannel(TransportChannel):
             if value is not None and value < 0:
                 raise ValueError(f"{self._name}: {name}={value}: must be 0 or more")
         self._controlled(self._queue.change, **given)
-        self._handle.outgoing.announce()  # there may be more room
+        self._handle.outgoing.notify()  # there may be more room
 
     def remove(self) -> None:
         """Remove the queue, with what is in it, now: everybody who waits for it gets ObjectRemoved. Again: nothing happens."""
@@ -211,7 +211,7 @@ async def connect(
         queue, made = _open(key, create, exclusive, mode, max_message_size or longest)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise named(errno.ENOSPC, address.url, "there are as many queues as the kernel allows (kernel.msgmni)") from None
+            raise os_error(errno.ENOSPC, address.url, "there are as many queues as the kernel allows (kernel.msgmni)") from None
         raise translate(error, address.url) from None
     try:
         if max_bytes is not None:

@@ -7,7 +7,7 @@ import ssl
 import anyio.to_thread
 
 from aipc._address import Address
-from aipc._io.errors import named
+from aipc._io.errors import os_error
 
 _ONLY_FOR = {"client": ssl.PROTOCOL_TLS_CLIENT, "server": ssl.PROTOCOL_TLS_SERVER}
 
@@ -54,7 +54,7 @@ async def _made(
         raise address.error(f"cafile, certfile or keyfile: {error.reason or error}") from error
     except OSError as error:
         files = ", ".join(name for name in (cafile, certfile, keyfile) if name is not None)
-        raise named(error.errno or 0, address.url, f"{files}: {error.strerror}") from error
+        raise os_error(error.errno or 0, address.url, f"{files}: {error.strerror}") from error
 
 
 def _make(purpose: ssl.Purpose, cafile: str | None, certfile: str | None, keyfile: str | None) -> ssl.SSLContext:

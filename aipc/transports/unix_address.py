@@ -13,9 +13,9 @@ from collections.abc import Callable
 from functools import partial
 
 from aipc._address import Address
-from aipc._io.errors import named
+from aipc._io.errors import os_error
 from aipc._io.files import LONGEST_SOCKET_PATH, path_reserved, remove_same_file, short_path, socket_in_use
-from aipc._io.handle import ListenerHandle, Place
+from aipc._io.handle import AddressHandle, ListenerHandle
 from aipc._sys import rights
 from aipc.abc import Credentials
 from aipc.exceptions import AddressError, WrongObject
@@ -80,7 +80,7 @@ async def connect(address: Address, sock: socket.socket) -> None:
     Waits while the listener's backlog is full. Cancelled: not connected.
     """
     # A full backlog is EAGAIN with nothing to wait for (connect(2)), so this one is polled.
-    place = Place(address.url)
+    place = AddressHandle(address.url)
     try:
         await place.polling.attempt(_connect, sock, socket_address(address), address.url)
     finally:
@@ -97,12 +97,12 @@ def _connect(sock: socket.socket, path: str, name: str) -> None:
     except ConnectionRefusedError:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             raise WrongObject(errno.ENOTSOCK, f"{name}: {path} is not a socket") from None
-        raise named(errno.ECONNREFUSED, name, "the socket file is there, but nobody listens on it") from None
+        raise os_error(errno.ECONNREFUSED, name, "the socket file is there, but nobody listens on it") from None
     except OSError as error:
         if error.errno == errno.EPROTOTYPE:
             raise WrongObject(errno.EPROTOTYPE, f"{name}: a socket of another kind, not a {_kind(sock)}") from None
         if error.errno == errno.EPERM and sock.type == socket.SOCK_DGRAM:
-            raise named(errno.EPERM, name, TAKEN) from None
+            raise os_error(errno.EPERM, name, TAKEN) from None
         raise
 
 
@@ -144,7 +144,7 @@ async def bind(path: str, name: str, sock: socket.socket, *, mode: int, exclusiv
     A stale socket file is taken over; with `exclusive` not even that. ObjectExists if a live process owns the path;
     WrongObject if it is not a socket: neither is ever removed. `mode` is the file's, whatever the umask.
     """
-    place = Place(name)
+    place = AddressHandle(name)
     try:
         return await place.polling.attempt(_bind, sock, path, name, mode, exclusive)
     finally:
@@ -175,7 +175,7 @@ def _remove_stale(path: str, short: str, name: str, exclusive: bool) -> None:
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
         raise WrongObject(errno.ENOTSOCK, f"{name}: {path} is there and not a socket; it was left alone")
     if exclusive:
-        raise named(errno.EEXIST, name, "the file exists, and exclusive was asked for")
+        raise os_error(errno.EEXIST, name, "the file exists, and exclusive was asked for")
     if socket_in_use(short):
-        raise named(errno.EADDRINUSE, name, "another process has this socket open; it was left alone")
+        raise os_error(errno.EADDRINUSE, name, "another process has this socket open; it was left alone")
     os.unlink(path)

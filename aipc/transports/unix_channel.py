@@ -29,41 +29,41 @@ class UnixChannel(SocketStreamChannel):
 
     SEND_OPTIONS: ClassVar[frozenset[str]] = frozenset({"fds"})
 
-    __slots__ = ("_parcels",)
+    __slots__ = ("_received_fds",)
 
     def __init__(self, handle: SocketHandle, framing: Framing, *, collects: bool = False) -> None:
         super().__init__(handle, framing)
-        self._parcels: _Parcels | None = _Parcels() if collects else None
+        self._received_fds: _ReceivedFds | None = _ReceivedFds() if collects else None
 
     def _read(self) -> bytes:
-        if self._parcels is None:
+        if self._received_fds is None:
             return os.read(self._handle.fd, READ_SIZE)
         received = rights.receive(self._handle.socket(), READ_SIZE)
-        self._parcels.came(self._received + 1, received.fds, received.flags)
+        self._received_fds.add(self._received + 1, received.fds, received.flags)
         return received.data
 
     def _read_into(self, space: memoryview) -> int:
-        if self._parcels is None:
+        if self._received_fds is None:
             return super()._read_into(space)
         count, fds, flags = rights.receive_into(self._handle.socket(), space)
-        self._parcels.came(self._received + 1, fds, flags)
+        self._received_fds.add(self._received + 1, fds, flags)
         return count
 
     def _fill(self) -> list[bytes]:
-        parcels = self._parcels
-        if parcels is None:
+        received_fds = self._received_fds
+        if received_fds is None:
             return super()._fill()
-        parcels.discard(self._received)
-        stock = super()._fill()
+        received_fds.discard(self._received)
+        messages = super()._fill()
         unfinished = bool(self._rest) or self._body is not None
-        parcels.settle(self._received + len(stock) + unfinished)
-        return stock
+        received_fds.settle(self._received + len(messages) + unfinished)
+        return messages
 
     def _take_message(self) -> Message:
-        if self._parcels is None:
-            self._parcels = _Parcels()
+        if self._received_fds is None:
+            self._received_fds = _ReceivedFds()
         data = self._take()
-        fds, truncated = self._parcels.pop(self._received)
+        fds, truncated = self._received_fds.pop(self._received)
         return Message(data, fds=fds, truncated=truncated)
 
     def _push_beside(self, frame: Frame, fds: Sequence[int]) -> int:
@@ -78,8 +78,8 @@ class UnixChannel(SocketStreamChannel):
 
     def close(self) -> None:
         super().close()
-        if self._parcels is not None and not self._handle.forked:
-            self._parcels.discard()
+        if self._received_fds is not None and not self._handle.forked:
+            self._received_fds.discard()
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
@@ -90,7 +90,7 @@ class UnixChannel(SocketStreamChannel):
         }
 
 
-class _Parcels:
+class _ReceivedFds:
     """Descriptors that came, by the number of the message that they belong to: 1 is the channel's first one."""
 
     __slots__ = ("_came", "_cut", "_of")
@@ -100,7 +100,7 @@ class _Parcels:
         self._came: tuple[int, ...] = ()
         self._cut = False
 
-    def came(self, message: int, fds: tuple[int, ...], flags: int) -> None:
+    def add(self, message: int, fds: tuple[int, ...], flags: int) -> None:
         """One more read while `message` was incomplete: so what the reads before it brought is that one's."""
         self.settle(message)
         self._came, self._cut = fds, bool(flags & socket.MSG_CTRUNC)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aipc._address import Address
-from aipc._io.attempt import Waiting
-from aipc._io.errors import named
+from aipc._io.attempt import Waiter
+from aipc._io.errors import os_error
 from aipc._io.files import short_path
 from aipc._io.polling import Polling
 from aipc._sys import rights
@@ -55,7 +55,7 @@ class DatagramChannel(UnixPacketChannel):
         self._peer = peer
         self._polling = handle.polling
 
-    def _writing(self, meta: Mapping[str, Any]) -> Waiting:
+    def _writing(self, meta: Mapping[str, Any]) -> Waiter:
         waiting = super()._writing(meta)
         return self._polling if meta.get("to") is not None else waiting
 
@@ -77,7 +77,7 @@ class DatagramChannel(UnixPacketChannel):
                 self._send_rights(data, fds, short)
         except OSError as error:
             if error.errno == errno.EPERM:
-                raise named(errno.EPERM, f"{self._name}: to={to!r}", unix_address.TAKEN) from None
+                raise os_error(errno.EPERM, f"{self._name}: to={to!r}", unix_address.TAKEN) from None
             error.filename = to
             raise
 

@@ -68,17 +68,17 @@ def prepare(words: memoryview) -> None:
             words[direction * CONTROLS + flag * _APART] = ALWAYS
 
 
-class Bell(Protocol):
+class Peer(Protocol):
     """How the two processes wake each other, and learn of each other's end."""
 
     @property
     def gone(self) -> bool:
         """Whether the peer is known to be gone."""
 
-    def ring(self) -> bool:
+    def wake_peer(self) -> bool:
         """Wake the peer. False if that was not possible now; if it is not gone, that is tried again later."""
 
-    def hung_up(self) -> bool:
+    def drain_doorbell(self) -> bool:
         """Whether the peer is gone; asked only when there is nothing to do but wait."""
 
     def meet(self) -> None:
@@ -93,7 +93,7 @@ class Barriers(Protocol):
         """Keeps this end's loads and stores in order; None where they are anyway."""
 
     @property
-    def everywhere(self) -> Callable[[], bool] | None:
+    def global_barrier(self) -> Callable[[], bool] | None:
         """A full barrier on all processors that run registered processes, False if it was refused; None if there is none."""
 
 
@@ -101,19 +101,35 @@ class End:
     """What both ends of one direction share. Until it is attached, it finds nothing and has room for nothing."""
 
     __slots__ = (
-        "_asleep", "_base", "_bell", "_capacity", "_consumed", "_direction", "_ended", "_everywhere", "_fence", "_mask",
-        "_memory", "_peer_registered", "_published", "_reader_sleeps", "_registered", "_words", "_writer_sleeps", "position",
+        "_asleep",
+        "_base",
+        "_capacity",
+        "_consumed",
+        "_direction",
+        "_ended",
+        "_fence",
+        "_global_barrier",
+        "_mask",
+        "_memory",
+        "_peer",
+        "_peer_registered",
+        "_published",
+        "_reader_sleeps",
+        "_registered",
+        "_words",
+        "_writer_sleeps",
+        "position",
     )  # fmt: skip
 
-    def __init__(self, direction: int, bell: Bell, barriers: Barriers) -> None:
+    def __init__(self, direction: int, peer: Peer, barriers: Barriers) -> None:
         numbers = range(direction * CONTROLS, (direction + 1) * CONTROLS, _APART)
         self._published, self._consumed, self._reader_sleeps, self._writer_sleeps, self._ended, self._registered = numbers[:6]
         self._direction = direction
         self._peer_registered = self._registered
         self._asleep = self._reader_sleeps
-        self._bell = bell
+        self._peer = peer
         self._fence = barriers.fence
-        self._everywhere = barriers.everywhere
+        self._global_barrier = barriers.global_barrier
         self._memory: Any = None
         self._words: Any = _BLANK
         self._capacity = self._mask = self._base = 0
@@ -138,8 +154,8 @@ class End:
         if self._memory is None:
             return False  # the peer's memory comes by the same way as its rings
         self._words[self._asleep] = _ONCE if self._reached() else ALWAYS
-        if self._everywhere is not None and not self._everywhere():
-            self._everywhere = None  # forbidden since the process registered, as by seccomp(2)
+        if self._global_barrier is not None and not self._global_barrier():
+            self._global_barrier = None  # forbidden since the process registered, as by seccomp(2)
             self._words[self._asleep] = ALWAYS
             return True  # look again a turn of the loop later: by then every processor sees the flag
         return self.watch(1)
@@ -153,13 +169,13 @@ class End:
         self._words = self._memory = _CLOSED
 
     def _reached(self) -> bool:
-        return self._everywhere is not None and self._words[self._peer_registered] != 0
+        return self._global_barrier is not None and self._words[self._peer_registered] != 0
 
     def _wake(self, flag: int) -> None:
         """Wake the peer, which has asked for it by this flag."""
         if self._words[flag] == _ONCE:
             self._words[flag] = _AWAKE
-        if not self._bell.ring():
+        if not self._peer.wake_peer():
             self._words[flag] = ALWAYS  # it may still sleep: the next change tries again, if nobody has by then
 
 

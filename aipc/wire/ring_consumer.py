@@ -9,7 +9,7 @@ import anyio
 from aipc.exceptions import MessageTooLarge, ProtocolError
 
 from .framing import Body
-from .ring import ALWAYS, HEADER, LENGTH, PART, SKIP, Barriers, Bell, End
+from .ring import ALWAYS, HEADER, LENGTH, PART, SKIP, Barriers, End, Peer
 
 _BATCH = 1024  # messages that are taken at once before the producer hears of the room
 _PARTS, _BYTES = 64, 8 * 1024 * 1024  # of a message that are taken at once: then the loop turns
@@ -22,8 +22,8 @@ class Consumer(End):
 
     position: int
 
-    def __init__(self, direction: int, bell: Bell, barriers: Barriers, limit: int) -> None:
-        super().__init__(direction, bell, barriers)
+    def __init__(self, direction: int, peer: Peer, barriers: Barriers, limit: int) -> None:
+        super().__init__(direction, peer, barriers)
         self._limit = limit
         self._plain = limit  # the longest record that is a whole message; -1 when none is
         self._body: Body | None = None  # a message in parts, under way
@@ -187,8 +187,8 @@ class Consumer(End):
     def _look_around(self) -> None:
         """Nothing is there: raise BlockingIOError or EndOfStream, unless something is there by now."""
         if self._memory is None:
-            self._bell.meet()
-        over = self._bell.hung_up() or bool(self._words[self._ended])
+            self._peer.meet()
+        over = self._peer.drain_doorbell() or bool(self._words[self._ended])
         if self._fence is not None:
             self._fence()
         if self.watch(1):  # looked at last: what the peer published before it went is still to be taken

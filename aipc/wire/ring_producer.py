@@ -10,7 +10,7 @@ from typing import Any
 from aipc.abc import Buffer
 from aipc.exceptions import ProtocolError
 
-from .ring import CONTROLS, HEADER, PART, SKIP, Barriers, Bell, End
+from .ring import CONTROLS, HEADER, PART, SKIP, Barriers, End, Peer
 
 _NEVER = 1 << 64
 
@@ -22,8 +22,8 @@ class Producer(End):
 
     position: int
 
-    def __init__(self, direction: int, bell: Bell, barriers: Barriers, window: int) -> None:
-        super().__init__(direction, bell, barriers)
+    def __init__(self, direction: int, peer: Peer, barriers: Barriers, window: int) -> None:
+        super().__init__(direction, peer, barriers)
         self._asleep = self._writer_sleeps
         self._peer_registered = (1 - direction) * CONTROLS + self._registered % CONTROLS
         self._window = window
@@ -37,7 +37,7 @@ class Producer(End):
         super().attach(memory, words)
         self._window = min(self._window, self._capacity)
         self.largest = self._window // 2 - HEADER
-        if self._everywhere is not None:
+        if self._global_barrier is not None:
             words[self._registered] = 1
 
     def watch(self, looks: int) -> bool:
@@ -139,11 +139,11 @@ class Producer(End):
         if self._fence is not None:
             self._fence()
         self._words[self._ended] = 1
-        self._bell.ring()
+        self._peer.wake_peer()
 
     def _meet(self) -> None:
         if self._memory is None:
-            self._bell.meet()
+            self._peer.meet()
 
     def _publish(self, position: int, size: int, flags: int) -> None:
         self._words[self._base + (position & self._mask) >> 3] = size | flags
@@ -161,7 +161,7 @@ class Producer(End):
     def _tell(self) -> None:
         """Wake the consumer. EPIPE: it is gone, and what was published is nobody's."""
         self._wake(self._reader_sleeps)
-        if self._bell.gone:
+        if self._peer.gone:
             raise _broken()
 
     def _find(self, room: int) -> int:
@@ -176,7 +176,7 @@ class Producer(End):
         self._wanted = _NEVER if self._lent >= 0 else position + skipped + room
         self._room_until = -1 if self._lent >= 0 else consumed + self._window
         if self._wanted > self._room_until:
-            if self._bell.hung_up():
+            if self._peer.drain_doorbell():
                 raise _broken()
             raise BlockingIOError
         if skipped:

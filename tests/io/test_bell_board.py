@@ -13,7 +13,7 @@ import pytest
 
 import aipc
 from aipc._sys import bell_board
-from aipc._sys.bell_board import NOBODY, ROWS, WAITERS, Board, Call, calls, tag_of
+from aipc._sys.bell_board import NOBODY, ROWS, WAITERS, Call, WaiterTable, calls, tag_of
 
 from ..peers import isolated, python, run, said, tell
 from .waiters import BOARD, BOARD_WAITER, claimed, close, there, waiting
@@ -46,7 +46,7 @@ async def test_what_is_there_while_somebody_waits(loop: str, bells: Path, url: s
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_killed_waiters(bells: Path, url: str) -> None:
     """The next one takes over a column, and the last one removes what no one took over."""
-    board = Board()
+    board = WaiterTable()
     async with aipc.open_lock(url) as ours:
         ours.acquire_nowait()
         killed(bells, url)
@@ -109,7 +109,7 @@ async def test_another_waiter_in_the_place_of_one_that_was_rung(loop: str, bells
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_as_many_waiters_as_there_is_room_for_and_one_more(loop: str, bells: Path, url: str) -> None:
     """The 64th is rung; the 65th comes through by its pauses."""
-    board = Board()
+    board = WaiterTable()
     async with aipc.open_lock(url) as ours:
         for others, pauses in ((WAITERS - 1, "hour"), (WAITERS, "short")):
             ours.acquire_nowait()
@@ -162,7 +162,7 @@ async def test_no_board_to_be_had(hostile: object, loop: str, bells: Path, url: 
     hostile(bells)  # type: ignore[operator]
     before = [(path, path.lstat()) for path in bells.glob("*")]
     with pytest.raises(OSError, match=r"\[Errno"):
-        Board()
+        WaiterTable()
     async with aipc.open_lock(url) as ours:
         ours.acquire_nowait()
         with python(BOARD_WAITER, loop, str(bells), "short", url) as waiter:
@@ -183,10 +183,10 @@ def test_removed_for_ever(bells: Path) -> None:
     try:
         bell_board.byte_locks.lock(fd, bell_board._PRESENT, shared=False, process=False)
         with pytest.raises(BlockingIOError):
-            Board()
+            WaiterTable()
     finally:
         os.close(fd)
-    board = Board()
+    board = WaiterTable()
     close(board)
     assert there(bells) == []
 
@@ -216,7 +216,7 @@ from aipc._sys import bell_board
 bell_board.DIRECTORY = sys.argv[1]
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 try:
-    bell_board.Board()
+    bell_board.WaiterTable()
 except OSError as error:
     print(error.errno, os.listdir(sys.argv[1]))
 """
@@ -230,7 +230,7 @@ with suppress(OSError), open("/dev/shm/full", "wb", buffering=0) as file:
     while True:
         file.write(bytes(4096))
 try:
-    bell_board.Board()
+    bell_board.WaiterTable()
 except OSError as error:
     print(error.errno, os.listdir("/dev/shm"))
 """
@@ -250,7 +250,7 @@ async def test_a_cleared_byte_is_stored_again(bells: Path, url: str) -> None:
         async with aipc.open_lock(url) as ours:
             ours.acquire_nowait()
             assert said(waiter) == "parked"
-            board = Board()
+            board = WaiterTable()
             row = tag_of(f"file {url.removeprefix('flock:')}") % ROWS
             first = b"\1" + bytes(WAITERS - 1)
             assert board.line(row).raw == first
@@ -298,7 +298,7 @@ def test_where_sigpipe_would_end_the_process(bells: Path, url: str) -> None:
 
 def test_what_is_written_into_a_fifo(bells: Path) -> None:
     """Parts of a call, and waiters that there are not, do no harm. A call that came twice counts twice."""
-    board = Board()
+    board = WaiterTable()
     column = board.claim()
 
     def read(data: bytes) -> list[Call]:

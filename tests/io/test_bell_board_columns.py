@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from aipc._sys import bell_board
-from aipc._sys.bell_board import ROWS, WAITERS, Board, Call, calls
+from aipc._sys.bell_board import ROWS, WAITERS, Call, WaiterTable, calls
 
 from ..peers import isolated, python, run, said
 from .waiters import BOARD, CHILD, close, there
@@ -63,7 +63,7 @@ CLAIM = """
 import errno, os, resource, sys
 from aipc._sys import bell_board
 bell_board.DIRECTORY = sys.argv[1]
-board = bell_board.Board()
+board = bell_board.WaiterTable()
 used = len(os.listdir("/proc/self/fd")) - 1
 resource.setrlimit(resource.RLIMIT_NOFILE, (used + int(sys.argv[2]), 4096))
 try:
@@ -86,7 +86,7 @@ NO_INODES = """
 import os, subprocess
 from aipc._sys import bell_board
 subprocess.run(["mount", "-t", "tmpfs", "-o", "nr_inodes=2", "none", "/dev/shm"], check=True)
-board = bell_board.Board()
+board = bell_board.WaiterTable()
 try:
     board.claim()
 except OSError as error:
@@ -101,11 +101,11 @@ def test_no_room_for_a_fifo() -> None:
 
 def test_removed_by_hand(bells: Path) -> None:
     """The columns of another board are not this one's."""
-    board = Board()
+    board = WaiterTable()
     (bells / BOARD).unlink()
     with pytest.raises(FileNotFoundError):
         board.claim()
-    later = Board()
+    later = WaiterTable()
     with pytest.raises(FileNotFoundError):
         board.claim()
     column = later.claim()
@@ -118,7 +118,7 @@ def test_removed_by_hand(bells: Path) -> None:
 
 def test_a_new_owner_in_the_place_of_a_dead_one(bells: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes after the caller found nobody there: its byte stays. No real way hits the moment: the failing open(2) is replaced."""
-    caller, newcomer = Board(), Board()
+    caller, newcomer = WaiterTable(), WaiterTable()
     caller.mark(ROW, 0, True)  # a dead one's
     columns = []
     real = os.open
@@ -145,7 +145,7 @@ def test_a_new_owner_in_the_place_of_a_dead_one(bells: Path, monkeypatch: pytest
 
 def test_a_dead_one_s_column_is_cleared(bells: Path) -> None:
     """All of it, by the first that finds nobody there."""
-    board = Board()
+    board = WaiterTable()
     for row in (ROW, ROW + 1):
         board.mark(row, 3, True)
     board.call(TAG, 0, 1)
@@ -157,7 +157,7 @@ COMING_AND_GOING = """
 import os, sys
 from aipc._sys import bell_board
 bell_board.DIRECTORY = sys.argv[1]
-board = bell_board.Board()
+board = bell_board.WaiterTable()
 row, wiped = int(sys.argv[2]), 0
 for _ in range(int(sys.argv[3])):
     column = board.claim()
@@ -172,7 +172,7 @@ print(wiped)
 
 def test_while_waiters_come_and_go(bells: Path) -> None:
     """Nobody clears the byte of one that is there."""
-    board = Board()
+    board = WaiterTable()
     with (
         python(COMING_AND_GOING, str(bells), str(ROW), "3000") as one,
         python(COMING_AND_GOING, str(bells), str(ROW), "3000") as other,
@@ -186,7 +186,7 @@ def test_while_waiters_come_and_go(bells: Path) -> None:
 
 def test_called_while_it_leaves(bells: Path) -> None:
     """What it was called for is passed on: its caller may have relied on it."""
-    board = Board()
+    board = WaiterTable()
     leaving, other = board.claim(), board.claim()
     for column in (leaving, other):
         board.mark(ROW, column.waiter, True)
@@ -202,7 +202,7 @@ def test_called_when_it_has_just_left(bells: Path, monkeypatch: pytest.MonkeyPat
 
     No real way hits the moment: the write(2) is replaced.
     """
-    board = Board()
+    board = WaiterTable()
     leaving, other = board.claim(), board.claim()
     for column in (leaving, other):
         board.mark(ROW, column.waiter, True)

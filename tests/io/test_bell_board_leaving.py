@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 import aipc
-from aipc._sys.bell_board import Board
+from aipc._sys.bell_board import WaiterTable
 from aipc.testing.expect import in_child, settle
 
 from ..peers import python, run, said
@@ -61,7 +61,7 @@ def meet():
         os.sched_yield()
 for number in range(1000):
     bell_board.DIRECTORY = f"{place}/{number}"
-    board = bell_board.Board()
+    board = bell_board.WaiterTable()
     meet()
     board.leave()
     board.forget_fifos()
@@ -124,7 +124,7 @@ async def test_forked_child(bells: Path, url: str) -> None:
                 os._exit(0)
     try:
         assert there(bells) == []
-        board = Board()
+        board = WaiterTable()
         with claimed(board, 1):
             pass  # the first column is free
         close(board)
@@ -156,7 +156,7 @@ def test_survivor_of_a_killed_process(loop: str, bells: Path, url: str) -> None:
             assert there(bells) == ["", "-0"]
             waiter.kill()
             waiter.wait()
-            board = Board()
+            board = WaiterTable()
             with claimed(board, 1):
                 pass
             close(board)

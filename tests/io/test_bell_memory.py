@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from aipc._sys import bell_memory, sysv_memory, sysv_tables
-from aipc._sys.bell_board import SIZE, Board
+from aipc._sys.bell_board import SIZE, WaiterTable
 
 from ..peers import isolated, python, run, said, tell
 from .waiters import BOARD, BOARD_WAITER, CHILD, close, there, waiting
@@ -66,7 +66,7 @@ def test_a_spoilt_file(spoil: Callable[[Path], None], loop: str, bells: Path, ur
             assert said(waiter) == "parked"
             spoil(bells / BOARD)
             with pytest.raises(PermissionError):
-                Board()
+                WaiterTable()
             tell(releaser, "release")
             assert (said(releaser), said(waiter)) == ("released", "closed")
             with open(url.partition(":")[2]) as held:
@@ -75,7 +75,7 @@ def test_a_spoilt_file(spoil: Callable[[Path], None], loop: str, bells: Path, ur
                     assert said(late) == "parked"
                     fcntl.flock(held, fcntl.LOCK_UN)
                     assert said(late) == "closed"
-    close(Board())
+    close(WaiterTable())
     assert there(bells) == []
     assert segments() == before
 
@@ -83,7 +83,7 @@ def test_a_spoilt_file(spoil: Callable[[Path], None], loop: str, bells: Path, ur
 def test_freed_with_the_last_process(bells: Path) -> None:
     """It is removed as soon as it is made, so that it goes with the last one, also with one that is killed."""
     before = segments()
-    board = Board()
+    board = WaiterTable()
     (made,) = (row for row in sysv_tables.rows("sysv-shm") if row["id"] not in before)
     assert bell_memory.is_board(made, SIZE)
     assert (made["perms"] & 0o777, made["nattch"], made["uid"]) == (0o600, 1, os.geteuid())
@@ -111,7 +111,7 @@ elif sys.argv[2] == "attached":
     sysv_memory.remove = killed
 else:
     pwrite, os.pwrite = os.pwrite, lambda fd, data, at: killed() if data[:4] == bytes(4) else pwrite(fd, data, at)
-bell_board.Board()
+bell_board.WaiterTable()
 """
 
 
@@ -123,7 +123,7 @@ def test_killed_while_it_is_made(when: str, bells: Path) -> None:
         assert maker.wait() == -9
     assert there(bells) == [""]
     assert len(segments()) == len(before) + (when in ("made", "attached"))
-    board = Board()
+    board = WaiterTable()
     assert len(segments()) == len(before) + 1
     close(board)
     del board
@@ -148,7 +148,7 @@ def test_another_segment_of_that_number(bells: Path) -> None:
                 with pytest.raises(BlockingIOError):
                     bell_memory.attach(file.fileno(), SIZE)
                 path.write_bytes(name(identifier + 1, mark))  # there is none of that number
-        board = Board()  # nobody else has it: it is made anew
+        board = WaiterTable()  # nobody else has it: it is made anew
         assert waiting(board) == 0
         close(board)
         assert sysv_tables.row("sysv-shm", identifier) is not None
@@ -167,7 +167,7 @@ def test_a_key_of_another_segment(ours: str, bells: Path) -> None:
         path = bells / BOARD
         path.touch(0o600)
         path.write_bytes(name(-1 % 2**32, b"aipc" + bytes(12), key))
-        close(Board())
+        close(WaiterTable())
         assert sysv_tables.row("sysv-shm", identifier) is not None
         del memory
     finally:
@@ -181,7 +181,7 @@ from aipc._sys import bell_board
 subprocess.run(["mount", "-t", "tmpfs", "none", "/dev/shm"], check=True)
 Path("/proc/sys/kernel/shmmax").write_text("4096")
 try:
-    bell_board.Board()
+    bell_board.WaiterTable()
 except OSError as error:
     print(error.errno, os.listdir("/dev/shm"))
 """
@@ -195,12 +195,12 @@ def test_no_segment() -> None:
 STORM = """
 import os, random, signal, sys, time
 from aipc._sys import bell_board
-from aipc._sys.bell_board import Board
+from aipc._sys.bell_board import WaiterTable
 bell_board.DIRECTORY = sys.argv[1]
 print("seed", seed := random.randrange(10**6), file=sys.stderr)
 def come_and_go():
     while True:
-        board = Board()
+        board = WaiterTable()
         column = board.claim()
         board.mark(5, column.waiter, True)
         board.call(5, column.waiter, 64)
@@ -232,6 +232,6 @@ def test_killed_at_any_moment(bells: Path) -> None:
     """Processes come and go, and are killed: the others go on. What the last ones leave, the next one removes."""
     before = segments()
     assert run(sys.executable, "-c", STORM, str(bells)) == ""
-    close(Board())
+    close(WaiterTable())
     assert there(bells) == []
     assert segments() == before

@@ -20,7 +20,7 @@ import uvloop
 
 import aipc
 from aipc._io import polling
-from aipc._io.clock import COMMON, LOOK, MOST, OLD_SHARE, YOUNG_SHARE, Clock, clock
+from aipc._io.clock import LONG_WAITS_SHARE, LONGEST_STRETCH, POLL_PRICE, SHARED_TICK, SHORT_WAITS_SHARE, PollTimer, poll_timer
 from aipc.abc import Lock
 from aipc.testing.expect import settle, until
 
@@ -37,9 +37,9 @@ RUNNERS: dict[str, Callable[[Callable[[], Awaitable[object]]], object]] = {
 
 
 @contextmanager
-def running_clock() -> Iterator[Clock]:
+def running_clock() -> Iterator[PollTimer]:
     """This loop's clock, which stays as long as it is used."""
-    used = clock()
+    used = poll_timer()
     try:
         yield used
     finally:
@@ -87,33 +87,33 @@ async def test_many_waits_share_one_timer(place: Path) -> None:
 class Idle:
     """A wait that never ends."""
 
-    def __init__(self, old: bool) -> None:
+    def __init__(self, long_waiting: bool) -> None:
         self.due = inf
-        self.old = old
-        self.price = LOOK
+        self.long_waiting = long_waiting
+        self.price = POLL_PRICE
 
-    def look(self) -> float | None:
+    def poll(self) -> float | None:
         return 1.0
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("old", "share"), [(False, YOUNG_SHARE), (True, OLD_SHARE)])
-async def test_pauses_stretch(old: bool, share: float) -> None:
+@pytest.mark.parametrize(("long_waiting", "share"), [(False, SHORT_WAITS_SHARE), (True, LONG_WAITS_SHARE)])
+async def test_pauses_stretch(long_waiting: bool, share: float) -> None:
     """The looks of N waits, all together, take no more than their share of a processor; a few keep their pauses."""
     with running_clock() as used:
-        waits = [Idle(old) for _ in range(2_000)]
+        waits = [Idle(long_waiting) for _ in range(2_000)]
         pauses = []
         for wait in waits:
             used.schedule(wait, 1e-3)
             pauses.append(wait.due - monotonic())
-        assert pauses[0] < COMMON
+        assert pauses[0] < SHARED_TICK
         for others in (100, 500, 1_000, 1_999):
-            stretched = min(others * LOOK * 1e-9 / share, MOST)
+            stretched = min(others * POLL_PRICE * 1e-9 / share, LONGEST_STRETCH)
             assert stretched / 2 - 1e-3 <= pauses[others] <= stretched  # they end on common instants, early rather than late
         for wait in waits:
             used.cancel(wait)
         used.schedule(waits[0], 1e-3)
-        assert waits[0].due - monotonic() < COMMON  # nobody else waits any more
+        assert waits[0].due - monotonic() < SHARED_TICK  # nobody else waits any more
         used.cancel(waits[0])
 
 
@@ -121,12 +121,12 @@ async def test_pauses_stretch(old: bool, share: float) -> None:
 async def test_young_and_old_waits_are_counted_apart() -> None:
     """A thousand idle waits do not make a new one slow."""
     with running_clock() as used:
-        crowd = [Idle(old=True) for _ in range(1_000)]
+        crowd = [Idle(long_waiting=True) for _ in range(1_000)]
         for wait in crowd:
             used.schedule(wait, 0.1)
-        young = Idle(old=False)
+        young = Idle(long_waiting=False)
         used.schedule(young, 1e-3)
-        assert young.due - monotonic() < COMMON
+        assert young.due - monotonic() < SHARED_TICK
         for wait in (*crowd, young):
             used.cancel(wait)
 
@@ -135,7 +135,7 @@ async def test_young_and_old_waits_are_counted_apart() -> None:
 async def test_long_pauses_end_on_common_instants() -> None:
     """So that many waits cost one wake-up; none is longer than asked for, nor shorter than half of it."""
     with running_clock() as used:
-        waits = [Idle(old=True) for _ in range(10)]
+        waits = [Idle(long_waiting=True) for _ in range(10)]
         for wait in waits:
             used.schedule(wait, 0.1)
             assert 0.05 - 1e-3 <= wait.due - monotonic() <= 0.1

@@ -13,7 +13,7 @@ import pytest
 from aipc._io import loops
 from aipc._io.doorbell import Doorbell, DoorbellListener
 from aipc._io.reactor import reactor_of
-from aipc._sys.bell_board import ROWS, Board, Call, Column, calls, tag_of
+from aipc._sys.bell_board import ROWS, Call, Column, WaiterTable, calls, tag_of
 from aipc.testing.expect import in_child
 
 from .waiters import BOARD, close, there
@@ -51,7 +51,7 @@ class Row:
 
     def __init__(self, bells: Path) -> None:
         self._fifo = bells / f"{BOARD}-1"
-        self.board = Board()
+        self.board = WaiterTable()
         self.first = self.board.claim()
         self.listener = listener()
         self.last = self.board.claim()

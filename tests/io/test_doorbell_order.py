@@ -12,7 +12,7 @@ import pytest
 
 import aipc
 from aipc._sys import membarrier
-from aipc._sys.bell_board import Board
+from aipc._sys.bell_board import WaiterTable
 from aipc.testing.expect import until
 
 from ..subjects import new_name
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("all_features")
 @pytest.mark.parametrize("refused", [False, True])
 async def test_barrier_between_byte_and_last_try(refused: bool, bells: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also if the kernel refuses it, as a filter may: then an atomic instruction stands in its place."""
-    board = Board()
+    board = WaiterTable()
     seen: list[tuple[str, int]] = []
     make = membarrier._call
 
@@ -59,6 +59,6 @@ async def test_barrier_between_byte_and_last_try(refused: bool, bells: Path, mon
 def test_who_looks_at_the_board_takes_part(bells: Path) -> None:
     """The barriers of others reach a process that asked for it."""
     membarrier.registered.cache_clear()
-    close(Board())
+    close(WaiterTable())
     assert membarrier.registered.cache_info().currsize == 1
     assert membarrier.registered()

@@ -175,8 +175,8 @@ async def test_after_closing(key: str) -> None:
     async with aipc.open_channel(f"sysv-mq:{key}", exclusive=True, unlink=True) as queue:
         queue.send_nowait(b"x")
         polling = queue._handle.incoming  # type: ignore[attr-defined]
-    polling.announce()
-    polling.announce(1)
+    polling.notify()
+    polling.notify(1)
     polling.close()
 
 

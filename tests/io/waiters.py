@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from aipc._sys.bell_board import ROWS, Board, file_name
+from aipc._sys.bell_board import ROWS, WaiterTable, file_name
 
 CHILD = """
 import contextlib, gc, os, sys
@@ -84,18 +84,18 @@ def there(bells: Path) -> list[str]:
     return sorted(entry.removeprefix(BOARD) for entry in os.listdir(bells))
 
 
-def waiting(board: Board) -> int:
+def waiting(board: WaiterTable) -> int:
     """How many waiters the board shows, in all of its rows."""
     return sum(board.line(row).raw.count(1) for row in range(ROWS))
 
 
-def close(board: Board) -> None:
+def close(board: WaiterTable) -> None:
     board.leave()
     board.forget_fifos()
 
 
 @contextmanager
-def claimed(board: Board, number: int) -> Iterator[None]:
+def claimed(board: WaiterTable, number: int) -> Iterator[None]:
     """So many columns are somebody's."""
     columns = [board.claim() for _ in range(number)]
     try:

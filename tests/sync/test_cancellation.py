@@ -81,7 +81,7 @@ async def test_rwlock(side: str, key: str) -> None:
                     ours.release()
             else:
                 ours.release()
-            assert one._row.look()[1:5] == [0, 0, 0, 0]
+            assert one._state.values()[1:5] == [0, 0, 0, 0]
 
 
 async def test_acquire(key: str) -> None:
@@ -92,14 +92,14 @@ async def test_acquire(key: str) -> None:
             attempts += 1
 
             def suspended(number: int, parked: bool, ready_at: int = ready_at) -> None:
-                if (parked or number >= ready_at) and other.locked() and other._row.own[1]:
+                if (parked or number >= ready_at) and other.locked() and other._state.own[1]:
                     other.release()
 
             other.acquire_nowait()
             outcome = await inject(one.acquire(), at, moment, suspended)
             if outcome is CANCELLED:
                 cancelled += 1
-                if other._row.own[1]:
+                if other._state.own[1]:
                     other.release()
                 with pytest.raises(RuntimeError):
                     one.release()
@@ -110,7 +110,7 @@ async def test_acquire(key: str) -> None:
 
 def tickets(condition: aipc.Condition) -> int:
     """How many wait."""
-    return sum(1 for value in condition._row.look()[3:] if value not in (0, NOTIFIED))
+    return sum(1 for value in condition._state.values()[3:] if value not in (0, NOTIFIED))
 
 
 async def test_condition(key: str) -> None:
@@ -158,7 +158,7 @@ async def test_condition(key: str) -> None:
                     await anyio.sleep(0)
             assert inherited
             tasks.cancel_scope.cancel()
-        assert {*one._row.look()[3:]} <= {0, NOTIFIED}  # a notification that was left when nobody waited any more
+        assert {*one._state.values()[3:]} <= {0, NOTIFIED}  # a notification that was left when nobody waited any more
 
 
 async def test_passed_on(key: str) -> None:
@@ -181,7 +181,7 @@ async def test_passed_on(key: str) -> None:
 
                 def suspended(number: int, parked: bool, ready_at: int = ready_at) -> None:
                     nonlocal notified
-                    waiting = sum(1 for value in other._row.look()[3:] if value)
+                    waiting = sum(1 for value in other._state.values()[3:] if value)
                     if number == 0:
                         tasks.start_soon(younger)
                     if waiting == 2 and not notified and not other.locked():
@@ -195,11 +195,11 @@ async def test_passed_on(key: str) -> None:
                 cancelled += outcome is CANCELLED
                 one.release()
                 while not woken:
-                    if not (notified and outcome is CANCELLED) and one._row.look()[3:].count(0) < 4:
+                    if not (notified and outcome is CANCELLED) and one._state.values()[3:].count(0) < 4:
                         async with one:  # nobody was notified in its place
                             one.notify()
                     await anyio.sleep(0)
-            assert not any(one._row.look()[3:])
+            assert not any(one._state.values()[3:])
 
 
 async def test_barrier(key: str) -> None:
@@ -230,5 +230,5 @@ async def test_barrier(key: str) -> None:
                         await anyio.sleep(0)
                     tasks.cancel_scope.cancel()
             assert outcome is CANCELLED or [outcome, *passed] in ([0, 1], [1, 0])
-            assert one._row.look()[2] == 0
+            assert one._state.values()[2] == 0
             assert not one.broken

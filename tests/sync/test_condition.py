@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 
 def waiting(condition: aipc.Condition) -> int:
-    return sum(1 for value in condition._row.look()[3:] if 0 < value < 0x4000)
+    return sum(1 for value in condition._state.values()[3:] if 0 < value < 0x4000)
 
 
 async def test_notify_wakes_the_oldest(key: str) -> None:
@@ -44,7 +44,7 @@ async def test_notify_wakes_the_oldest(key: str) -> None:
                     one.notify_all()
             assert sorted(woken) == [*range(6)]
             assert not one.locked()
-            assert not any(one._row.look()[3:])
+            assert not any(one._state.values()[3:])
 
 
 async def test_who_comes_later_has_no_earlier_notification(key: str) -> None:
@@ -183,7 +183,7 @@ async def test_a_notified_process_that_dies_passes_it_on(loop: str, key: str) ->
                 assert woken == []
                 victim.kill()
                 await until(lambda: woken == [1])
-            assert not any(condition._row.look()[3:])
+            assert not any(condition._state.values()[3:])
 
 
 async def test_a_killed_holder(key: str) -> None:

@@ -62,13 +62,13 @@ async def test_the_count_of_pulses_begins_anew(key: str) -> None:
             for _ in range(32_767):
                 event.set()
                 event.clear()
-            assert event._row.look()[2] == 32_767
+            assert event._state.values()[2] == 32_767
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(event.wait)
                 await settle()
                 event.set()
                 event.clear()
-            assert event._row.look()[1:] == [1, 0]
+            assert event._state.values()[1:] == [1, 0]
 
 
 WAITING = """

@@ -91,11 +91,11 @@ def test_condition(loop: str, key: str) -> None:
         with anyio.fail_after(30):
             async with aipc.Condition(condition_key, unlink=True) as condition, anyio.create_task_group() as tasks:
                 tasks.start_soon(wait, condition)
-                while not any(0 < value < 0x4000 for value in condition._row.look()[3:]):
+                while not any(0 < value < 0x4000 for value in condition._state.values()[3:]):
                     await anyio.sleep(0)
                 async with condition:
                     condition.notify()
-            return condition._row._seen[3:]
+            return condition._state._seen[3:]
 
     with child("asyncio", talk, key) as survivor:
         survivor.wait_told()

@@ -39,18 +39,18 @@ async def test_forms_of_a_key(kind: Any, key: str, place: Path) -> None:
             number = int(key, 16)
             for form in (number, str(number), f"sysv-sem:{key}", f"{key}?mode=600", f"sysv-sem:{key}?create=0"):
                 async with kind(form, create=False) as other:
-                    assert other._row.identifier == one._row.identifier
+                    assert other._state.identifier == one._state.identifier
             assert key in repr(one)
         path = place / "an event"
         crc = zlib.crc32(os.fsencode(path))
         async with kind(path, unlink=True) as one, kind(f"{place}/./an%20event") as two, kind(crc) as three:
-            assert one._row.identifier == two._row.identifier == three._row.identifier
+            assert one._state.identifier == two._state.identifier == three._state.identifier
             assert not path.exists()
         path.touch()
         async with kind(path, project=3, unlink=True) as one, kind(f"{place}/an%20event?project=3") as two:
-            assert one._row.identifier == two._row.identifier
+            assert one._state.identifier == two._state.identifier
         async with kind("private") as one, kind(None) as two:
-            assert one._row.identifier != two._row.identifier
+            assert one._state.identifier != two._state.identifier
 
 
 async def test_owner_and_options(kind: Any, key: str) -> None:
@@ -94,7 +94,7 @@ async def test_closed_forked_removed_unopened(kind: Any, key: str) -> None:
         unopened = kind(key)
         await unopened.aclose()
         with pytest.raises(RuntimeError, match="not open yet"):
-            unopened._row  # noqa: B018
+            unopened._state  # noqa: B018
         with pytest.raises(RuntimeError, match="not open yet"):
             unopened.remove()
         one = await kind(key)
@@ -102,20 +102,20 @@ async def test_closed_forked_removed_unopened(kind: Any, key: str) -> None:
 
         def use() -> None:
             with pytest.raises(aipc.ForkedError):
-                one._row.look()
-            one._row.close()
+                one._state.values()
+            one._state.close()
 
         in_child(use)
         one.remove()
         with pytest.raises(aipc.ObjectRemoved, match=key):
-            other._row.look()
+            other._state.values()
         with anyio.CancelScope() as scope:
             scope.cancel()
             await one.aclose()
         await one.aclose()
         await other.aclose()
         with pytest.raises(anyio.ClosedResourceError):
-            one._row.look()
+            one._state.values()
         with pytest.raises(anyio.ClosedResourceError):
             one.remove()
 
@@ -128,7 +128,7 @@ async def test_a_creator_killed_before_the_first_values(kind: Any, key: str) -> 
         sysv.SemaphoreSet(int(key, 16), len(wanted), sysv.CREATE | sysv.EXCLUSIVE | 0o600)
         async with kind(key, create=False, unlink=True) as one:
             assert values(key) == wanted
-            assert one._row.look() == wanted
+            assert one._state.values() == wanted
 
 
 def test_created_by_many_at_once(key: str) -> None:

@@ -65,13 +65,13 @@ async def test_a_waiting_writer_goes_before_later_readers(key: str) -> None:
 
             await one.reader.acquire()
             tasks.start_soon(enter, other.writer, "writer")
-            await until(lambda: one._row.look()[4] == 1)
+            await until(lambda: one._state.values()[4] == 1)
             with pytest.raises(anyio.WouldBlock):
                 other.reader.acquire_nowait()
             tasks.start_soon(enter, one.reader, "reader")
-            await until(lambda: one._row.look()[3] == 1)
+            await until(lambda: one._state.values()[3] == 1)
             tasks.start_soon(enter, one.writer, "second writer")
-            await until(lambda: one._row.look()[4] == 2)
+            await until(lambda: one._state.values()[4] == 2)
             assert order == []
             one.reader.release()
             await until(lambda: len(order) == 3)
@@ -101,8 +101,8 @@ async def test_another_task_saw_the_change_first(key: str) -> None:
         async with aipc.RWLock(key, unlink=True) as one, aipc.RWLock(key) as other, anyio.create_task_group() as tasks:
             await other.writer.acquire()
             tasks.start_soon(one.reader.acquire)
-            await until(lambda: other._row.look()[3] == 1)
-            await until(lambda: one._row.polling.awaited)
+            await until(lambda: other._state.values()[3] == 1)
+            await until(lambda: one._state.polling.awaited)
             other.writer.release()
             other.reader.acquire_nowait()
             with pytest.raises(anyio.WouldBlock):
@@ -143,7 +143,7 @@ async def test_invariant(key: str) -> None:
                     tasks.start_soon(read, lock.reader)
                     tasks.start_soon(write, lock.writer)
             assert rounds == 120
-            assert one._row.look()[1:5] == [0] * 4
+            assert one._state.values()[1:5] == [0] * 4
 
 
 BUSY = """
@@ -188,7 +188,7 @@ async def test_writers_of_several_objects_take_turns(key: str) -> None:
             await one.writer.acquire()
             for turn in range(3):
                 tasks.start_soon(enter)
-                await until(lambda: one._row.look()[4] == 1)
+                await until(lambda: one._state.values()[4] == 1)
                 await anyio.sleep(1.2 * base.TURN * 2**turn)  # turns double, as far as can be seen nobody took it
                 one.writer.release()
                 await one.writer.acquire()
@@ -207,9 +207,9 @@ async def test_closing_gives_all_back(key: str) -> None:
                     await other.writer.acquire()
 
             tasks.start_soon(expect_closed)
-            await until(lambda: one._row.look()[1:5] == [2, 0, 0, 1])
+            await until(lambda: one._state.values()[1:5] == [2, 0, 0, 1])
             await other.writer.aclose()
-            assert one._row.look()[1:5] == [0] * 4
+            assert one._state.values()[1:5] == [0] * 4
             await one.writer.acquire()
             one.remove()
             with pytest.raises(aipc.ObjectRemoved):

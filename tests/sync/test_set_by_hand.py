@@ -59,7 +59,7 @@ async def test_who_waits_can_still_give_up(key: str) -> None:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(barrier.wait)
                 tasks.start_soon(lock.reader.acquire)
-                await until(lambda: barrier.n_waiting and lock._row.look()[3])
+                await until(lambda: barrier.n_waiting and lock._state.values()[3])
                 set_by_hand(key, 2, 0)
                 set_by_hand(f"{int(key, 16) ^ 1 << 29:#x}", 3, 0)
                 tasks.cancel_scope.cancel()

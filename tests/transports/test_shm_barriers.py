@@ -45,7 +45,7 @@ asyncio.run(main())
 
 def test_barriers_are_where_they_should_be() -> None:
     """On a machine with store order and membarrier(2), as each that runs these tests is, no fence; switched off, one."""
-    command = "from aipc._sys import membarrier as m; b = m.Barriers(); print(b.fence is None, b.everywhere is None)"
+    command = "from aipc._sys import membarrier as m; b = m.Barriers(); print(b.fence is None, b.global_barrier is None)"
     for disabled, expected in (("", "True False"), ("order", "False False"), ("membarrier", "True True")):
         done = subprocess.run(
             [sys.executable, "-c", command],

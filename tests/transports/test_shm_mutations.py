@@ -21,7 +21,7 @@ class Unordered:
     """No barriers."""
 
     fence: Callable[[], None] | None = None
-    everywhere: Callable[[], bool] | None = None
+    global_barrier: Callable[[], bool] | None = None
 
 
 class Silence:
@@ -29,10 +29,10 @@ class Silence:
 
     gone = False
 
-    def ring(self) -> bool:
+    def wake_peer(self) -> bool:
         return True
 
-    def hung_up(self) -> bool:
+    def drain_doorbell(self) -> bool:
         return False
 
     def meet(self) -> None:

@@ -21,20 +21,20 @@ RECORDS = 4096  # where its records begin, bytes
 
 class Unordered:
     fence: Callable[[], None] | None = None
-    everywhere: Callable[[], bool] | None = None
+    global_barrier: Callable[[], bool] | None = None
 
 
 class Silence:
     gone = False
 
-    def __init__(self, rung: Callable[[], object] = lambda: None) -> None:
-        self._rung = rung
+    def __init__(self, woken: Callable[[], object] = lambda: None) -> None:
+        self._woken = woken
 
-    def ring(self) -> bool:
-        self._rung()
+    def wake_peer(self) -> bool:
+        self._woken()
         return True
 
-    def hung_up(self) -> bool:
+    def drain_doorbell(self) -> bool:
         return False
 
     def meet(self) -> None:

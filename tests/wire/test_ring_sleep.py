@@ -23,12 +23,12 @@ class Barriers:
     fence: Callable[[], None] | None = None
 
     def __init__(self, arrives: Callable[[], object] = lambda: None, *, refused: bool = False) -> None:
-        self.everywhere: Callable[[], bool] | None = self._everywhere
+        self.global_barrier: Callable[[], bool] | None = self._global_barrier
         self._arrives = arrives
         self.refused = refused
         self.calls = 0
 
-    def _everywhere(self) -> bool:
+    def _global_barrier(self) -> bool:
         self.calls += 1
         if not self.refused:
             self._arrives()
@@ -38,10 +38,10 @@ class Barriers:
 class Doorbell:
     gone = False
 
-    def ring(self) -> bool:
+    def wake_peer(self) -> bool:
         return True
 
-    def hung_up(self) -> bool:
+    def drain_doorbell(self) -> bool:
         return False
 
     def meet(self) -> None:
