@@ -21,9 +21,10 @@ import anyio
 
 from aipc._sys import probes
 
-from . import fork, loops
-from .loops import WaitQueue
-from .reactor import Reactor, reactor_of
+from . import fork
+from .loop import backend
+from .loop.backend import WaitQueue
+from .loop.reactor import Reactor, reactor_of
 
 if TYPE_CHECKING:
     from .handle import Handle
@@ -125,7 +126,7 @@ class Waiter(WaitQueue, ABC):
 
     def _current_reactor(self) -> Reactor:
         """What aipc has in the loop that runs here."""
-        loop = loops.current()
+        loop = backend.current()
         reactor = self._reactor
         if reactor is None or reactor.loop is not loop:
             self._leave_loop()
@@ -140,7 +141,7 @@ class Waiter(WaitQueue, ABC):
         if self._generation != fork.generation:
             self._refuse_fork()
         if self.budget <= 0:
-            await loops.checkpoint_function()()
+            await backend.checkpoint_function()()
             self.budget = BUDGET
         self.budget -= 1
         result: Result | _Outcome = _BLOCKED
@@ -209,7 +210,7 @@ class Waiter(WaitQueue, ABC):
 
     async def _turn(self) -> None:
         self._paused = False
-        await loops.checkpoint_function()()
+        await backend.checkpoint_function()()
 
     def _refuse_fork(self) -> None:
         try:
@@ -229,7 +230,7 @@ class Waiter(WaitQueue, ABC):
         if reactor.spinning:
             return _BLOCKED
         ready = self._ready = self._ready or self._probe()
-        turn = loops.checkpoint_function()
+        turn = backend.checkpoint_function()
         patience = LONG_MESSAGE_FACTOR if self.in_long_message else 1
         deadline = perf_counter() + patience * self.SPIN_SECONDS
         reactor.spinning = True

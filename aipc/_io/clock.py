@@ -19,10 +19,10 @@ from typing import Protocol, cast
 
 from aipc._sys import probes, timerfd
 
-from . import loops
 from .doorbell import DoorbellListener
-from .reactor import Reactor, reactor_of
-from .source import FdCallback
+from .loop import backend
+from .loop.fd_callback import FdCallback
+from .loop.reactor import Reactor, reactor_of
 
 SHARED_TICK = 5e-3
 """Pauses from this one on, in seconds, end on common instants: a quarter to a half of the pause apart."""
@@ -51,7 +51,7 @@ class PollTimer:
     def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor
         self._fd, self._source = self._made()
-        self._timer: loops.Timer | None = None
+        self._timer: backend.Timer | None = None
         self._heap: list[tuple[float, int, PolledWait]] = []
         self._count = itertools.count()
         self._armed = inf
@@ -115,7 +115,7 @@ class PollTimer:
         now = monotonic()
         self._armed = inf
         try:
-            loops.call_all(self._polls_due(now))
+            backend.call_all(self._polls_due(now))
         finally:
             self._arm_next(now)
 
@@ -145,7 +145,7 @@ class PollTimer:
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = loops.call_later(self._reactor.loop, max(pause, 1e-3), self._fired)  # uvloop takes less for nothing
+        self._timer = backend.call_later(self._reactor.loop, max(pause, 1e-3), self._fired)  # uvloop takes less for nothing
 
     def release(self) -> None:
         """One user less; the last one gives the timer and the doorbell back."""
@@ -176,7 +176,7 @@ class PollTimer:
 
 def poll_timer(reactor: Reactor | None = None) -> PollTimer:
     """The clock of this loop's reactor, made when it is first needed; `release` it once for each call."""
-    reactor = reactor or reactor_of(loops.current())
+    reactor = reactor or reactor_of(backend.current())
     if reactor.poll_timer is None:
         reactor.poll_timer = PollTimer(reactor)
     used = cast(PollTimer, reactor.poll_timer)

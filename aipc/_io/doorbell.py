@@ -12,8 +12,8 @@ from aipc._sys import membarrier
 from aipc._sys.bell_board import NOBODY, ROWS, WAITERS, Call, Line, WaiterTable, calls, tag_of
 from aipc._sys.board_member import Member, member
 
-from .reactor import Reactor
-from .source import FdCallback
+from .loop.fd_callback import FdCallback
+from .loop.reactor import Reactor
 
 _UNSEEN = Line(b"\1")
 """In place of the board's line, before the first look at it: somebody may wait."""

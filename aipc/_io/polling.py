@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from aipc._sys.bell_board import WAITERS, Call
 
-from . import fork, loops
+from . import fork
 from .attempt import Waiter
 from .clock import POLL_PRICE, VAIN_WAKE_PRICE, PollTimer, poll_timer
 from .doorbell import Doorbell, DoorbellListener
+from .loop import backend
 
 if TYPE_CHECKING:
     from .handle import Handle
@@ -85,7 +86,7 @@ class Polling(Waiter):
             if self._listener is not None:
                 for doorbell in self._doorbells:
                     self._listener.listen(doorbell, self)
-                return loops.checkpoint_function()()  # one more try: a notification before now was for others
+                return backend.checkpoint_function()()  # one more try: a notification before now was for others
         if self.due == inf:
             self.price = VAIN_WAKE_PRICE if self._poll_woke else POLL_PRICE
             self._poll_woke = False

@@ -10,9 +10,9 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from . import loops
 from .attempt import Waiter
-from .loops import KernelWait
+from .loop import backend
+from .loop.backend import KernelWait
 
 if TYPE_CHECKING:
     from .handle import Handle
@@ -47,7 +47,7 @@ class Readiness(Waiter):
     def _park(self, *, front: bool) -> Awaitable[bool | None]:
         loop = asyncio._get_running_loop()
         if not self._watched or self._reactor is None or self._reactor.loop is not loop or loop is None:
-            if loops.in_trio():
+            if backend.in_trio():
                 return self._park_in_trio(front=front)
             self._current_reactor().watch(self._fd, self._direction.value, self)
             self._watched = True

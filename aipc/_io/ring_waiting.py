@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from . import fork, loops
+from . import fork
 from .attempt import Waiter
+from .loop import backend
 from .readiness import Direction, Readiness
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class RingReadable(Readiness):
     def _park(self, *, front: bool) -> Awaitable[bool | None]:
         if self._end.sleep():
             self._spin_next()  # the peer was quicker than parking
-            return loops.checkpoint_function()()
+            return backend.checkpoint_function()()
         return super()._park(front=front)
 
     def park(self) -> Awaitable[bool | None]:
@@ -96,7 +97,7 @@ class RingWritable(Waiter):
         self._doorbell = doorbell
 
     def _park(self, *, front: bool) -> Awaitable[bool | None]:
-        return loops.checkpoint_function()() if self._end.sleep() else self._doorbell.park()
+        return backend.checkpoint_function()() if self._end.sleep() else self._doorbell.park()
 
     def _wait_cancelled(self, parked: Awaitable[bool | None]) -> None:
         self._doorbell._wait_cancelled(parked)

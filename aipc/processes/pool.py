@@ -12,7 +12,8 @@ import anyio
 import anyio.abc
 
 from aipc._child.termination import GRACE, terminate
-from aipc._io import fork, loops
+from aipc._io import fork
+from aipc._io.loop import backend
 from aipc.abc import Buffer
 from aipc.exceptions import AddressError, ProtocolError, WorkerDied
 
@@ -166,8 +167,8 @@ class Pool:
         except Exception as error:
             raise self._lost(slot, worker, error) from error
         except BaseException:
-            if loops.running():  # else this is the loop's end
-                loops.start_soon(self._drop_answer, slot, worker)
+            if backend.running():  # else this is the loop's end
+                backend.start_soon(self._drop_answer, slot, worker)
             raise
         slot.release(worker)
         return answer

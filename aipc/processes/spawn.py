@@ -12,8 +12,8 @@ from typing import Any
 
 from aipc._child.process import PathName, start
 from aipc._child.termination import GRACE
-from aipc._io import loops
 from aipc._io.errors import naming
+from aipc._io.loop import backend
 from aipc._open import Opening
 from aipc.exceptions import AddressError
 
@@ -68,14 +68,14 @@ def opening(
     """As `spawn`. `numbered`: with a number in front of each message, for a pool."""
     call = travel.pack_call(function, args)
     worker_channels.check_kind(channel)
-    if loop is not None and loop not in loops.NAMES:
-        raise AddressError(f"spawn(loop={loop!r}): must be one of {', '.join(loops.NAMES)}")
+    if loop is not None and loop not in backend.NAMES:
+        raise AddressError(f"spawn(loop={loop!r}): must be one of {', '.join(backend.NAMES)}")
     name = f"worker ({travel.called(function)})"
 
     async def opened() -> Worker:
         kind = worker_channels.Kind(channel, numbered)
         with naming(name):
-            return _start(call, name, kind, loop or loops.running_name(), grace, {"cwd": cwd, "env": env})
+            return _start(call, name, kind, loop or backend.running_name(), grace, {"cwd": cwd, "env": env})
 
     return Opening(opened)
 

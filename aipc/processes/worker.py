@@ -11,7 +11,8 @@ import anyio
 
 from aipc._child.process import Child
 from aipc._child.termination import terminate
-from aipc._io import fork, loops
+from aipc._io import fork
+from aipc._io.loop import backend
 from aipc.abc import Channel
 from aipc.transports.base import TransportChannel
 
@@ -54,7 +55,7 @@ class Worker:
         self._value: Any = None
         self._error: Exception | None = None
         self.channel: Channel = channel
-        loops.start_soon(self._watch)
+        backend.start_soon(self._watch)
 
     async def _watch(self) -> None:
         await self.child.wait()

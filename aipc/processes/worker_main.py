@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 
-from aipc._io import loops
+from aipc._io.loop import backend
 from aipc._sys.processes import die_with
 from aipc.abc import Channel
 from aipc.signals import SignalReceiver, open_signal_receiver
@@ -49,7 +49,7 @@ def _run(task: travel.WorkerTask) -> travel.Report | None:
     """What became of the call; None if it was cancelled."""
     try:
         function, args = pickle.loads(task.call)  # noqa: S301 - from the parent
-        report = loops.run(task.loop, _serve, task, function, args)
+        report = backend.run(task.loop, _serve, task, function, args)
     except Exception as error:  # noqa: BLE001 - the parent is to know
         return travel.pack_error(error)
     if isinstance(report, SystemExit):

@@ -5,9 +5,9 @@
 chosen await. `kernel_objects` lists what a test may have left behind. Nothing here needs a test runner.
 """
 
-from aipc._io.injection import CANCELLED as CANCELLED
-from aipc._io.injection import Moment as Moment
-from aipc._io.injection import inject as inject
+from aipc._io.loop.injection import CANCELLED as CANCELLED
+from aipc._io.loop.injection import Moment as Moment
+from aipc._io.loop.injection import inject as inject
 
 from .channel_subject import ChannelSubject as ChannelSubject
 from .channels import CHANNEL_CHECKS as CHANNEL_CHECKS

@@ -16,9 +16,9 @@ from typing import Any, cast
 
 import anyio
 
-from aipc._io import loops
 from aipc._io.attempt import Waiter
 from aipc._io.handle import FileHandle
+from aipc._io.loop import backend
 from aipc._sys import sigpipe
 from aipc.abc import Buffer, Message
 from aipc.exceptions import AipcError
@@ -300,9 +300,9 @@ class ByteStreamChannel(TransportChannel):
             self._finish_in_background(unfinished)
 
     def _finish_in_background(self, unfinished: Unfinished) -> None:
-        if loops.running() and not self._writer.closed:
-            self._finisher = loops.current()
-            loops.start_soon(self._finish_alone, unfinished)
+        if backend.running() and not self._writer.closed:
+            self._finisher = backend.current()
+            backend.start_soon(self._finish_alone, unfinished)
 
     async def _finish_alone(self, unfinished: Unfinished) -> None:
         with suppress(*GONE):  # the next send meets the same error, and tells its caller
@@ -311,7 +311,7 @@ class ByteStreamChannel(TransportChannel):
 
     def _reading(self, selection: Mapping[str, Any]) -> Waiter:
         unfinished = self._unfinished
-        if unfinished is not None and self._finisher is not None and loops.current() is not self._finisher:
+        if unfinished is not None and self._finisher is not None and backend.current() is not self._finisher:
             self._finish_in_background(unfinished)  # the loop that was at it is over
         return super()._reading(selection)
 

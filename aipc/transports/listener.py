@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import anyio.abc
 
 from aipc._io import fork
-from aipc._io.crew import ConnectionTasks, connection_tasks
 from aipc._io.handle import ListenerHandle
+from aipc._io.loop.connection_tasks import ConnectionTasks, connection_tasks
 from aipc.abc import Channel, ChannelAttribute, Listener
 
 from .base import TransportChannel

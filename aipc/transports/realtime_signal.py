@@ -19,8 +19,8 @@ import anyio
 from aipc._address import Address
 from aipc._io.errors import os_error
 from aipc._io.handle import FileHandle
+from aipc._io.loop.signals import check_other_threads
 from aipc._io.polling import Polling
-from aipc._io.signals import check_other_threads
 from aipc._sys import signal_mask, signalfd
 from aipc._sys.signal_numbers import REALTIME, realtime
 from aipc.abc import Buffer, ChannelAttribute, Message

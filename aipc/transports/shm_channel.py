@@ -19,9 +19,9 @@ from typing import Any, cast
 
 import anyio
 
-from aipc._io import loops
 from aipc._io.attempt import Waiter
 from aipc._io.handle import SocketHandle
+from aipc._io.loop import backend
 from aipc._io.ring_waiting import RingReadable, RingWritable
 from aipc._sys import membarrier, memfd, rights
 from aipc.abc import Buffer, ChannelAttribute, ChannelStatistics, Message
@@ -124,9 +124,9 @@ class RingHandle(SocketHandle):
         except ConnectionError:
             self.gone = True
         except OSError:
-            if not self._retrying and loops.running():
+            if not self._retrying and backend.running():
                 self._retrying = True
-                loops.start_soon(self._retry_wake)
+                backend.start_soon(self._retry_wake)
             return False
         return not self.gone
 

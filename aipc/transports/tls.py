@@ -26,8 +26,8 @@ from typing import Any, Literal
 from anyio.streams.tls import TLSAttribute
 
 from aipc._address import Address
-from aipc._io import loops
 from aipc._io.handle import SocketHandle
+from aipc._io.loop import backend
 from aipc.abc import Buffer
 from aipc.exceptions import CertificateRefused, ProtocolError
 from aipc.wire.framing import MAX_MESSAGE_SIZE, Frame, Framing
@@ -217,9 +217,9 @@ class TlsChannel(InetStreamChannel):
         try:
             self._send_own()
         except BlockingIOError:
-            if loops.running() and self._talking is not loops.current():
-                self._talking = loops.current()
-                loops.start_soon(self._say_later)
+            if backend.running() and self._talking is not backend.current():
+                self._talking = backend.current()
+                backend.start_soon(self._say_later)
         except OSError:
             pass  # the peer is gone; what it sent before is still to be read, and then reading tells of it
         if self._cipher_out.pending > _MOST_UNSAID:

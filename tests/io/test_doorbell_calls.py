@@ -10,9 +10,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from aipc._io import loops
 from aipc._io.doorbell import Doorbell, DoorbellListener
-from aipc._io.reactor import reactor_of
+from aipc._io.loop import backend
+from aipc._io.loop.reactor import reactor_of
 from aipc._sys.bell_board import ROWS, Call, Column, WaiterTable, calls, tag_of
 from aipc.testing.expect import in_child
 
@@ -43,7 +43,7 @@ class Failing:
 
 
 def listener() -> DoorbellListener:
-    return DoorbellListener(reactor_of(loops.current()))
+    return DoorbellListener(reactor_of(backend.current()))
 
 
 class Row:

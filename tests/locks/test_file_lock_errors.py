@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import aipc
-from aipc._io import loops
+from aipc._io.loop import backend
 
 from ..peers import python, said
 
-LOOPS = pytest.mark.parametrize("loop", loops.NAMES)
+LOOPS = pytest.mark.parametrize("loop", backend.NAMES)
 
 START = """
 import errno, fcntl, os, struct, sys, anyio, aipc
@@ -26,7 +26,7 @@ async def attempt(call, *arguments):
     except BaseException as error:
         return f"{type(error).__name__} {error}"
 def start(main):
-    loops.run(sys.argv[1], main)
+    backend.run(sys.argv[1], main)
 """
 
 
@@ -69,7 +69,7 @@ def test_a_release_that_fails(scheme: str, loop: str, place: Path) -> None:
         assert f"{url}: No locks available" in first
         assert second.startswith("RuntimeError")
         assert last == "closed"
-        loops.run(loop, take)
+        backend.run(loop, take)
 
 
 STALE = """

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from aipc._io import loops
+from aipc._io.loop import backend
 
 from ..peers import isolated, process, said
 
-LOOPS = pytest.mark.parametrize("loop", loops.NAMES)
+LOOPS = pytest.mark.parametrize("loop", backend.NAMES)
 PID_NAMESPACE = ("--pid", "--fork", "--mount-proc")
 
 ODD_MOUNT_POINT = """
@@ -28,7 +28,7 @@ async def main():
         print(other.locked(), other.holder())
         await lock.acquire()
         print(other.locked(), other.holder() == os.getpid())
-loops.run({loop!r}, main)
+backend.run({loop!r}, main)
 for name in (b"/caf\\xe9", "/a\\u2028 b".encode()):
     subprocess.run(["umount", place + name], check=True)
     os.rmdir(place + name)
@@ -71,7 +71,7 @@ async def main():
         print(lock.locked(), lock.holder() == os.getpid())
         lock.release()
         print(lock.locked(), lock.holder())
-loops.run({loop!r}, main)
+backend.run({loop!r}, main)
 """
 
 
@@ -92,7 +92,7 @@ from aipc._io import loops
 async def main():
     async with aipc.open_lock("flock:" + {path!r}, shared={shared}) as lock:
         print(lock.locked(), lock.holder())
-loops.run({loop!r}, main)
+backend.run({loop!r}, main)
 """
 
 
@@ -120,7 +120,7 @@ async def main():
         print(lock.locked(), lock.holder() == os.getpid(), flush=True)
         sys.stdin.read()
 import os
-loops.run({loop!r}, main)
+backend.run({loop!r}, main)
 """
 
 
@@ -146,7 +146,7 @@ async def main():
         await other.acquire()
         print(lock.locked(), lock.holder())
 subprocess.run(["mount", "-t", "tmpfs", "none", "/proc"], check=True)
-loops.run({loop!r}, main)
+backend.run({loop!r}, main)
 """
 
 

@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 import aipc
-from aipc._io import loops
+from aipc._io.loop import backend
 from aipc.testing.expect import in_child
 
 ROUNDS = 20_000
@@ -45,7 +45,7 @@ class Taker:
 
     def _run(self, loop: str) -> None:
         try:
-            loops.run(loop, self._take_and_release)
+            backend.run(loop, self._take_and_release)
         except BaseException as error:  # the test raises it
             self.error = error
 
@@ -84,7 +84,7 @@ def taking(loop: str, *urls: str) -> Iterator[list[Taker]]:
 
 
 @pytest.mark.usefixtures("_quick_switches")
-@pytest.mark.parametrize("loop", loops.NAMES)
+@pytest.mark.parametrize("loop", backend.NAMES)
 def test_threads_exclude_each_other(loop: str, url: str) -> None:
     """The kernel would let both in: a classic lock is the whole process's."""
     with taking(loop, url, url) as takers:

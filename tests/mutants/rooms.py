@@ -26,7 +26,7 @@ class Tests:
 _TESTS = {
     "aipc/_io/": Tests("tests/io tests/test_prefork.py", "all"),
     "aipc/_child/process": Tests(_CHILDREN, "exec or popen"),
-    "aipc/_io/crew": Tests(
+    "aipc/_io/loop/connection_tasks": Tests(
         "tests/transports/test_{serve_limits,unix_serve,drain_backlog,listener*,tcp}.py tests/test_service.py", "unix or tcp"
     ),
     "aipc/_child/termination": Tests(_CHILDREN, "exec or popen"),
@@ -34,7 +34,7 @@ _TESTS = {
     "aipc/_io/files": Tests("tests/transports/test_unix*.py", "unix"),
     "aipc/_child/pipes": Tests(_CHILDREN, "exec or popen"),
     "aipc/_io/ring_waiting": Tests("tests/transports/test_shm*.py", "shm"),
-    "aipc/_io/signals": Tests("tests/signals tests/test_service.py", "signal"),
+    "aipc/_io/loop/signals": Tests("tests/signals tests/test_service.py", "signal"),
     "aipc/_io/turn": Tests("tests/transports/test_fifo*.py", "fifo"),
     "aipc/locks/": Tests("tests/locks", "test_lock or test_acquire or test_operate or test_wait_zero"),
     "aipc/locks/byte_range": Tests("tests/locks/test_{byte_range,process_locks,file_lock*}.py " + _ANY_LOCK, "fcntl"),

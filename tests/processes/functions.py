@@ -13,7 +13,7 @@ import anyio
 import sniffio
 
 import aipc
-from aipc._io import loops
+from aipc._io.loop import backend
 from aipc.testing.leaks import descriptors as descriptors
 
 
@@ -32,8 +32,8 @@ async def echo(channel: aipc.Channel, *args: Any) -> tuple[Any, ...]:
 
 
 async def loop_name(channel: aipc.Channel) -> str:
-    assert sniffio.current_async_library() == loops.running_name().replace("uvloop", "asyncio")
-    return loops.running_name()
+    assert sniffio.current_async_library() == backend.running_name().replace("uvloop", "asyncio")
+    return backend.running_name()
 
 
 async def fail(channel: aipc.Channel, error: BaseException) -> None:

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 import aipc
-from aipc._io import loops
+from aipc._io.loop import backend
 from aipc.testing.expect import until
 from tests.peers import process, python, said
 
@@ -56,7 +56,7 @@ async def test_more_than_the_kernel_holds(kind: str) -> None:
 async def test_loop(loop: str | None) -> None:
     """The parent's own, or what was asked for."""
     async with aipc.spawn(functions.loop_name, loop=loop) as worker:
-        assert await worker.result() == (loop or loops.running_name())
+        assert await worker.result() == (loop or backend.running_name())
 
 
 async def test_error_comes_back_with_its_traceback() -> None:
@@ -347,7 +347,7 @@ async def test_a_service_in_a_worker_stops_by_itself(tmp_path: Path) -> None:
 
 
 async def test_200_starts_and_cancels() -> None:
-    """Each costs an interpreter's start, so 201 of them on the three loops, and not 10,000."""
+    """Each costs an interpreter's start, so 201 of them on the three backend, and not 10,000."""
     for number in range(67):
         with anyio.move_on_after(number * 0.001):
             async with aipc.spawn(functions.echo) as worker:

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 import aipc
-from aipc._io import loops
+from aipc._io.loop import backend
 from aipc._sys import membarrier
 from aipc.abc import Channel
 from aipc.testing.expect import settle
@@ -59,6 +59,6 @@ def test_refused_from_then_on(loop: str, place: Path) -> None:
     forbidden: list[bool] = []
     flags: list[int] = []
     expected = [ONCE if membarrier.registered() else ALWAYS, ALWAYS]
-    run = partial(loops.run, loop, meet, place, forbidden, flags)
+    run = partial(backend.run, loop, meet, place, forbidden, flags)
     judged(("membarrier",), lambda *_: errno.EPERM if forbidden else 0, run)
     assert flags == expected

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from aipc import RingChannel
-from aipc._io import loops
+from aipc._io.loop import backend
 from aipc.abc import ChannelAttribute
 from aipc.testing.expect import settle
 from aipc.transports import shm_channel
@@ -46,7 +46,7 @@ def refused(times: int, code: int, loop: str, scenario: Scenario) -> None:
             await scenario(ours, theirs)
 
     try:
-        judged(("sendto",), refusing(times, code, ours), partial(loops.run, loop, patient))
+        judged(("sendto",), refusing(times, code, ours), partial(backend.run, loop, patient))
     finally:
         ours.close()
         theirs.close()
@@ -137,7 +137,7 @@ def test_refused_where_no_loop_runs(loop: str) -> None:
         ours.send_nowait(b"refused")
         ours.send_nowait(b"heard")
 
-    receiving = threading.Thread(target=loops.run, args=(loop, receive))
+    receiving = threading.Thread(target=backend.run, args=(loop, receive))
     receiving.start()
     try:
         judged(("sendto",), refusing(1, errno.ENOBUFS, ours), send)

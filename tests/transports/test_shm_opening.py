@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 import aipc
-from aipc._io import loops
+from aipc._io.loop import backend
 from aipc.exceptions import LimitExceeded, NoSpace
 
 from ..conftest import LOOPS
@@ -41,7 +41,7 @@ def test_listener_hangs_up(loop: str, place: Path) -> None:
             return 0
 
         opening = partial(open_in_vain, url, anyio.BrokenResourceError, descriptors)
-        judged(("sendmsg",), hang_up, partial(loops.run, loop, opening))
+        judged(("sendmsg",), hang_up, partial(backend.run, loop, opening))
     assert descriptors[0] == descriptors[1]
 
 
@@ -62,5 +62,5 @@ def test_kernel_refuses(loop: str, call: str, code: int, error: type[Exception],
         listening.bind(f"{place}/ring")
         listening.listen()
         opening = partial(open_in_vain, url, error, descriptors)
-        judged((call,), lambda *_: code, partial(loops.run, loop, opening))
+        judged((call,), lambda *_: code, partial(backend.run, loop, opening))
     assert descriptors[0] == descriptors[1]

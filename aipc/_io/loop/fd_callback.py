@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from . import loops
+from . import backend
 from .reactor import READ, Reactor
 
 
@@ -22,7 +22,7 @@ class FdCallback:
         if self._in_asyncio:
             reactor.watch(fd, READ, self)
         else:
-            loops.start_soon(self._run_in_trio)
+            backend.start_soon(self._run_in_trio)
 
     @property
     def _in_asyncio(self) -> bool:
@@ -35,7 +35,7 @@ class FdCallback:
             while not self._closed:  # perhaps before this task's first turn
                 await trio.lowlevel.wait_readable(self._fd)
                 if not self._closed:  # or between the event and this turn
-                    loops.call_all([self.fired])
+                    backend.call_all([self.fired])
         except trio.ClosedResourceError:
             pass  # closed while waiting
         finally:

@@ -18,7 +18,8 @@ from contextlib import suppress
 from threading import RLock
 from typing import Protocol
 
-from . import fork, loops
+from .. import fork
+from . import backend
 
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
 _MOST_EVENTS = 256
@@ -41,7 +42,7 @@ class LoopResource(Protocol):
 
 
 class Reactor:
-    """What aipc has in one loop, which `loop` stands for (`loops.current`)."""
+    """What aipc has in one loop, which `loop` stands for (`backend.current`)."""
 
     __slots__ = ("_epoll", "_readers", "_writers", "loop", "poll_timer", "spinning")
 
@@ -86,7 +87,7 @@ class Reactor:
 
     def _dispatch(self) -> None:
         if self._epoll is not None:
-            loops.call_all(self._callbacks(self._epoll.poll(0, _MOST_EVENTS)))
+            backend.call_all(self._callbacks(self._epoll.poll(0, _MOST_EVENTS)))
 
     def _callbacks(self, events: list[tuple[int, int]]) -> Iterator[Callable[[], None]]:
         for fd, event in events:  # an error or a hang-up concerns both directions
@@ -168,7 +169,7 @@ def reactor_of(loop: object) -> Reactor:
     for other in over:
         other.close()
     if not isinstance(loop, asyncio.AbstractEventLoop):
-        loops.start_soon(_close_with_run, found)
+        backend.start_soon(_close_with_run, found)
     return found
 
 
@@ -179,4 +180,4 @@ async def _close_with_run(reactor: Reactor) -> None:
     try:
         await trio.sleep_forever()
     finally:
-        loops.call_all([reactor.close])
+        backend.call_all([reactor.close])

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import anyio
 
-from . import loops
-from .loops import WaitQueue
+from . import backend
+from .backend import WaitQueue
 
 if TYPE_CHECKING:
     import trio
@@ -29,7 +29,7 @@ Item = TypeVar("Item", bound=_Closable)
 
 def connection_tasks(handler: Callable[[Item], Awaitable[object]], limit: float = math.inf) -> ConnectionTasks[Item]:
     """The tasks of one `serve`: `handler(item)` for each item, at most `limit` at once."""
-    return _TrioTasks(handler, limit) if loops.in_trio() else _AsyncioTasks(handler, limit)
+    return _TrioTasks(handler, limit) if backend.in_trio() else _AsyncioTasks(handler, limit)
 
 
 class ConnectionTasks(WaitQueue, ABC, Generic[Item]):

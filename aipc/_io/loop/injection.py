@@ -1,6 +1,6 @@
 """Cancel an operation exactly where it hurts: at its n-th await, or in the very loop pass in which that await is over.
 
-Public as `aipc.testing.inject`; it stands here because it looks into the loops.
+Public as `aipc.testing.inject`; it stands here because it looks into the backend.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from enum import Enum
 from typing import Any, TypeVar
 
-from . import loops
+from . import backend
 
 Result = TypeVar("Result")
 
@@ -42,7 +42,7 @@ async def inject(
     `suspended(number, parked)` is called at each await, just before the operation sleeps: the place to make happen what it
     waits for. `parked` tells a sleep until then from a mere turn of the loop.
     """
-    if loops.in_trio():
+    if backend.in_trio():
         return await _inject_in_trio(operation, at, suspended)
     return await _inject_in_asyncio(operation, at, moment, suspended)
 

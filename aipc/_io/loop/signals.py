@@ -20,7 +20,7 @@ from aipc._sys.signal_mask import Disposition, blocked_signals
 from aipc._sys.signal_numbers import name_of
 from aipc.exceptions import UnsupportedOperation
 
-from . import loops
+from . import backend
 
 Fired = Callable[[int], None]
 
@@ -42,7 +42,7 @@ async def check_other_threads(signals: frozenset[int]) -> None:
 
 def running_loop() -> object:
     """What stands for the running loop in a dictionary."""
-    if loops.in_trio():
+    if backend.in_trio():
         import trio
 
         return trio.lowlevel.current_trio_token()
@@ -55,7 +55,7 @@ def watch(signum: int, fired: Fired) -> Callable[[], None]:
     In the main thread only. UnsupportedOperation if the loop keeps that signal to itself.
     """
     earlier = Disposition(signum)
-    if loops.in_trio():
+    if backend.in_trio():
         _handle_in_trio(signum, fired)
         return earlier.restore
     loop = asyncio.get_running_loop()
