@@ -13,10 +13,10 @@ import anyio
 from aipc.exceptions import AipcError, ForkedError
 
 from . import fork
-from .attempt import Waiter
 from .errors import translate
 from .polling import Polling
 from .readiness import Direction, Readiness
+from .waiter import Waiter
 
 
 class Handle(ABC):

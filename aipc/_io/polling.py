@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, ClassVar
 from aipc._sys.bell_board import WAITERS, Call
 
 from . import fork
-from .attempt import Waiter
-from .clock import POLL_PRICE, VAIN_WAKE_PRICE, PollTimer, poll_timer
 from .doorbell import Doorbell, DoorbellListener
 from .loop import backend
+from .poll_timer import POLL_PRICE, VAIN_WAKE_PRICE, PollTimer, poll_timer
+from .waiter import Waiter
 
 if TYPE_CHECKING:
     from .handle import Handle

@@ -10,9 +10,9 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from .attempt import Waiter
 from .loop import backend
 from .loop.backend import KernelWait
+from .waiter import Waiter
 
 if TYPE_CHECKING:
     from .handle import Handle

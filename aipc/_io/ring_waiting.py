@@ -10,9 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from . import fork
-from .attempt import Waiter
 from .loop import backend
 from .readiness import Direction, Readiness
+from .waiter import Waiter
 
 if TYPE_CHECKING:
     from .handle import Handle

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, NoReturn
 
 import anyio
 
-from aipc._io.attempt import Waiter
 from aipc._io.handle import Handle
+from aipc._io.waiter import Waiter
 from aipc.abc import Buffer, Channel, ChannelStatistics, Message
 from aipc.exceptions import UnsupportedOperation
 

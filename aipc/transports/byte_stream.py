@@ -16,9 +16,9 @@ from typing import Any, cast
 
 import anyio
 
-from aipc._io.attempt import Waiter
 from aipc._io.handle import FileHandle
 from aipc._io.loop import backend
+from aipc._io.waiter import Waiter
 from aipc._sys import sigpipe
 from aipc.abc import Buffer, Message
 from aipc.exceptions import AipcError

@@ -14,9 +14,9 @@ from typing import Any
 import anyio
 import anyio.abc
 
-from aipc._io.attempt import Waiter
 from aipc._io.errors import os_error
 from aipc._io.handle import Handle, SocketHandle
+from aipc._io.waiter import Waiter
 from aipc.abc import Buffer, ChannelAttribute
 from aipc.exceptions import AipcError, LimitExceeded, MessageTooLarge, WrongObject
 from aipc.wire.framing import as_bytes

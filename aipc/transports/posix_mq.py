@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from aipc._address import Address
-from aipc._io.attempt import Waiter
 from aipc._io.errors import translate
 from aipc._io.handle import FileHandle, Handle
+from aipc._io.waiter import Waiter
 from aipc._sys import posix_queue as posix
 from aipc._sys.posix_name import name_of
 from aipc.abc import Buffer, ChannelAttribute, Message

@@ -19,10 +19,10 @@ from typing import Any, cast
 
 import anyio
 
-from aipc._io.attempt import Waiter
 from aipc._io.handle import SocketHandle
 from aipc._io.loop import backend
 from aipc._io.ring_waiting import RingReadable, RingWritable
+from aipc._io.waiter import Waiter
 from aipc._sys import membarrier, memfd, rights
 from aipc.abc import Buffer, ChannelAttribute, ChannelStatistics, Message
 from aipc.exceptions import MessageTooLarge, ProtocolError

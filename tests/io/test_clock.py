@@ -20,7 +20,15 @@ import uvloop
 
 import aipc
 from aipc._io import polling
-from aipc._io.clock import LONG_WAITS_SHARE, LONGEST_STRETCH, POLL_PRICE, SHARED_TICK, SHORT_WAITS_SHARE, PollTimer, poll_timer
+from aipc._io.poll_timer import (
+    LONG_WAITS_SHARE,
+    LONGEST_STRETCH,
+    POLL_PRICE,
+    SHARED_TICK,
+    SHORT_WAITS_SHARE,
+    PollTimer,
+    poll_timer,
+)
 from aipc.abc import Lock
 from aipc.testing.expect import settle, until
 
