@@ -9,8 +9,8 @@ import logging
 from typing import Protocol
 
 from aipc._sys import membarrier
-from aipc._sys.bell_board import NOBODY, ROWS, WAITERS, Call, Line, WaiterTable, calls, tag_of
-from aipc._sys.board_member import Member, member
+from aipc._sys.doorbell.member import Member, member
+from aipc._sys.doorbell.table import NOBODY, ROWS, WAITERS, Call, Line, WaiterTable, calls, tag_of
 
 from .loop.fd_callback import FdCallback
 from .loop.reactor import Reactor

@@ -12,7 +12,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, ClassVar
 
-from aipc._sys.bell_board import WAITERS, Call
+from aipc._sys.doorbell.table import WAITERS, Call
 
 from . import fork
 from .doorbell import Doorbell, DoorbellListener

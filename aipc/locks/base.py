@@ -11,7 +11,7 @@ import anyio
 
 from aipc._io.handle import Handle
 from aipc._io.polling import Polling
-from aipc._sys.bell_board import WAITERS
+from aipc._sys.doorbell.table import WAITERS
 
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")

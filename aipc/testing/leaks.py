@@ -7,7 +7,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from aipc._sys import bell_board, bell_memory, sysv_tables
+from aipc._sys import sysv_tables
+from aipc._sys.doorbell import memory as doorbell_memory
+from aipc._sys.doorbell import table as doorbell_table
 from aipc._sys.mqueue_names import queue_names
 
 
@@ -36,7 +38,7 @@ def kernel_objects() -> frozenset[str]:
 
 
 def _is_board(kind: str, row: dict[str, int]) -> bool:
-    return kind == "sysv-shm" and bell_memory.is_board(row, bell_board.SIZE)
+    return kind == "sysv-shm" and doorbell_memory.is_board(row, doorbell_table.SIZE)
 
 
 def descriptors() -> frozenset[str]:

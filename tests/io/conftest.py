@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from aipc._sys import bell_board, probes
+from aipc._sys import probes
+from aipc._sys.doorbell import table as doorbell_table
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def bells(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the board is, for this process, too."""
     directory = place / "bells"
     directory.mkdir()
-    monkeypatch.setattr(bell_board, "DIRECTORY", str(directory))
+    monkeypatch.setattr(doorbell_table, "DIRECTORY", str(directory))
     return directory
 
 

@@ -12,8 +12,8 @@ import anyio
 import pytest
 
 import aipc
-from aipc._sys import bell_board
-from aipc._sys.bell_board import NOBODY, ROWS, WAITERS, Call, WaiterTable, calls, tag_of
+from aipc._sys.doorbell import table as doorbell_table
+from aipc._sys.doorbell.table import NOBODY, ROWS, WAITERS, Call, WaiterTable, calls, tag_of
 
 from ..peers import isolated, python, run, said, tell
 from .waiters import BOARD, BOARD_WAITER, claimed, close, there, waiting
@@ -181,7 +181,7 @@ def test_removed_for_ever(bells: Path) -> None:
     path.touch(0o600)
     fd = os.open(path, os.O_RDWR)
     try:
-        bell_board.byte_locks.lock(fd, bell_board._PRESENT, shared=False, process=False)
+        doorbell_table.byte_locks.lock(fd, doorbell_table._PRESENT, shared=False, process=False)
         with pytest.raises(BlockingIOError):
             WaiterTable()
     finally:
@@ -213,10 +213,10 @@ async def test_something_else_in_the_place_of_a_fifo(loop: str, bells: Path, url
 LIMITED = """
 import os, resource, sys
 from aipc._sys import bell_board
-bell_board.DIRECTORY = sys.argv[1]
+doorbell_table.DIRECTORY = sys.argv[1]
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 try:
-    bell_board.WaiterTable()
+    doorbell_table.WaiterTable()
 except OSError as error:
     print(error.errno, os.listdir(sys.argv[1]))
 """
@@ -230,7 +230,7 @@ with suppress(OSError), open("/dev/shm/full", "wb", buffering=0) as file:
     while True:
         file.write(bytes(4096))
 try:
-    bell_board.WaiterTable()
+    doorbell_table.WaiterTable()
 except OSError as error:
     print(error.errno, os.listdir("/dev/shm"))
 """
@@ -267,8 +267,8 @@ async def test_a_cleared_byte_is_stored_again(bells: Path, url: str) -> None:
 RINGER = """
 import asyncio, signal, sys
 import aipc
-from aipc._sys import bell_board, sigpipe
-bell_board.DIRECTORY = sys.argv[1]
+from aipc._sys import doorbell_table, sigpipe
+doorbell_table.DIRECTORY = sys.argv[1]
 signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 async def main():
     async with aipc.open_lock(sys.argv[2]) as it:

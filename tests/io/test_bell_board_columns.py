@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from aipc._sys import bell_board
-from aipc._sys.bell_board import ROWS, WAITERS, Call, WaiterTable, calls
+from aipc._sys.doorbell import table as doorbell_table
+from aipc._sys.doorbell.table import ROWS, WAITERS, Call, WaiterTable, calls
 
 from ..peers import isolated, python, run, said
 from .waiters import BOARD, CHILD, close, there
@@ -46,7 +46,7 @@ async def fifos(room):
         return found
 async def main():
     print({await fifos(room) for room in range(9)})
-bell_board.DIRECTORY = sys.argv[2]
+doorbell_table.DIRECTORY = sys.argv[2]
 start(sys.argv[1], main)
 """
 )
@@ -62,8 +62,8 @@ def test_short_of_descriptors(loop: str, bells: Path, url: str) -> None:
 CLAIM = """
 import errno, os, resource, sys
 from aipc._sys import bell_board
-bell_board.DIRECTORY = sys.argv[1]
-board = bell_board.WaiterTable()
+doorbell_table.DIRECTORY = sys.argv[1]
+board = doorbell_table.WaiterTable()
 used = len(os.listdir("/proc/self/fd")) - 1
 resource.setrlimit(resource.RLIMIT_NOFILE, (used + int(sys.argv[2]), 4096))
 try:
@@ -86,11 +86,11 @@ NO_INODES = """
 import os, subprocess
 from aipc._sys import bell_board
 subprocess.run(["mount", "-t", "tmpfs", "-o", "nr_inodes=2", "none", "/dev/shm"], check=True)
-board = bell_board.WaiterTable()
+board = doorbell_table.WaiterTable()
 try:
     board.claim()
 except OSError as error:
-    print(error.errno, os.listdir("/dev/shm") == [bell_board.file_name()])
+    print(error.errno, os.listdir("/dev/shm") == [doorbell_table.file_name()])
 """
 
 
@@ -128,7 +128,7 @@ def test_a_new_owner_in_the_place_of_a_dead_one(bells: Path, monkeypatch: pytest
             return real(path, flags, mode)
         except FileNotFoundError:
             monkeypatch.undo()
-            monkeypatch.setattr(bell_board, "DIRECTORY", str(bells))
+            monkeypatch.setattr(doorbell_table, "DIRECTORY", str(bells))
             columns.append(newcomer.claim())
             newcomer.mark(ROW, 0, True)
             raise
@@ -156,8 +156,8 @@ def test_a_dead_one_s_column_is_cleared(bells: Path) -> None:
 COMING_AND_GOING = """
 import os, sys
 from aipc._sys import bell_board
-bell_board.DIRECTORY = sys.argv[1]
-board = bell_board.WaiterTable()
+doorbell_table.DIRECTORY = sys.argv[1]
+board = doorbell_table.WaiterTable()
 row, wiped = int(sys.argv[2]), 0
 for _ in range(int(sys.argv[3])):
     column = board.claim()

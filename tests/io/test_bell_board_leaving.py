@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 import aipc
-from aipc._sys.bell_board import WaiterTable
+from aipc._sys.doorbell.table import WaiterTable
 from aipc.testing.expect import in_child, settle
 
 from ..peers import python, run, said

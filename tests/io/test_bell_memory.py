@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from aipc._sys import bell_memory, sysv_memory, sysv_tables
-from aipc._sys.bell_board import SIZE, WaiterTable
+from aipc._sys import sysv_memory, sysv_tables
+from aipc._sys.doorbell import memory as doorbell_memory
+from aipc._sys.doorbell.table import SIZE, WaiterTable
 
 from ..peers import isolated, python, run, said, tell
 from .waiters import BOARD, BOARD_WAITER, CHILD, close, there, waiting
@@ -85,7 +86,7 @@ def test_freed_with_the_last_process(bells: Path) -> None:
     before = segments()
     board = WaiterTable()
     (made,) = (row for row in sysv_tables.rows("sysv-shm") if row["id"] not in before)
-    assert bell_memory.is_board(made, SIZE)
+    assert doorbell_memory.is_board(made, SIZE)
     assert (made["perms"] & 0o777, made["nattch"], made["uid"]) == (0o600, 1, os.geteuid())
     with python(RELEASER, "asyncio", str(bells), f"flock:{bells}/lock") as other:
         assert said(other) == "acquired"
@@ -146,7 +147,7 @@ def test_another_segment_of_that_number(bells: Path) -> None:
         with open(path, "rb") as file:
             for _ in range(2):
                 with pytest.raises(BlockingIOError):
-                    bell_memory.attach(file.fileno(), SIZE)
+                    doorbell_memory.attach(file.fileno(), SIZE)
                 path.write_bytes(name(identifier + 1, mark))  # there is none of that number
         board = WaiterTable()  # nobody else has it: it is made anew
         assert waiting(board) == 0
@@ -195,7 +196,7 @@ def test_no_segment() -> None:
 STORM = """
 import os, random, signal, sys, time
 from aipc._sys import bell_board
-from aipc._sys.bell_board import WaiterTable
+from aipc._sys.doorbell.table import WaiterTable
 bell_board.DIRECTORY = sys.argv[1]
 print("seed", seed := random.randrange(10**6), file=sys.stderr)
 def come_and_go():

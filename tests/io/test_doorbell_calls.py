@@ -13,7 +13,7 @@ import pytest
 from aipc._io.doorbell import Doorbell, DoorbellListener
 from aipc._io.loop import backend
 from aipc._io.loop.reactor import reactor_of
-from aipc._sys.bell_board import ROWS, Call, Column, WaiterTable, calls, tag_of
+from aipc._sys.doorbell.table import ROWS, Call, Column, WaiterTable, calls, tag_of
 from aipc.testing.expect import in_child
 
 from .waiters import BOARD, close, there

@@ -12,7 +12,7 @@ import pytest
 
 import aipc
 from aipc._sys import membarrier
-from aipc._sys.bell_board import WaiterTable
+from aipc._sys.doorbell.table import WaiterTable
 from aipc.testing.expect import until
 
 from ..subjects import new_name

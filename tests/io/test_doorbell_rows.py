@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import aipc
-from aipc._sys.bell_board import ROWS, tag_of
+from aipc._sys.doorbell.table import ROWS, tag_of
 
 from ..peers import python, said, tell
 from .waiters import CHILD, loop_of

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from aipc._sys.bell_board import ROWS, WaiterTable, file_name
+from aipc._sys.doorbell.table import ROWS, WaiterTable, file_name
 
 CHILD = """
 import contextlib, gc, os, sys

@@ -31,8 +31,9 @@ from time import monotonic
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from . import bell_memory, byte_locks, membarrier, sigpipe
-from .byte_locks import Range
+from .. import byte_locks, membarrier, sigpipe
+from ..byte_locks import Range
+from . import memory as doorbell_memory
 
 DIRECTORY = "/dev/shm"  # noqa: S108 - what is opened there is checked to be this user's
 ROWS, WAITERS = 512, 64
@@ -266,10 +267,10 @@ def _join(fd: int, path: str) -> Any:
     if alone:
         if os.fstat(fd).st_size:  # all who had it were killed
             _remove_fifos(path, bytes([1]) * WAITERS)
-        memory = bell_memory.create(fd, SIZE)
+        memory = doorbell_memory.create(fd, SIZE)
         byte_locks.lock(fd, _PRESENT, shared=True, process=False)
     else:
-        memory = bell_memory.attach(fd, SIZE)
+        memory = doorbell_memory.attach(fd, SIZE)
     byte_locks.unlock(fd, _ENTRANCE, process=False)
     return memory
 

@@ -8,8 +8,8 @@ import os
 from contextlib import suppress
 from threading import RLock
 
-from . import probes
-from .bell_board import Column, WaiterTable
+from .. import probes
+from .table import Column, WaiterTable
 
 
 class Member:

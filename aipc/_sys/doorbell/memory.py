@@ -13,7 +13,7 @@ import os
 import struct
 from typing import Any
 
-from . import sysv_memory, sysv_tables
+from .. import sysv_memory, sysv_tables
 
 _NAMED = struct.Struct("=Ii16s")
 _MAGIC = b"aipc"
