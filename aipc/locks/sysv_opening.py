@@ -13,8 +13,8 @@ import anyio
 from aipc._address import Address, parse
 from aipc._io.errors import naming
 from aipc._io.handle import AddressHandle
-from aipc._sys import sysv_semaphore as sysv
-from aipc._sys.sysv_key import key_of
+from aipc._sys.sysv import semaphore as sysv
+from aipc._sys.sysv.key import key_of
 from aipc.exceptions import AipcError, LimitExceeded, ObjectRemoved, WrongObject
 
 PATIENCE = 1.0

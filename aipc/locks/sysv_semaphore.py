@@ -11,8 +11,8 @@ from typing import ClassVar
 
 from aipc._address import Address
 from aipc._io.errors import translate
-from aipc._sys import sysv_semaphore as sysv
-from aipc._sys.sysv_key import object_name
+from aipc._sys.sysv import semaphore as sysv
+from aipc._sys.sysv.key import object_name
 
 from .counted import CountedHandle, CountedSemaphore
 from .sysv_opening import open_set

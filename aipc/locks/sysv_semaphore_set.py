@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 from aipc._address import options
 from aipc._io.errors import translate
-from aipc._sys import sysv_semaphore as sysv
-from aipc._sys.sysv_key import object_name
+from aipc._sys.sysv import semaphore as sysv
+from aipc._sys.sysv.key import object_name
 from aipc.abc import Closing
 from aipc.exceptions import AddressError, LimitExceeded
 

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple, Self
 
 from aipc._address import Address
 from aipc._io.errors import os_error, translate
-from aipc._sys import sysv_memory as sysv
-from aipc._sys import sysv_tables
-from aipc._sys.sysv_key import key_of
+from aipc._sys.sysv import memory as sysv
+from aipc._sys.sysv import tables as sysv_tables
+from aipc._sys.sysv.key import key_of
 from aipc.abc import Lock
 
 from .base import MappedSegment, checked_mode, checked_size, explained

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
-from aipc._sys.sysv_semaphore import LARGEST_VALUE
+from aipc._sys.sysv.semaphore import LARGEST_VALUE
 from aipc.exceptions import BrokenBarrierError
 
 from .base import Key, Primitive

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from aipc._sys.sysv_semaphore import LARGEST_VALUE
+from aipc._sys.sysv.semaphore import LARGEST_VALUE
 
 from .base import Primitive
 from .row import Change, Values

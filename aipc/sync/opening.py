@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from aipc._address import Address
-from aipc._sys import sysv_semaphore as sysv
-from aipc._sys.sysv_key import key_of
+from aipc._sys.sysv import semaphore as sysv
+from aipc._sys.sysv.key import key_of
 from aipc.exceptions import WrongObject
 from aipc.locks.sysv_opening import naming_set
 

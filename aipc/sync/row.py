@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aipc._io.errors import translate
-from aipc._sys import sysv_semaphore as sysv
-from aipc._sys.sysv_key import object_name
+from aipc._sys.sysv import semaphore as sysv
+from aipc._sys.sysv.key import object_name
 from aipc.exceptions import WrongObject
 from aipc.locks.base import LockHandle
 from aipc.locks.sysv_opening import kernel_limit

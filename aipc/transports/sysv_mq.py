@@ -19,8 +19,8 @@ from aipc._address import Address
 from aipc._io.errors import naming, os_error, translate
 from aipc._io.handle import Handle
 from aipc._io.polling import Asking, Polling, always
-from aipc._sys.sysv_key import key_of, object_name
-from aipc._sys.sysv_queue import EXCEPT, NOERROR, Queue, SysVQueueStatus, longest_message
+from aipc._sys.sysv.key import key_of, object_name
+from aipc._sys.sysv.queue import EXCEPT, NOERROR, Queue, SysVQueueStatus, longest_message
 from aipc.abc import Buffer, ChannelAttribute, Message
 from aipc.exceptions import InvalidMessage, MessageTooLarge
 from aipc.wire.framing import as_bytes

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from aipc._sys import sysv_memory, sysv_tables
 from aipc._sys.doorbell import memory as doorbell_memory
 from aipc._sys.doorbell.table import SIZE, WaiterTable
+from aipc._sys.sysv import memory as sysv_memory
+from aipc._sys.sysv import tables as sysv_tables
 
 from ..peers import isolated, python, run, said, tell
 from .waiters import BOARD, BOARD_WAITER, CHILD, close, there, waiting

@@ -10,8 +10,9 @@ import subprocess
 import pytest
 
 import aipc
-from aipc._sys import membarrier, sysv_queue
-from aipc._sys.sysv_semaphore import Semun
+from aipc._sys import membarrier
+from aipc._sys.sysv import queue as sysv_queue
+from aipc._sys.sysv.semaphore import Semun
 
 from ..peers import require
 

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 import aipc
-from aipc._sys.sysv_semaphore import CREATE, EXCLUSIVE, NOWAIT, SemaphoreSet, operations
+from aipc._sys.sysv.semaphore import CREATE, EXCLUSIVE, NOWAIT, SemaphoreSet, operations
 from aipc.abc import Lock, Semaphore
 from aipc.locks import sysv_opening
 from aipc.testing.expect import settle

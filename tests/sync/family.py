@@ -13,7 +13,7 @@ from typing import Any
 
 import anyio
 
-from aipc._sys import sysv_semaphore as sysv
+from aipc._sys.sysv import semaphore as sysv
 
 from ..conftest import LOOPS
 

@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 import aipc
-from aipc._sys import sysv_semaphore as sysv
+from aipc._sys.sysv import semaphore as sysv
 from aipc.testing.expect import in_child
 
 from .family import values

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 import aipc
-from aipc._sys.sysv_semaphore import SemaphoreSet
+from aipc._sys.sysv.semaphore import SemaphoreSet
 from aipc.testing.expect import until
 
 from .family import values

@@ -13,7 +13,8 @@ import os
 import struct
 from typing import Any
 
-from .. import sysv_memory, sysv_tables
+from ..sysv import memory as sysv_memory
+from ..sysv import tables as sysv_tables
 
 _NAMED = struct.Struct("=Ii16s")
 _MAGIC = b"aipc"

@@ -1,0 +1,1 @@
+"""System V system calls: queues, semaphore sets, segments, keys and what /proc tells of them."""
