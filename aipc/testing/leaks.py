@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from aipc._sys.doorbell import memory as doorbell_memory
 from aipc._sys.doorbell import table as doorbell_table
-from aipc._sys.mqueue_names import queue_names
+from aipc._sys.posix.queue_names import queue_names
 from aipc._sys.sysv import tables as sysv_tables
 
 

@@ -17,8 +17,8 @@ from aipc._address import Address
 from aipc._io.errors import translate
 from aipc._io.handle import FileHandle, Handle
 from aipc._io.waiter import Waiter
-from aipc._sys import posix_queue as posix
-from aipc._sys.posix_name import name_of
+from aipc._sys.posix import queue as posix
+from aipc._sys.posix.name import name_of
 from aipc.abc import Buffer, ChannelAttribute, Message
 from aipc.exceptions import InvalidMessage, LimitExceeded, MessageTooLarge, WrongObject
 from aipc.wire.framing import as_bytes

@@ -16,7 +16,7 @@ import anyio
 import pytest
 
 import aipc
-from aipc._sys import posix_semaphore as posix
+from aipc._sys.posix import semaphore as posix
 from aipc._sys.processes import has_ended, this_process
 from aipc.abc import Lock, Semaphore
 from aipc.testing.expect import settle

@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 import aipc
-from aipc._sys import posix_semaphore as posix
+from aipc._sys.posix import semaphore as posix
 from aipc.abc import Lock, Semaphore
 from aipc.testing.expect import settle
 

@@ -12,8 +12,8 @@ import anyio
 import pytest
 
 import aipc
-from aipc._sys import posix_semaphore as posix
 from aipc._sys.holder_record import HolderRecord
+from aipc._sys.posix import semaphore as posix
 from aipc._sys.processes import Process, has_ended, this_process
 from aipc.abc import Lock, Semaphore
 from aipc.testing.expect import settle

@@ -13,7 +13,7 @@ from typing import Any
 
 import posix_ipc
 
-from .posix_failures import FAILURES, failed
+from .failures import FAILURES, failed
 
 LARGEST_PRIORITY = 32_767
 LONGEST_NAME = 255

@@ -10,7 +10,7 @@ from typing import Any
 
 import posix_ipc
 
-from .posix_failures import FAILURES, failed
+from .failures import FAILURES, failed
 
 LARGEST_VALUE: int = posix_ipc.SEMAPHORE_VALUE_MAX
 LONGEST_NAME = 251

@@ -1,0 +1,1 @@
+"""POSIX queues and semaphores: names and calls."""
