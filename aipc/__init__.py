@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from aipc._open import open_channel as open_channel
     from aipc._open import open_lock as open_lock
     from aipc._sys.processes import describe_exit as describe_exit
-    from aipc._sys.signal_mask import blocked_signals as blocked_signals
-    from aipc._sys.signalfd import SignalInfo as SignalInfo
     from aipc.abc import Channel as Channel
     from aipc.abc import ChannelAttribute as ChannelAttribute
     from aipc.abc import ChannelStatistics as ChannelStatistics
@@ -96,14 +94,16 @@ if TYPE_CHECKING:
     from aipc.transports.shm_channel import RingChannel as RingChannel
     from aipc.transports.sysv_mq import SysVQueueChannel as SysVQueueChannel
 
+    from ._sys.signals.mask import blocked_signals as blocked_signals
+    from ._sys.signals.signalfd import SignalInfo as SignalInfo
     from ._sys.sysv.queue import SysVQueueStatus as SysVQueueStatus
 
 _HOMES = {
     "aipc._objects": ("IpcObject", "list_objects", "remove_object"),
     "aipc._open": ("Opening", "listen", "open_channel", "open_lock"),
     "aipc._sys.processes": ("describe_exit",),
-    "aipc._sys.signal_mask": ("blocked_signals",),
-    "aipc._sys.signalfd": ("SignalInfo",),
+    "aipc._sys.signals.mask": ("blocked_signals",),
+    "aipc._sys.signals.signalfd": ("SignalInfo",),
     "aipc._sys.sysv.queue": ("SysVQueueStatus",),
     "aipc.abc": (
         "Channel", "ChannelAttribute", "ChannelStatistics", "Credentials", "Listener", "Lock", "Message", "Segment",

@@ -17,7 +17,8 @@ from functools import partial
 
 from aipc._io.errors import os_error
 from aipc._io.handle import FileHandle
-from aipc._sys import processes, signal_mask
+from aipc._sys import processes
+from aipc._sys.signals import mask as signal_mask
 from aipc.exceptions import AddressError
 
 Command = str | Sequence[str | bytes | os.PathLike[str]]

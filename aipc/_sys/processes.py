@@ -10,7 +10,7 @@ import signal
 from pathlib import Path
 from typing import NamedTuple
 
-from .signal_numbers import name_of
+from .signals.numbers import name_of
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1

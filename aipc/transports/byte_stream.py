@@ -19,7 +19,7 @@ import anyio
 from aipc._io.handle import FileHandle
 from aipc._io.loop import backend
 from aipc._io.waiter import Waiter
-from aipc._sys import sigpipe
+from aipc._sys.signals import sigpipe
 from aipc.abc import Buffer, Message
 from aipc.exceptions import AipcError
 from aipc.wire.framing import Body, Frame, Framing, Rest, cut_short

@@ -21,8 +21,9 @@ from aipc._io.errors import os_error
 from aipc._io.handle import FileHandle
 from aipc._io.loop.signals import check_other_threads
 from aipc._io.polling import Polling
-from aipc._sys import signal_mask, signalfd
-from aipc._sys.signal_numbers import REALTIME, realtime
+from aipc._sys.signals import mask as signal_mask
+from aipc._sys.signals import signalfd
+from aipc._sys.signals.numbers import REALTIME, realtime
 from aipc.abc import Buffer, ChannelAttribute, Message
 from aipc.exceptions import InvalidMessage, MessageTooLarge
 from aipc.wire.framing import as_bytes

@@ -15,9 +15,9 @@ from typing import Any
 
 import anyio
 
-from aipc._sys import signal_mask
-from aipc._sys.signal_mask import Disposition, blocked_signals
-from aipc._sys.signal_numbers import name_of
+from aipc._sys.signals import mask as signal_mask
+from aipc._sys.signals.mask import Disposition, blocked_signals
+from aipc._sys.signals.numbers import name_of
 from aipc.exceptions import UnsupportedOperation
 
 from . import backend

@@ -31,8 +31,9 @@ from time import monotonic
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from .. import byte_locks, membarrier, sigpipe
+from .. import byte_locks, membarrier
 from ..byte_locks import Range
+from ..signals import sigpipe
 from . import memory as doorbell_memory
 
 DIRECTORY = "/dev/shm"  # noqa: S108 - what is opened there is checked to be this user's

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from aipc.exceptions import UnsupportedOperation
 
-from .signal_numbers import VALID, name_of
+from .numbers import VALID, name_of
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.signal.restype = ctypes.c_void_p

@@ -1,0 +1,1 @@
+"""Signals: masks, numbers, signalfd(2), and SIGPIPE."""
