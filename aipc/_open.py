@@ -17,9 +17,9 @@ CHANNELS: Mapping[str, str] = {
     "fd": "aipc.transports.descriptor:adopt",
     "exec": "aipc.transports.process:connect",
     "fifo": "aipc.transports.fifo:connect",
-    "unix": "aipc.transports.unix:connect",
-    "unix+dgram": "aipc.transports.unix_datagram:connect",
-    "unix+seqpacket": "aipc.transports.unix_seqpacket:connect",
+    "unix": "aipc.transports.unix.stream:connect",
+    "unix+dgram": "aipc.transports.unix.datagram:connect",
+    "unix+seqpacket": "aipc.transports.unix.seqpacket:connect",
     "shm": "aipc.transports.shm:connect",
     "udp": "aipc.transports.udp:connect",
     "sysv-mq": "aipc.transports.sysv_mq:connect",
@@ -30,8 +30,8 @@ CHANNELS: Mapping[str, str] = {
 }
 LISTENERS: Mapping[str, str] = {
     "fd": "aipc.transports.descriptor_listener:listen",
-    "unix": "aipc.transports.unix:listen",
-    "unix+seqpacket": "aipc.transports.unix_seqpacket:listen",
+    "unix": "aipc.transports.unix.stream:listen",
+    "unix+seqpacket": "aipc.transports.unix.seqpacket:listen",
     "shm": "aipc.transports.shm:listen",
     "tcp": "aipc.transports.tcp:listen",
     "tls": "aipc.transports.tls:listen",

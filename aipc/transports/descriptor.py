@@ -23,7 +23,7 @@ from aipc.wire.framing import MAX_MESSAGE_SIZE, Framing
 from aipc.wire.framing import framing as framing_named
 
 from .byte_stream import ByteStreamChannel
-from .unix_channel import UnixChannel
+from .unix.stream_channel import UnixChannel
 
 
 class DescriptorChannel(ByteStreamChannel):

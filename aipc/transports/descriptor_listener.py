@@ -19,9 +19,9 @@ from aipc.wire.framing import framing as framing_named
 from .base import TransportChannel
 from .listener import SocketListener
 from .packet import PacketHandle
-from .seqpacket_channel import SeqpacketChannel
 from .socket_stream import SocketStreamChannel
-from .unix_channel import UnixChannel
+from .unix.seqpacket_channel import SeqpacketChannel
+from .unix.stream_channel import UnixChannel
 
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
 

@@ -8,7 +8,10 @@ from aipc._io.errors import naming
 from aipc.abc import Channel
 from aipc.exceptions import AddressError
 
-from . import shm_channel, unix, unix_datagram, unix_seqpacket
+from . import shm_channel
+from .unix import datagram as unix_datagram
+from .unix import seqpacket as unix_seqpacket
+from .unix import stream as unix
 
 _KINDS: dict[str, Callable[[], tuple[Channel, Channel]]] = {
     "stream": unix.pair,

@@ -31,8 +31,8 @@ from aipc.wire.ring import DEFAULT, LARGEST, Peer, capacity_of, memory_size, pre
 from aipc.wire.ring_consumer import Consumer
 from aipc.wire.ring_producer import Producer
 
-from . import unix_address
 from .byte_stream import ByteStreamChannel
+from .unix import address as unix_address
 
 HELLO = b"aipcshm1"
 _DRAIN = 4096

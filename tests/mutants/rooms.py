@@ -88,9 +88,9 @@ _TESTS = {
     "aipc/transports/tcp": Tests("tests/transports/test_{tcp*,tls}.py", "tcp"),
     "aipc/transports/tls": Tests("tests/transports/test_tls*.py", "tls"),
     "aipc/transports/udp": Tests("tests/transports/test_{udp,packet*}.py", "udp"),
-    "aipc/transports/unix": Tests("tests/transports/test_unix*.py", "unix"),
-    "aipc/transports/unix_datagram": Tests("tests/transports/test_{unix_datagram,unix_paths,packet*,pair}.py", "dgram"),
-    "aipc/transports/unix_seqpacket": Tests(
+    "aipc/transports/unix/stream": Tests("tests/transports/test_unix*.py", "unix"),
+    "aipc/transports/unix/datagram": Tests("tests/transports/test_{unix_datagram,unix_paths,packet*,pair}.py", "dgram"),
+    "aipc/transports/unix/seqpacket": Tests(
         "tests/transports/test_{unix_seqpacket,unix_paths,unix_serve,packet*,pair}.py", "seqpacket"
     ),
     "aipc/wire/": Tests(

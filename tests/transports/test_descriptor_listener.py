@@ -11,7 +11,7 @@ import pytest
 
 import aipc
 from aipc.testing.expect import settle
-from aipc.transports.unix_channel import UnixChannel
+from aipc.transports.unix.stream_channel import UnixChannel
 
 pytestmark = pytest.mark.anyio
 

@@ -18,7 +18,7 @@ from aipc import ChannelAttribute
 from aipc.abc import Channel
 from aipc.testing.expect import in_child
 from aipc.transports.packet import PacketHandle
-from aipc.transports.unix_seqpacket import SeqpacketChannel
+from aipc.transports.unix.seqpacket import SeqpacketChannel
 
 from ..peers import compile_peer, process, said
 

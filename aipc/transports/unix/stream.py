@@ -9,9 +9,9 @@ from aipc._io.handle import SocketHandle
 from aipc.wire.framing import MAX_MESSAGE_SIZE
 from aipc.wire.framing import framing as framing_named
 
-from . import unix_address
-from .listener import SocketListener
-from .unix_channel import UnixChannel
+from ..listener import SocketListener
+from . import address as unix_address
+from .stream_channel import UnixChannel
 
 
 async def connect(

@@ -17,10 +17,10 @@ from aipc._sys import rights
 from aipc.abc import Buffer, Message
 from aipc.exceptions import UnsupportedOperation
 
-from . import unix_address
-from .inet import set_options
-from .packet import PacketHandle
-from .unix_packet import UnixPacketChannel, ask_credentials
+from ..inet import set_options
+from ..packet import PacketHandle
+from . import address as unix_address
+from .packet import UnixPacketChannel, ask_credentials
 
 
 class _DatagramHandle(PacketHandle):

@@ -19,9 +19,9 @@ from aipc.abc import ChannelAttribute, Message
 from aipc.exceptions import InvalidMessage, UnsupportedOperation
 from aipc.wire.framing import Frame, Framing
 
-from . import unix_address
-from .byte_stream import READ_SIZE
-from .socket_stream import SocketStreamChannel
+from ..byte_stream import READ_SIZE
+from ..socket_stream import SocketStreamChannel
+from . import address as unix_address
 
 
 class UnixChannel(SocketStreamChannel):

@@ -17,7 +17,7 @@ from aipc._sys import rights
 from aipc.abc import Buffer, Credentials, Message
 from aipc.exceptions import InvalidMessage
 
-from .packet import LARGEST_BLOCK, PacketChannel, PacketHandle
+from ..packet import LARGEST_BLOCK, PacketChannel, PacketHandle
 
 _OVERHEAD = 32
 """Bytes of the send buffer that a message can't use (unix_dgram_sendmsg in the kernel's net/unix/af_unix.c)."""

@@ -20,8 +20,8 @@ from aipc._sys import rights
 from aipc.abc import Credentials
 from aipc.exceptions import AddressError, WrongObject
 
-from .base import TransportChannel
-from .listener import LONGEST_BACKLOG, SocketListener
+from ..base import TransportChannel
+from ..listener import LONGEST_BACKLOG, SocketListener
 
 TAKEN = "the socket there is connected to another one, and receives from that one only"
 _SO_PEERPIDFD = 77

@@ -13,9 +13,9 @@ import anyio
 from aipc._sys import rights
 from aipc.abc import Buffer, ChannelAttribute, Message
 
-from . import unix_address
-from .packet import PacketHandle
-from .unix_packet import UnixPacketChannel
+from ..packet import PacketHandle
+from . import address as unix_address
+from .packet import UnixPacketChannel
 
 
 class SeqpacketChannel(UnixPacketChannel):

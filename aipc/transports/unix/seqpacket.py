@@ -6,12 +6,12 @@ import socket
 
 from aipc._address import Address
 
-from . import unix_address
-from .inet import set_options
-from .listener import SocketListener
-from .packet import PacketHandle
+from ..inet import set_options
+from ..listener import SocketListener
+from ..packet import PacketHandle
+from . import address as unix_address
+from .packet import ask_credentials
 from .seqpacket_channel import SeqpacketChannel
-from .unix_packet import ask_credentials
 
 
 def _channel(sock: socket.socket, name: str) -> SeqpacketChannel:

@@ -1,0 +1,1 @@
+"""Unix sockets: streams, datagrams and sequenced packets."""
