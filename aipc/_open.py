@@ -21,20 +21,20 @@ CHANNELS: Mapping[str, str] = {
     "unix+dgram": "aipc.transports.unix.datagram:connect",
     "unix+seqpacket": "aipc.transports.unix.seqpacket:connect",
     "shm": "aipc.transports.shm:connect",
-    "udp": "aipc.transports.udp:connect",
+    "udp": "aipc.transports.inet.udp:connect",
     "sysv-mq": "aipc.transports.sysv_mq:connect",
     "posix-mq": "aipc.transports.posix_mq:connect",
     "signal": "aipc.transports.realtime_signal:connect",
-    "tcp": "aipc.transports.tcp:connect",
-    "tls": "aipc.transports.tls:connect",
+    "tcp": "aipc.transports.inet.tcp:connect",
+    "tls": "aipc.transports.inet.tls:connect",
 }
 LISTENERS: Mapping[str, str] = {
     "fd": "aipc.transports.descriptor_listener:listen",
     "unix": "aipc.transports.unix.stream:listen",
     "unix+seqpacket": "aipc.transports.unix.seqpacket:listen",
     "shm": "aipc.transports.shm:listen",
-    "tcp": "aipc.transports.tcp:listen",
-    "tls": "aipc.transports.tls:listen",
+    "tcp": "aipc.transports.inet.tcp:listen",
+    "tls": "aipc.transports.inet.tls:listen",
 }
 LOCKS: Mapping[str, str] = {
     "flock": "aipc.locks.file_lock:open_flock",

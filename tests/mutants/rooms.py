@@ -66,7 +66,7 @@ _TESTS = {
     "aipc/transports/byte_stream": Tests(f"{_STREAMS} tests/transports/test_tls.py", "unix or pipe or fd or fifo or tcp"),
     "aipc/transports/descriptor": Tests("tests/transports/test_{descriptor,pipe,fifo,unix,tls,packet_descriptors}*.py", "fd"),
     "aipc/transports/fifo": Tests("tests/transports/test_fifo*.py", "fifo"),
-    "aipc/transports/inet": Tests("tests/transports/test_{tcp,tls,udp}*.py", "tcp or udp or tls"),
+    "aipc/transports/inet/address": Tests("tests/transports/test_{tcp,tls,udp}*.py", "tcp or udp or tls"),
     "aipc/transports/listener": Tests(
         "tests/transports/test_{unix*,serve_limits,drain_backlog,tcp*,tls*,descriptor_listener,accept*,listener*}.py",
         "unix or tcp",
@@ -85,9 +85,9 @@ _TESTS = {
     "aipc/transports/shm": Tests("tests/transports/test_{shm*,pair}.py", "shm"),
     "aipc/transports/socket_stream": Tests(_STREAMS, "unix or tcp"),
     "aipc/transports/sysv_mq": Tests("tests/transports/test_sysv_mq*.py", "sysv-mq"),
-    "aipc/transports/tcp": Tests("tests/transports/test_{tcp*,tls}.py", "tcp"),
-    "aipc/transports/tls": Tests("tests/transports/test_tls*.py", "tls"),
-    "aipc/transports/udp": Tests("tests/transports/test_{udp,packet*}.py", "udp"),
+    "aipc/transports/inet/tcp": Tests("tests/transports/test_{tcp*,tls}.py", "tcp"),
+    "aipc/transports/inet/tls": Tests("tests/transports/test_tls*.py", "tls"),
+    "aipc/transports/inet/udp": Tests("tests/transports/test_{udp,packet*}.py", "udp"),
     "aipc/transports/unix/stream": Tests("tests/transports/test_unix*.py", "unix"),
     "aipc/transports/unix/datagram": Tests("tests/transports/test_{unix_datagram,unix_paths,packet*,pair}.py", "dgram"),
     "aipc/transports/unix/seqpacket": Tests(

@@ -17,7 +17,7 @@ from aipc._sys import rights
 from aipc.abc import Buffer, Message
 from aipc.exceptions import UnsupportedOperation
 
-from ..inet import set_options
+from ..inet.address import set_options
 from ..packet import PacketHandle
 from . import address as unix_address
 from .packet import UnixPacketChannel, ask_credentials

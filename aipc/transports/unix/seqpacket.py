@@ -6,7 +6,7 @@ import socket
 
 from aipc._address import Address
 
-from ..inet import set_options
+from ..inet.address import set_options
 from ..listener import SocketListener
 from ..packet import PacketHandle
 from . import address as unix_address

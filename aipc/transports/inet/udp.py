@@ -15,8 +15,8 @@ from aipc._io.errors import translate
 from aipc.abc import Buffer, Message
 from aipc.exceptions import AddressError, UnsupportedOperation
 
-from . import inet
-from .packet import PacketChannel, PacketHandle
+from ..packet import PacketChannel, PacketHandle
+from . import address as inet
 
 _ROOM = 0x10000
 """Bytes: more than a datagram can have, so that none is cut."""

@@ -10,8 +10,8 @@ from aipc._io.handle import SocketHandle
 from aipc.wire.framing import MAX_MESSAGE_SIZE
 from aipc.wire.framing import framing as framing_named
 
-from .inet import set_options
-from .inet_stream import InetListener, InetStreamChannel, bind, dial
+from .address import set_options
+from .stream import InetListener, InetStreamChannel, bind, dial
 
 
 class TcpChannel(InetStreamChannel):

@@ -21,9 +21,9 @@ from aipc._io.errors import os_error
 from aipc._io.handle import ListenerHandle, SocketHandle
 from aipc.exceptions import AipcError
 
-from .inet import Resolved, endpoint, resolve
-from .listener import LONGEST_BACKLOG, SocketListener
-from .socket_stream import SocketStreamChannel
+from ..listener import LONGEST_BACKLOG, SocketListener
+from ..socket_stream import SocketStreamChannel
+from .address import Resolved, endpoint, resolve
 
 STAGGER = 0.25
 """Seconds until the next address is tried beside the ones that have not answered (RFC 8305, section 5)."""

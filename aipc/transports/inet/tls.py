@@ -33,9 +33,9 @@ from aipc.exceptions import CertificateRefused, ProtocolError
 from aipc.wire.framing import MAX_MESSAGE_SIZE, Frame, Framing
 from aipc.wire.framing import framing as framing_named
 
-from .byte_stream import GONE, READ_SIZE
-from .inet import endpoint, set_options
-from .inet_stream import InetListener, InetStreamChannel, bind, dial
+from ..byte_stream import GONE, READ_SIZE
+from .address import endpoint, set_options
+from .stream import InetListener, InetStreamChannel, bind, dial
 from .tls_context import client_context, server_context
 
 _RECORD = 16 * 1024

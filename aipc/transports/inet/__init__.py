@@ -1,0 +1,1 @@
+"""Internet sockets: TCP, TLS and UDP."""
