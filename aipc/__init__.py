@@ -91,12 +91,12 @@ if TYPE_CHECKING:
     from aipc.transports.pair import channel_pair as channel_pair
     from aipc.transports.pipe import pipe as pipe
     from aipc.transports.process import ProcessChannel as ProcessChannel
-    from aipc.transports.shm_channel import RingChannel as RingChannel
     from aipc.transports.sysv_mq import SysVQueueChannel as SysVQueueChannel
 
     from ._sys.signals.mask import blocked_signals as blocked_signals
     from ._sys.signals.signalfd import SignalInfo as SignalInfo
     from ._sys.sysv.queue import SysVQueueStatus as SysVQueueStatus
+    from .transports.shm.channel import RingChannel as RingChannel
 
 _HOMES = {
     "aipc._objects": ("IpcObject", "list_objects", "remove_object"),
@@ -137,7 +137,7 @@ _HOMES = {
     "aipc.transports.pair": ("channel_pair",),
     "aipc.transports.pipe": ("pipe",),
     "aipc.transports.process": ("ProcessChannel",),
-    "aipc.transports.shm_channel": ("RingChannel",),
+    "aipc.transports.shm.channel": ("RingChannel",),
     "aipc.transports.sysv_mq": ("SysVQueueChannel",),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -20,7 +20,7 @@ CHANNELS: Mapping[str, str] = {
     "unix": "aipc.transports.unix.stream:connect",
     "unix+dgram": "aipc.transports.unix.datagram:connect",
     "unix+seqpacket": "aipc.transports.unix.seqpacket:connect",
-    "shm": "aipc.transports.shm:connect",
+    "shm": "aipc.transports.shm.connect:connect",
     "udp": "aipc.transports.inet.udp:connect",
     "sysv-mq": "aipc.transports.sysv_mq:connect",
     "posix-mq": "aipc.transports.posix_mq:connect",
@@ -32,7 +32,7 @@ LISTENERS: Mapping[str, str] = {
     "fd": "aipc.transports.descriptor_listener:listen",
     "unix": "aipc.transports.unix.stream:listen",
     "unix+seqpacket": "aipc.transports.unix.seqpacket:listen",
-    "shm": "aipc.transports.shm:listen",
+    "shm": "aipc.transports.shm.connect:listen",
     "tcp": "aipc.transports.inet.tcp:listen",
     "tls": "aipc.transports.inet.tls:listen",
 }

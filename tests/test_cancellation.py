@@ -13,7 +13,7 @@ import aipc
 from aipc import ByteRangeLock, SysVSemaphoreSet, open_lock
 from aipc.abc import Channel, Lock, Semaphore
 from aipc.testing import CANCELLED, Moment, inject
-from aipc.transports.shm_channel import RingChannel
+from aipc.transports.shm.channel import RingChannel
 
 from .subjects import CANCELLATIONS, CHANNELS, LOCKS, fill, new_name
 

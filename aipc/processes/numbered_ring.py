@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
-from aipc.transports.shm_channel import RingChannel
+from aipc.transports.shm.channel import RingChannel
 
 from .numbered import NUMBER, SIZE, AnsweringChannel, AskingChannel, NumberedChannel
 

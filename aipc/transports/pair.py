@@ -8,7 +8,7 @@ from aipc._io.errors import naming
 from aipc.abc import Channel
 from aipc.exceptions import AddressError
 
-from . import shm_channel
+from .shm import channel as shm_channel
 from .unix import datagram as unix_datagram
 from .unix import seqpacket as unix_seqpacket
 from .unix import stream as unix

@@ -11,7 +11,7 @@ import pytest
 
 import aipc
 from aipc.testing.expect import settle
-from aipc.transports.shm_channel import pair
+from aipc.transports.shm.channel import pair
 
 from ..subjects import fill
 from .rings import connected, meet

@@ -13,7 +13,7 @@ import pytest
 import aipc
 from aipc import RingChannel
 from aipc.testing.expect import settle
-from aipc.transports.shm_channel import pair
+from aipc.transports.shm.channel import pair
 
 from .rings import connected, meet
 

@@ -13,9 +13,9 @@ from aipc._address import Address
 from aipc.wire.framing import MAX_MESSAGE_SIZE
 from aipc.wire.ring import DEFAULT, LARGEST, SMALLEST, is_capacity
 
-from .listener import SocketListener
-from .shm_channel import RingChannel, RingHandle
-from .unix import address as unix_address
+from ..listener import SocketListener
+from ..unix import address as unix_address
+from .channel import RingChannel, RingHandle
 
 _LISTENER, _CLIENT = 0, 1
 

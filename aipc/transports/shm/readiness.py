@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from . import fork
-from .loop import backend
-from .readiness import Direction, Readiness
-from .waiter import Waiter
+from aipc._io import fork
+from aipc._io.loop import backend
+from aipc._io.readiness import Direction, Readiness
+from aipc._io.waiter import Waiter
 
 if TYPE_CHECKING:
-    from .handle import Handle
+    from aipc._io.handle import Handle
 
 _POLLS = 128
 """How often to look at the memory between two turns of the loop: a look costs a tenth of a poll(2)."""

@@ -21,7 +21,6 @@ import anyio
 
 from aipc._io.handle import SocketHandle
 from aipc._io.loop import backend
-from aipc._io.ring_waiting import RingReadable, RingWritable
 from aipc._io.waiter import Waiter
 from aipc._sys import membarrier, memfd, rights
 from aipc.abc import Buffer, ChannelAttribute, ChannelStatistics, Message
@@ -31,8 +30,9 @@ from aipc.wire.ring import DEFAULT, LARGEST, Peer, capacity_of, memory_size, pre
 from aipc.wire.ring_consumer import Consumer
 from aipc.wire.ring_producer import Producer
 
-from .byte_stream import ByteStreamChannel
-from .unix import address as unix_address
+from ..byte_stream import ByteStreamChannel
+from ..unix import address as unix_address
+from .readiness import RingReadable, RingWritable
 
 HELLO = b"aipcshm1"
 _DRAIN = 4096
