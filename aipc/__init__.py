@@ -89,13 +89,13 @@ if TYPE_CHECKING:
     from aipc.sync.event import Event as Event
     from aipc.sync.rwlock import RWLock as RWLock
     from aipc.transports.pair import channel_pair as channel_pair
-    from aipc.transports.pipe import pipe as pipe
     from aipc.transports.process import ProcessChannel as ProcessChannel
     from aipc.transports.sysv_mq import SysVQueueChannel as SysVQueueChannel
 
     from ._sys.signals.mask import blocked_signals as blocked_signals
     from ._sys.signals.signalfd import SignalInfo as SignalInfo
     from ._sys.sysv.queue import SysVQueueStatus as SysVQueueStatus
+    from .transports.pipes.pipe import pipe as pipe
     from .transports.shm.channel import RingChannel as RingChannel
 
 _HOMES = {
@@ -135,7 +135,7 @@ _HOMES = {
     "aipc.sync.event": ("Event",),
     "aipc.sync.rwlock": ("RWLock",),
     "aipc.transports.pair": ("channel_pair",),
-    "aipc.transports.pipe": ("pipe",),
+    "aipc.transports.pipes.pipe": ("pipe",),
     "aipc.transports.process": ("ProcessChannel",),
     "aipc.transports.shm.channel": ("RingChannel",),
     "aipc.transports.sysv_mq": ("SysVQueueChannel",),

@@ -16,7 +16,7 @@ from aipc.exceptions import AddressError
 CHANNELS: Mapping[str, str] = {
     "fd": "aipc.transports.descriptor:adopt",
     "exec": "aipc.transports.process:connect",
-    "fifo": "aipc.transports.fifo:connect",
+    "fifo": "aipc.transports.pipes.fifo:connect",
     "unix": "aipc.transports.unix.stream:connect",
     "unix+dgram": "aipc.transports.unix.datagram:connect",
     "unix+seqpacket": "aipc.transports.unix.seqpacket:connect",

@@ -16,7 +16,7 @@ from aipc._child.process import Child, Command, called, start
 from aipc._child.termination import signal_all, terminate
 from aipc.abc import Buffer
 from aipc.exceptions import AddressError, UnsupportedOperation
-from aipc.transports.pipe import PipeChannel
+from aipc.transports.pipes.pipe import PipeChannel
 from aipc.transports.process import framing_of
 from aipc.wire.framing import as_bytes
 

@@ -35,7 +35,7 @@ _TESTS = {
     "aipc/_child/pipes": Tests(_CHILDREN, "exec or popen"),
     "aipc/transports/shm/readiness": Tests("tests/transports/test_shm*.py", "shm"),
     "aipc/_io/loop/signals": Tests("tests/signals tests/test_service.py", "signal"),
-    "aipc/_io/turn": Tests("tests/transports/test_fifo*.py", "fifo"),
+    "aipc/transports/pipes/fifo_write_lock": Tests("tests/transports/test_fifo*.py", "fifo"),
     "aipc/locks/": Tests("tests/locks", "test_lock or test_acquire or test_operate or test_wait_zero"),
     "aipc/locks/byte_range": Tests("tests/locks/test_{byte_range,process_locks,file_lock*}.py " + _ANY_LOCK, "fcntl"),
     "aipc/locks/file_lock": Tests("tests/locks/test_{flock*,file_lock*}.py " + _ANY_LOCK, "flock"),
@@ -65,7 +65,7 @@ _TESTS = {
     "aipc/transports/": Tests("tests/transports", "all"),
     "aipc/transports/byte_stream": Tests(f"{_STREAMS} tests/transports/test_tls.py", "unix or pipe or fd or fifo or tcp"),
     "aipc/transports/descriptor": Tests("tests/transports/test_{descriptor,pipe,fifo,unix,tls,packet_descriptors}*.py", "fd"),
-    "aipc/transports/fifo": Tests("tests/transports/test_fifo*.py", "fifo"),
+    "aipc/transports/pipes/fifo": Tests("tests/transports/test_fifo*.py", "fifo"),
     "aipc/transports/inet/address": Tests("tests/transports/test_{tcp,tls,udp}*.py", "tcp or udp or tls"),
     "aipc/transports/listener": Tests(
         "tests/transports/test_{unix*,serve_limits,drain_backlog,tcp*,tls*,descriptor_listener,accept*,listener*}.py",
@@ -75,7 +75,7 @@ _TESTS = {
         "tests/transports/test_{unix_seqpacket,unix_datagram,udp,packet*}.py", "seqpacket or dgram or udp"
     ),
     "aipc/transports/pair": Tests("tests/transports/test_pair.py", "pair"),
-    "aipc/transports/pipe": Tests(
+    "aipc/transports/pipes/pipe": Tests(
         "tests/transports/test_{pipe,fifo*,process,descriptor}.py tests/processes/test_popen.py", "pipe or fifo or popen"
     ),
     "aipc/transports/posix_mq": Tests("tests/transports/test_posix_mq*.py", "posix-mq or test_posix_queue"),

@@ -14,7 +14,7 @@ import aipc
 from aipc.abc import ChannelAttribute
 from aipc.testing.expect import in_child, settle
 from aipc.testing.leaks import descriptors
-from aipc.transports.pipe import PipeChannel
+from aipc.transports.pipes.pipe import PipeChannel
 
 from .. import peers
 

@@ -12,7 +12,7 @@ from aipc._sys import pipes
 from aipc.abc import ChannelAttribute
 from aipc.wire.framing import Framing
 
-from .byte_stream import ByteStreamChannel
+from ..byte_stream import ByteStreamChannel
 
 
 class PipeEnd(ByteStreamChannel):

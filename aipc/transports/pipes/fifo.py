@@ -21,14 +21,14 @@ from aipc._address import Address
 from aipc._io.errors import os_error, translate
 from aipc._io.files import remove_same_file, same_file
 from aipc._io.handle import AddressHandle
-from aipc._io.turn import FifoWriterHandle
 from aipc._sys import pipes
 from aipc.abc import Buffer
 from aipc.exceptions import AipcError, NobodyListens, WrongObject
 from aipc.wire.framing import MAX_MESSAGE_SIZE, Frame, Framing
 from aipc.wire.framing import framing as framing_named
 
-from .byte_stream import READ_SIZE, Unfinished, size_of
+from ..byte_stream import READ_SIZE, Unfinished, size_of
+from .fifo_write_lock import FifoWriterHandle
 from .pipe_end import PipeEnd, set_capacity
 
 

@@ -16,10 +16,9 @@ from typing import ClassVar
 
 import anyio
 
+from aipc._io.handle import FileHandle
+from aipc._io.polling import Polling
 from aipc._sys import pipes
-
-from .handle import FileHandle
-from .polling import Polling
 
 
 class FifoWriteLock(Polling):
