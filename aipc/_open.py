@@ -14,7 +14,7 @@ from aipc.abc import Channel, Listener, Lock
 from aipc.exceptions import AddressError
 
 CHANNELS: Mapping[str, str] = {
-    "fd": "aipc.transports.descriptor:adopt",
+    "fd": "aipc.transports.fd:adopt",
     "exec": "aipc.transports.process:connect",
     "fifo": "aipc.transports.pipes.fifo:connect",
     "unix": "aipc.transports.unix.stream:connect",
@@ -29,7 +29,7 @@ CHANNELS: Mapping[str, str] = {
     "tls": "aipc.transports.inet.tls:connect",
 }
 LISTENERS: Mapping[str, str] = {
-    "fd": "aipc.transports.descriptor_listener:listen",
+    "fd": "aipc.transports.fd_listener:listen",
     "unix": "aipc.transports.unix.stream:listen",
     "unix+seqpacket": "aipc.transports.unix.seqpacket:listen",
     "shm": "aipc.transports.shm.connect:listen",
@@ -37,7 +37,7 @@ LISTENERS: Mapping[str, str] = {
     "tls": "aipc.transports.inet.tls:listen",
 }
 LOCKS: Mapping[str, str] = {
-    "flock": "aipc.locks.file_lock:open_flock",
+    "flock": "aipc.locks.flock:open_flock",
     "fcntl": "aipc.locks.byte_range:open_range",
     "sysv-sem": "aipc.locks.sysv_semaphore:open_semaphore",
     "posix-sem": "aipc.locks.posix_semaphore:open_semaphore",

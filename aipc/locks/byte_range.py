@@ -21,7 +21,7 @@ from aipc._sys.byte_locks import TOP, Range
 from aipc._sys.proc_locks import awaited, open_file_holder
 
 from . import process_locks
-from .lock_file import EXCLUSIVE_ACCESS, SHARED_ACCESS, HeldFile, HeldFileLock, lock_path, open_lock_file
+from .file_lock_base import EXCLUSIVE_ACCESS, SHARED_ACCESS, HeldFile, HeldFileLock, lock_path, open_lock_file
 
 
 class _RangeHandle(HeldFile):

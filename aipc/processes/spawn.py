@@ -17,7 +17,7 @@ from aipc._io.loop import backend
 from aipc._open import Opening
 from aipc.exceptions import AddressError
 
-from . import travel, worker_channels
+from . import task_pickle, worker_channels
 from .worker import Worker
 
 _BOOT = (
@@ -66,11 +66,11 @@ def opening(
     env: Mapping[str, str] | None = None,
 ) -> Opening[Worker]:
     """As `spawn`. `numbered`: with a number in front of each message, for a pool."""
-    call = travel.pack_call(function, args)
+    call = task_pickle.pack_call(function, args)
     worker_channels.check_kind(channel)
     if loop is not None and loop not in backend.NAMES:
         raise AddressError(f"spawn(loop={loop!r}): must be one of {', '.join(backend.NAMES)}")
-    name = f"worker ({travel.called(function)})"
+    name = f"worker ({task_pickle.called(function)})"
 
     async def opened() -> Worker:
         kind = worker_channels.Kind(channel, numbered)
@@ -85,11 +85,11 @@ def _start(call: bytes, name: str, kind: worker_channels.Kind, loop: str, grace:
         ours, other = worker_channels.sockets(kind)
         theirs.callback(other.close)
         failed.callback(ours.close)
-        report = travel.memfd("aipc worker's report")
+        report = task_pickle.memfd("aipc worker's report")
         failed.callback(os.close, report)
-        main = travel.main_script() if travel.needs_main(call) else {}
-        task = travel.WorkerTask(call, sys.argv, main, loop, *kind, other.fileno(), report, os.getpid())
-        told = travel.memfd("aipc worker's task", pickle.dumps((sys.path, tuple(task))))
+        main = task_pickle.main_script() if task_pickle.needs_main(call) else {}
+        task = task_pickle.WorkerTask(call, sys.argv, main, loop, *kind, other.fileno(), report, os.getpid())
+        told = task_pickle.memfd("aipc worker's task", pickle.dumps((sys.path, tuple(task))))
         theirs.callback(os.close, told)
         flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
         command = [sys.executable, *flags, "-c", _BOOT.format(task=told)]

@@ -16,7 +16,7 @@ from aipc._io.loop import backend
 from aipc.abc import Channel
 from aipc.transports.base import TransportChannel
 
-from . import travel, worker_channels
+from . import task_pickle, worker_channels
 
 
 class Worker:
@@ -114,7 +114,7 @@ class Worker:
             with open(self._report, "rb") as file:
                 self._report = -1
                 file.seek(0)
-                self._value, self._error = travel.unpack(file.read(), self._name, self.outcome)
+                self._value, self._error = task_pickle.unpack(file.read(), self._name, self.outcome)
 
     def send_signal(self, signum: int) -> None:
         """Send it a signal; nothing if it has ended. SIGTERM cancels its function; it does not heed SIGINT."""

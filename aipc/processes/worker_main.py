@@ -17,9 +17,9 @@ from aipc._sys.processes import die_with
 from aipc.abc import Channel
 from aipc.signals import SignalReceiver, open_signal_receiver
 
-from . import travel, worker_channels
+from . import task_pickle, worker_channels
 
-_Outcome = travel.Report | SystemExit | None
+_Outcome = task_pickle.Report | SystemExit | None
 
 
 def main(given: tuple[Any, ...]) -> None:
@@ -27,7 +27,7 @@ def main(given: tuple[Any, ...]) -> None:
 
     Ends with 0 if the function returned, 1 if it raised, and by SIGTERM if that cancelled it.
     """
-    task = travel.WorkerTask(*given)
+    task = task_pickle.WorkerTask(*given)
     for fd in (task.channel, task.report):
         os.set_inheritable(fd, False)
     die_with(task.parent, signal.SIGTERM)
@@ -41,23 +41,23 @@ def main(given: tuple[Any, ...]) -> None:
     if report is None:
         _die_by_sigterm()
     else:
-        travel.write(task.report, report.data)
+        task_pickle.write(task.report, report.data)
         sys.exit(report.status)
 
 
-def _run(task: travel.WorkerTask) -> travel.Report | None:
+def _run(task: task_pickle.WorkerTask) -> task_pickle.Report | None:
     """What became of the call; None if it was cancelled."""
     try:
         function, args = pickle.loads(task.call)  # noqa: S301 - from the parent
         report = backend.run(task.loop, _serve, task, function, args)
     except Exception as error:  # noqa: BLE001 - the parent is to know
-        return travel.pack_error(error)
+        return task_pickle.pack_error(error)
     if isinstance(report, SystemExit):
         raise report
     return report
 
 
-async def _serve(task: travel.WorkerTask, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> _Outcome:
+async def _serve(task: task_pickle.WorkerTask, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> _Outcome:
     report: _Outcome = None
     signal.signal(signal.SIGTERM, lambda *_: None)  # from here on: what has ended is to be reported
     async with (
@@ -79,11 +79,11 @@ async def _cancel_when_told(received: SignalReceiver, scope: anyio.CancelScope) 
 
 async def _outcome(function: Callable[..., Awaitable[Any]], channel: Channel, args: tuple[Any, ...]) -> _Outcome:
     try:
-        return travel.pack_value(await function(channel, *args))
+        return task_pickle.pack_value(await function(channel, *args))
     except SystemExit as error:
         return error
     except Exception as error:  # noqa: BLE001 - the parent is to know
-        return travel.pack_error(error)
+        return task_pickle.pack_error(error)
 
 
 def _die_by_sigterm() -> None:

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Self
 from aipc._sys.sysv.semaphore import LARGEST_VALUE
 from aipc.exceptions import BrokenBarrierError
 
+from .atomic_set import AtomicSet, Change, Values
 from .base import Key, Primitive
-from .row import AtomicSet, Change, Values
 
 PARTIES, INSIDE, STATE = 1, 2, 3
 """How many it takes; how many are inside (undone for the dead); and one of these states:"""

@@ -12,8 +12,8 @@ from aipc._address import options
 from aipc.abc import Closing
 from aipc.locks.sysv_opening import set_address
 
+from .atomic_set import AtomicSet
 from .opening import open_row
-from .row import AtomicSet
 
 Key = int | str | os.PathLike[str] | None
 

@@ -17,8 +17,8 @@ import anyio
 
 from aipc.exceptions import LimitExceeded
 
+from .atomic_set import AtomicSet, Change, Values
 from .base import Key, Primitive
-from .row import AtomicSet, Change, Values
 
 Result = TypeVar("Result")
 

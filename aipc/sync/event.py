@@ -6,8 +6,8 @@ from typing import ClassVar, Literal
 
 from aipc._sys.sysv.semaphore import LARGEST_VALUE
 
+from .atomic_set import Change, Values
 from .base import Primitive
-from .row import Change, Values
 
 CLEAR, PULSES = 1, 2
 """1 while the event is clear, 0 when it is set; how often it was set, from 0 to 32,767 and then from 0 again."""

@@ -19,7 +19,7 @@ from aipc._sys.sysv.key import key_of
 from aipc.exceptions import WrongObject
 from aipc.locks.sysv_opening import naming_set
 
-from .row import KIND, AtomicSet
+from .atomic_set import KIND, AtomicSet
 
 
 def key(address: Address, project: int | None) -> int | None:

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from aipc.abc import Lock
 
+from .atomic_set import AtomicSet, Change, Values
 from .base import Key, Primitive
-from .row import AtomicSet, Change, Values
 
 READERS, WRITERS, WAITING_READERS, WAITING_WRITERS, TURN = 1, 2, 3, 4, 5
 """Who holds it and who waits, each undone for the dead; and 1 when waiting readers come before waiting writers."""

@@ -38,8 +38,8 @@ _TESTS = {
     "aipc/transports/pipes/fifo_write_lock": Tests("tests/transports/test_fifo*.py", "fifo"),
     "aipc/locks/": Tests("tests/locks", "test_lock or test_acquire or test_operate or test_wait_zero"),
     "aipc/locks/byte_range": Tests("tests/locks/test_{byte_range,process_locks,file_lock*}.py " + _ANY_LOCK, "fcntl"),
-    "aipc/locks/file_lock": Tests("tests/locks/test_{flock*,file_lock*}.py " + _ANY_LOCK, "flock"),
-    "aipc/locks/lock_file": Tests(
+    "aipc/locks/flock": Tests("tests/locks/test_{flock*,file_lock*}.py " + _ANY_LOCK, "flock"),
+    "aipc/locks/file_lock_base": Tests(
         "tests/locks/test_{flock*,byte_range,process_locks,file_lock*}.py " + _ANY_LOCK, "flock or fcntl"
     ),
     "aipc/locks/posix": Tests("tests/locks/test_{posix*,semaphores,holder_records}.py " + _ANY_LOCK, "posix-sem"),
@@ -59,12 +59,12 @@ _TESTS = {
     "aipc/processes/pipeline": Tests("tests/processes/test_{pipeline,redirections,ending,groups_and_usage}.py", ""),
     "aipc/processes/redirect": Tests("tests/processes/test_{pipeline,redirections,ending,popen}.py", "popen"),
     "aipc/processes/spawn": Tests("tests/processes/test_{spawn,pool}*.py", ""),
-    "aipc/processes/travel": Tests("tests/processes/test_{spawn,pool}*.py", ""),
+    "aipc/processes/task_pickle": Tests("tests/processes/test_{spawn,pool}*.py", ""),
     "aipc/processes/worker": Tests("tests/processes/test_{spawn,pool}*.py", ""),
     "aipc/sync/": Tests("tests/sync tests/test_modes.py", ""),
     "aipc/transports/": Tests("tests/transports", "all"),
     "aipc/transports/byte_stream": Tests(f"{_STREAMS} tests/transports/test_tls.py", "unix or pipe or fd or fifo or tcp"),
-    "aipc/transports/descriptor": Tests("tests/transports/test_{descriptor,pipe,fifo,unix,tls,packet_descriptors}*.py", "fd"),
+    "aipc/transports/fd": Tests("tests/transports/test_{descriptor,pipe,fifo,unix,tls,packet_descriptors}*.py", "fd"),
     "aipc/transports/pipes/fifo": Tests("tests/transports/test_fifo*.py", "fifo"),
     "aipc/transports/inet/address": Tests("tests/transports/test_{tcp,tls,udp}*.py", "tcp or udp or tls"),
     "aipc/transports/listener": Tests(

@@ -18,7 +18,7 @@ from aipc._io.errors import translate
 from aipc._io.files import same_file
 from aipc._sys.proc_locks import awaited, complete, holders, open_file_holder
 
-from .lock_file import SHARED_ACCESS, HeldFile, HeldFileLock, lock_path, open_lock_file
+from .file_lock_base import SHARED_ACCESS, HeldFile, HeldFileLock, lock_path, open_lock_file
 
 
 class _FlockHandle(HeldFile):
