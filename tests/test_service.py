@@ -281,7 +281,7 @@ async def test_a_manager_that_is_gone_stops_nobody(
 
 _SERVICE = """
 import sys, anyio, aipc
-from aipc._io import loops
+from aipc._io.loop import backend
 async def handle(channel):
     message = await channel.receive()
     await anyio.sleep(0.002)
@@ -291,7 +291,7 @@ async def main():
         await service.listen(sys.argv[2], handle)
         print("ready", flush=True)
     return service.exit_code
-sys.exit(loops.run(sys.argv[1], main))
+sys.exit(backend.run(sys.argv[1], main))
 """
 
 

@@ -1,6 +1,6 @@
 """Doorbells: who provides an object wakes those who poll for it, in other processes of the same user and in this one.
 
-While nobody waits, `notify` is a look at 64 bytes of memory. `_sys.bell_board` has the layout.
+While nobody waits, `notify` is a look at 64 bytes of memory. `_sys.doorbell.table` has the layout.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ BOARD = file_name()
 BOARD_WAITER = (
     CHILD
     + """
-from aipc._sys import bell_board
+from aipc._sys.doorbell import table as doorbell_table
 async def main():
     async with aipc.open_lock(sys.argv[4]) as it:
         async with anyio.create_task_group() as tasks:
@@ -69,7 +69,7 @@ async def main():
             print("parked", flush=True)
     print("closed", flush=True)
     sys.stdin.readline()
-bell_board.DIRECTORY = sys.argv[2]
+doorbell_table.DIRECTORY = sys.argv[2]
 if sys.argv[3] == "hour":
     hour()
 start(sys.argv[1], main)

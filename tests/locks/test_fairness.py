@@ -17,14 +17,14 @@ pytestmark = pytest.mark.anyio
 
 GREEDY = """
 import anyio, sys, aipc
-from aipc._io import loops
+from aipc._io.loop import backend
 async def main():
     async with aipc.open_lock(sys.argv[1]) as lock:
         print("begins", flush=True)
         while True:
             async with lock:
                 await anyio.sleep(0.002)
-loops.run(sys.argv[2], main)
+backend.run(sys.argv[2], main)
 """
 
 

@@ -16,7 +16,7 @@ LOOPS = pytest.mark.parametrize("loop", backend.NAMES)
 
 START = """
 import errno, fcntl, os, struct, sys, anyio, aipc
-from aipc._io import loops
+from aipc._io.loop import backend
 from tests.peers.failing import fail
 url, path = sys.argv[2], sys.argv[3]
 async def attempt(call, *arguments):

@@ -18,7 +18,7 @@ PID_NAMESPACE = ("--pid", "--fork", "--mount-proc")
 
 ODD_MOUNT_POINT = """
 import os, subprocess, tempfile, aipc
-from aipc._io import loops
+from aipc._io.loop import backend
 place = os.fsencode(tempfile.mkdtemp())
 for name in (b"/caf\\xe9", "/a\\u2028 b".encode()):
     os.mkdir(place + name)
@@ -45,7 +45,7 @@ def test_mount_points_in_any_encoding(loop: str) -> None:
 
 SURVIVOR = """
 import fcntl, os, signal, sys, aipc
-from aipc._io import loops
+from aipc._io.loop import backend
 def survivor():  # of a process that took the lock, forked, and ended
     reading, writing = os.pipe()
     parent = os.fork()
@@ -88,7 +88,7 @@ def test_a_survivor(namespace: tuple[str, ...], loop: str, place: Path) -> None:
 
 OUTSIDE = """
 import aipc
-from aipc._io import loops
+from aipc._io.loop import backend
 async def main():
     async with aipc.open_lock("flock:" + {path!r}, shared={shared}) as lock:
         print(lock.locked(), lock.holder())
@@ -110,7 +110,7 @@ def test_a_holder_outside_the_namespace(shared: bool, loop: str, place: Path) ->
 
 ASKING = """
 import sys, aipc
-from aipc._io import loops
+from aipc._io.loop import backend
 async def main():
     async with aipc.open_lock("flock:" + {path!r}, shared=True) as lock:
         await lock.acquire()
@@ -139,7 +139,7 @@ def test_asking_while_it_is_held_here(loop: str, place: Path) -> None:
 
 NO_PROC = """
 import subprocess, aipc
-from aipc._io import loops
+from aipc._io.loop import backend
 async def main():
     async with aipc.open_lock({url!r}) as lock, aipc.open_lock({url!r}) as other:
         print(lock.locked(), lock.holder())

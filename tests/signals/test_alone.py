@@ -96,7 +96,7 @@ async def function():
 
 def test_children_start_with_a_clean_mask(alone: Callable[[str], None]) -> None:
     alone("""
-from aipc._sys import signal_mask
+from aipc._sys.signals import mask as signal_mask
 async def function():
     command = [sys.executable, "-c", "import signal; print(sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, []))))"]
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])

@@ -14,8 +14,8 @@ from aipc import RingChannel
 from aipc._io.loop import backend
 from aipc.abc import ChannelAttribute
 from aipc.testing.expect import settle
+from aipc.transports.shm import channel as shm_channel
 from aipc.transports.shm.channel import pair
-from aipc.transports.shm.connect import channel as shm_channel
 
 from ..conftest import LOOPS
 from ..seccomp import judged

@@ -14,8 +14,8 @@ from anyio.abc import SocketAttribute
 import aipc
 from aipc.abc import Channel
 from aipc.testing import CANCELLED, inject
+from aipc.transports.inet import stream as inet_stream
 from aipc.transports.inet.address import Resolved
-from aipc.transports.inet.address import stream as inet_stream
 
 from ..internet import HOSTS, free_port, listening, port_of
 

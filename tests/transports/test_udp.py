@@ -16,7 +16,7 @@ from aipc import ChannelAttribute
 from aipc._address import parse
 from aipc.abc import Channel
 from aipc.testing.expect import settle
-from aipc.transports.inet.address import address as inet
+from aipc.transports.inet import address as inet
 
 from ..peers import isolated, process, said
 

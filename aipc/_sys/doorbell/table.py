@@ -1,7 +1,7 @@
 """Who waits for which object, in memory that all processes of one user share: a byte for each object and each waiter.
 
 The memory has 512 rows of 64 bytes, a cache line each. Byte W of row R is 1 while waiter W waits for an object whose name falls
-on row R. A waiter is an event loop. The file `/dev/shm/aipc-bells-UID-NAMESPACE` names the memory (`bell_memory`) and carries
+on row R. A waiter is an event loop. The file `/dev/shm/aipc-bells-UID-NAMESPACE` names the memory (`memory`) and carries
 the locks. A waiter owns its column by an open-file-description lock on byte W of the file, which dies with its process, and is
 called through the FIFO `/dev/shm/aipc-bells-UID-NAMESPACE-W`: the object's tag and V, four bytes each, native order. A tag is the
 CRC-32 of the object's name, and R is the tag modulo 512. A waiter that has no use for the call passes it on to the next one of

@@ -25,8 +25,8 @@ LOOPS = ["asyncio", "uvloop", "trio"]
 COMING_AND_GOING = (
     CHILD
     + """
-from aipc._sys import bell_board
-bell_board.DIRECTORY = sys.argv[2]
+from aipc._sys.doorbell import table as doorbell_table
+doorbell_table.DIRECTORY = sys.argv[2]
 async def main():
     for _ in range(300):
         async with aipc.open_lock(sys.argv[3]) as it, it:
@@ -51,7 +51,7 @@ def test_coming_and_going(loop: str, bells: Path, url: str) -> None:
 
 AT_ONCE = """
 import mmap, os, sys
-from aipc._sys import bell_board
+from aipc._sys.doorbell import table as doorbell_table
 place, me = sys.argv[1], int(sys.argv[2])
 with open(f"{place}/progress", "r+b") as file:
     progress = mmap.mmap(file.fileno(), 2)
@@ -60,8 +60,8 @@ def meet():
     while progress[1 - me] == (progress[me] - 1) % 256:
         os.sched_yield()
 for number in range(1000):
-    bell_board.DIRECTORY = f"{place}/{number}"
-    board = bell_board.WaiterTable()
+    doorbell_table.DIRECTORY = f"{place}/{number}"
+    board = doorbell_table.WaiterTable()
     meet()
     board.leave()
     board.forget_fifos()
@@ -82,8 +82,8 @@ def test_leaving_at_once(bells: Path) -> None:
 UNCLOSED = (
     CHILD
     + """
-from aipc._sys import bell_board
-bell_board.DIRECTORY = sys.argv[2]
+from aipc._sys.doorbell import table as doorbell_table
+doorbell_table.DIRECTORY = sys.argv[2]
 async def main():
     global kept
     kept = [await aipc.open_lock(sys.argv[3]) for _ in range(2)]

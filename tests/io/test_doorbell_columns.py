@@ -24,7 +24,7 @@ SHORT_OF_DESCRIPTORS = (
     CHILD
     + """
 import resource
-from aipc._sys import bell_board
+from aipc._sys.doorbell import table as doorbell_table
 async def fifos(room):
     async with aipc.open_lock(sys.argv[3]) as one, aipc.open_lock(sys.argv[3]) as other:
         await one.acquire()
@@ -61,7 +61,7 @@ def test_short_of_descriptors(loop: str, bells: Path, url: str) -> None:
 
 CLAIM = """
 import errno, os, resource, sys
-from aipc._sys import bell_board
+from aipc._sys.doorbell import table as doorbell_table
 doorbell_table.DIRECTORY = sys.argv[1]
 board = doorbell_table.WaiterTable()
 used = len(os.listdir("/proc/self/fd")) - 1
@@ -84,7 +84,7 @@ def test_no_descriptor(room: int, bells: Path) -> None:
 
 NO_INODES = """
 import os, subprocess
-from aipc._sys import bell_board
+from aipc._sys.doorbell import table as doorbell_table
 subprocess.run(["mount", "-t", "tmpfs", "-o", "nr_inodes=2", "none", "/dev/shm"], check=True)
 board = doorbell_table.WaiterTable()
 try:
@@ -155,7 +155,7 @@ def test_a_dead_one_s_column_is_cleared(bells: Path) -> None:
 
 COMING_AND_GOING = """
 import os, sys
-from aipc._sys import bell_board
+from aipc._sys.doorbell import table as doorbell_table
 doorbell_table.DIRECTORY = sys.argv[1]
 board = doorbell_table.WaiterTable()
 row, wiped = int(sys.argv[2]), 0

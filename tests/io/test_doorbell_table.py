@@ -212,7 +212,7 @@ async def test_something_else_in_the_place_of_a_fifo(loop: str, bells: Path, url
 
 LIMITED = """
 import os, resource, sys
-from aipc._sys import bell_board
+from aipc._sys.doorbell import table as doorbell_table
 doorbell_table.DIRECTORY = sys.argv[1]
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 try:
@@ -224,7 +224,7 @@ except OSError as error:
 FULL = """
 import os, subprocess
 from contextlib import suppress
-from aipc._sys import bell_board
+from aipc._sys.doorbell import table as doorbell_table
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "none", "/dev/shm"], check=True)
 with suppress(OSError), open("/dev/shm/full", "wb", buffering=0) as file:
     while True:
@@ -267,7 +267,8 @@ async def test_a_cleared_byte_is_stored_again(bells: Path, url: str) -> None:
 RINGER = """
 import asyncio, signal, sys
 import aipc
-from aipc._sys import doorbell_table, sigpipe
+from aipc._sys.doorbell import table as doorbell_table
+from aipc._sys.signals import sigpipe
 doorbell_table.DIRECTORY = sys.argv[1]
 signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 async def main():

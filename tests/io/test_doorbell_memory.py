@@ -25,7 +25,7 @@ LOOPS = ["asyncio", "uvloop", "trio"]
 RELEASER = (
     CHILD
     + """
-from aipc._sys import bell_board
+from aipc._sys.doorbell import table as doorbell_table
 async def main():
     async with aipc.open_lock(sys.argv[3]) as it:
         for _ in range(2):
@@ -35,7 +35,7 @@ async def main():
             it.release()
             print("released", flush=True)
             sys.stdin.readline()
-bell_board.DIRECTORY = sys.argv[2]
+doorbell_table.DIRECTORY = sys.argv[2]
 start(sys.argv[1], main)
 """
 )
@@ -101,8 +101,9 @@ def test_freed_with_the_last_process(bells: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-from aipc._sys import bell_board, sysv_memory
-bell_board.DIRECTORY = sys.argv[1]
+from aipc._sys.doorbell import table as doorbell_table
+from aipc._sys.sysv import memory as sysv_memory
+doorbell_table.DIRECTORY = sys.argv[1]
 def killed(*arguments):
     os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv[2] == "before":
@@ -113,7 +114,7 @@ elif sys.argv[2] == "attached":
     sysv_memory.remove = killed
 else:
     pwrite, os.pwrite = os.pwrite, lambda fd, data, at: killed() if data[:4] == bytes(4) else pwrite(fd, data, at)
-bell_board.WaiterTable()
+doorbell_table.WaiterTable()
 """
 
 
@@ -179,11 +180,11 @@ def test_a_key_of_another_segment(ours: str, bells: Path) -> None:
 NO_SEGMENTS = """
 import os, subprocess
 from pathlib import Path
-from aipc._sys import bell_board
+from aipc._sys.doorbell import table as doorbell_table
 subprocess.run(["mount", "-t", "tmpfs", "none", "/dev/shm"], check=True)
 Path("/proc/sys/kernel/shmmax").write_text("4096")
 try:
-    bell_board.WaiterTable()
+    doorbell_table.WaiterTable()
 except OSError as error:
     print(error.errno, os.listdir("/dev/shm"))
 """
@@ -196,9 +197,9 @@ def test_no_segment() -> None:
 
 STORM = """
 import os, random, signal, sys, time
-from aipc._sys import bell_board
+from aipc._sys.doorbell import table as doorbell_table
 from aipc._sys.doorbell.table import WaiterTable
-bell_board.DIRECTORY = sys.argv[1]
+doorbell_table.DIRECTORY = sys.argv[1]
 print("seed", seed := random.randrange(10**6), file=sys.stderr)
 def come_and_go():
     while True:
