@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from aipc._open import open_channel as open_channel
     from aipc._open import open_lock as open_lock
     from aipc._sys.processes import describe_exit as describe_exit
+    from aipc._sys.signals.mask import blocked_signals as blocked_signals
+    from aipc._sys.signals.signalfd import SignalInfo as SignalInfo
+    from aipc._sys.sysv.queue import SysVQueueStatus as SysVQueueStatus
     from aipc.abc import Channel as Channel
     from aipc.abc import ChannelAttribute as ChannelAttribute
     from aipc.abc import ChannelStatistics as ChannelStatistics
@@ -92,9 +95,6 @@ if TYPE_CHECKING:
     from aipc.transports.process import ProcessChannel as ProcessChannel
     from aipc.transports.sysv_mq import SysVQueueChannel as SysVQueueChannel
 
-    from ._sys.signals.mask import blocked_signals as blocked_signals
-    from ._sys.signals.signalfd import SignalInfo as SignalInfo
-    from ._sys.sysv.queue import SysVQueueStatus as SysVQueueStatus
     from .transports.pipes.pipe import pipe as pipe
     from .transports.shm.channel import RingChannel as RingChannel
 

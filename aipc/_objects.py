@@ -15,11 +15,11 @@ import sysv_ipc
 from aipc._address import Address
 from aipc._io.doorbell import Doorbell
 from aipc._io.errors import os_error, translate
-from aipc._io.files import path_reserved, short_path, socket_in_use
+from aipc._sys.sysv import tables as sysv_tables
+from aipc._sys.sysv.key import key_of, object_name
 from aipc.exceptions import AddressError, WrongObject
 
-from ._sys.sysv import tables as sysv_tables
-from ._sys.sysv.key import key_of, object_name
+from ._sys.files import path_reserved, short_path, socket_in_use
 
 _SHM, _MQUEUE = "/dev/shm", "/dev/mqueue"  # noqa: S108 - where the kernel shows them
 KINDS = (*sysv_tables.KINDS, "posix-shm", "posix-sem", "posix-mq", "fifo", "unix")

@@ -12,11 +12,10 @@ import anyio
 import anyio.abc
 
 from aipc import systemd
+from aipc._io.loop.wait_queue import WaitQueue
 from aipc._open import listen
 from aipc.abc import Channel, Listener
 from aipc.signals import SignalReceiver, open_signal_receiver
-
-from ._io.loop.backend import WaitQueue
 
 _logger = logging.getLogger("aipc")
 Reload = Callable[[], Awaitable[object] | object]

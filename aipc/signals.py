@@ -20,15 +20,14 @@ import anyio
 from aipc._io import fork
 from aipc._io.errors import os_error
 from aipc._io.handle import FileHandle
+from aipc._io.loop import signals as loop_signals
+from aipc._io.loop.wait_queue import WaitQueue
+from aipc._sys.signals import mask as signal_mask
+from aipc._sys.signals import signalfd
+from aipc._sys.signals.numbers import REALTIME, VALID, name_of, receivable
+from aipc._sys.signals.signalfd import SignalInfo
 from aipc.abc import Closing
 from aipc.exceptions import ForkedError, LimitExceeded, UnsupportedOperation
-
-from ._io.loop import signals as loop_signals
-from ._io.loop.backend import WaitQueue
-from ._sys.signals import mask as signal_mask
-from ._sys.signals import signalfd
-from ._sys.signals.numbers import REALTIME, VALID, name_of, receivable
-from ._sys.signals.signalfd import SignalInfo
 
 _INT = range(-(1 << 31), 1 << 31)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from aipc._sys.doorbell.table import WAITERS, Call
 
@@ -18,10 +18,7 @@ from . import fork
 from .doorbell import Doorbell, DoorbellListener
 from .loop import backend
 from .poll_timer import POLL_PRICE, VAIN_WAKE_PRICE, PollTimer, poll_timer
-from .waiter import Waiter
-
-if TYPE_CHECKING:
-    from .handle import Handle
+from .waiter import Owner, Waiter
 
 FIRST_PAUSE = 50e-6
 LONG_PAUSE = 10e-3
@@ -38,19 +35,22 @@ class Polling(Waiter):
 
     `names` are the object's, the same in all processes, one for each thing that may be waited for: whoever provides it says so
     by `announce`. `selective`: the tasks wait for different things, so that all of them are woken, and not only the first.
+    `probes`: how often to ask `available` between two turns of the loop while spinning; 0 if a try costs no more.
     """
 
     SPIN_SECONDS: ClassVar[float] = 300e-6  # a message there and back while the peer's caches are cold
-    PROBES_A_TURN: ClassVar[int] = 0
 
     __slots__ = (
-        "_available", "_call", "_doorbells", "_listener", "_pause", "_poll_timer", "_poll_woke", "_retries", "_since", "due", "long_waiting",
+        "_available", "_call", "_doorbells", "_listener", "_pause", "_poll_timer", "_poll_woke", "_probes", "_retries", "_since", "due", "long_waiting",
         "price", "selective",
     )  # fmt: skip
 
-    def __init__(self, owner: Handle, available: Callable[[], bool] = always, *names: str, selective: bool = False) -> None:
+    def __init__(
+        self, owner: Owner, available: Callable[[], bool] = always, *names: str, selective: bool = False, probes: int = 0
+    ) -> None:
         super().__init__(owner)
         self._doorbells = tuple(map(Doorbell, names))
+        self._probes = probes
         self._listener: DoorbellListener | None = None  # where this listens
         self._call: Call | None = None  # what woke a task, and may be of use to another process
         self._poll_timer: PollTimer | None = None
@@ -86,7 +86,7 @@ class Polling(Waiter):
             if self._listener is not None:
                 for doorbell in self._doorbells:
                     self._listener.listen(doorbell, self)
-                return backend.checkpoint_function()()  # one more try: a notification before now was for others
+                return backend.checkpoint()  # one more try: a notification before now was for others
         if self.due == inf:
             self.price = VAIN_WAKE_PRICE if self._poll_woke else POLL_PRICE
             self._poll_woke = False
@@ -196,13 +196,5 @@ class Polling(Waiter):
             doorbell.close()
         self.wake_all()
 
-
-class Asking(Polling):
-    """A polling wait whose `available` costs less than a try in vain: it asks while it spins."""
-
-    PROBES_A_TURN: ClassVar[int] = 8
-
-    __slots__ = ()
-
     def _probe(self) -> Callable[[], object]:
-        return self._available
+        return self._available if self._probes else super()._probe()

@@ -8,14 +8,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from .loop import backend
-from .loop.backend import KernelWait
-from .waiter import Waiter
-
-if TYPE_CHECKING:
-    from .handle import Handle
+from .loop.wait_queue import KernelWait
+from .waiter import Owner, Waiter
 
 
 class Direction(Enum):
@@ -33,11 +30,11 @@ class Readiness(Waiter):
     """
 
     SPIN_SECONDS: ClassVar[float] = 50e-6  # a wake-up through the kernel costs 20 to 60
-    PROBES_A_TURN: ClassVar[int] = 16
+    _probes = 16
 
     __slots__ = ("_direction", "_fd", "_in_kernel", "_watched")
 
-    def __init__(self, owner: Handle, fd: int, direction: Direction, *, spins: bool = True) -> None:
+    def __init__(self, owner: Owner, fd: int, direction: Direction, *, spins: bool = True) -> None:
         super().__init__(owner, spins=spins)
         self._fd = fd
         self._direction = direction

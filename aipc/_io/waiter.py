@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from enum import Enum
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar, TypeVarTuple
+from typing import Any, ClassVar, NoReturn, Protocol, TypeVar, TypeVarTuple
 
 import anyio
 
@@ -23,11 +23,8 @@ from aipc._sys import probes
 
 from . import fork
 from .loop import backend
-from .loop.backend import WaitQueue
 from .loop.reactor import Reactor, reactor_of
-
-if TYPE_CHECKING:
-    from .handle import Handle
+from .loop.wait_queue import WaitQueue
 
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
@@ -48,6 +45,18 @@ _BLOCKED = _Outcome.BLOCKED
 _NOTHING: list[Any] = []  # shared: an owner that has something puts a list of its own in its place
 
 
+class Owner(Protocol):
+    """The object that a waiter belongs to."""
+
+    generation: int
+
+    def check(self) -> None:
+        """Raise OSError if it is closed, ForkedError in a forked child."""
+
+    def explain(self, error: OSError) -> Exception:
+        """The error to raise in place of a failed system call's."""
+
+
 class Waiter(WaitQueue, ABC):
     """One direction of one object: all tasks that wait for it, its budget, and what was learnt about spinning.
 
@@ -57,7 +66,7 @@ class Waiter(WaitQueue, ABC):
 
     SPIN_SECONDS: ClassVar[float]
     """How long a spin tries: about what parking would cost, so that a spin still meets an answer from a peer that parked."""
-    PROBES_A_TURN: ClassVar[int]
+    _probes: int
     """How often to ask `_probe` between two turns of the loop while spinning."""
 
     __slots__ = (
@@ -73,7 +82,7 @@ class Waiter(WaitQueue, ABC):
         "in_long_message",
     )
 
-    def __init__(self, owner: Handle, *, spins: bool = True) -> None:
+    def __init__(self, owner: Owner, *, spins: bool = True) -> None:
         super().__init__()
         self._owner = weakref.ref(owner)
         self.budget: int = BUDGET
@@ -87,7 +96,7 @@ class Waiter(WaitQueue, ABC):
         self._reactor: Reactor | None = None  # of the loop that it was last waited for in
 
     @property
-    def owner(self) -> Handle:
+    def owner(self) -> Owner:
         """The object that is waited for; whoever waits has it."""
         owner = self._owner()
         assert owner is not None
@@ -141,7 +150,7 @@ class Waiter(WaitQueue, ABC):
         if self._generation != fork.generation:
             self._refuse_fork()
         if self.budget <= 0:
-            await backend.checkpoint_function()()
+            await backend.checkpoint()
             self.budget = BUDGET
         self.budget -= 1
         result: Result | _Outcome = _BLOCKED
@@ -210,7 +219,7 @@ class Waiter(WaitQueue, ABC):
 
     async def _turn(self) -> None:
         self._paused = False
-        await backend.checkpoint_function()()
+        await backend.checkpoint()
 
     def _refuse_fork(self) -> None:
         try:
@@ -236,7 +245,7 @@ class Waiter(WaitQueue, ABC):
         reactor.spinning = True
         try:
             while True:
-                for _ in range(patience * self.PROBES_A_TURN):
+                for _ in range(patience * self._probes):
                     if ready():
                         break
                 else:

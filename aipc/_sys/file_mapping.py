@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-import os
 import weakref
 from typing import Any
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_mmap = getattr(_libc, "mmap64", _libc.mmap)  # the one whose offsets have 64 bits, also where off_t has 32
+from .libc import last_error, libc
+
+_mmap = getattr(libc, "mmap64", libc.mmap)  # the one whose offsets have 64 bits, also where off_t has 32
 _mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64)
 _mmap.restype = ctypes.c_void_p
-_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _FAILED = ctypes.c_void_p(-1).value
 
 
@@ -25,8 +25,7 @@ def mapped(fd: int, size: int, *, read_only: bool, private: bool, offset: int) -
     protection = mmap.PROT_READ if read_only else mmap.PROT_READ | mmap.PROT_WRITE
     address = _mmap(None, size, protection, mmap.MAP_PRIVATE if private else mmap.MAP_SHARED, fd, offset)
     if address == _FAILED:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
+        raise last_error()
     memory = (ctypes.c_char * size).from_address(address)
-    weakref.finalize(memory, _libc.munmap, address, size).atexit = False
+    weakref.finalize(memory, libc.munmap, address, size).atexit = False
     return memory

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from functools import cache
 from threading import Lock
 
-from aipc._sys import probes
+from . import probes
+from .libc import libc
 
 _NUMBERS = {
     ("x86_64", 8): 324, ("x86_64", 4): 375, ("i686", 4): 375, ("aarch64", 8): 283, ("aarch64", 4): 389, ("armv7l", 4): 389,
@@ -24,7 +25,7 @@ _NUMBERS = {
 _GLOBAL_EXPEDITED, _REGISTER_GLOBAL_EXPEDITED = 1 << 1, 1 << 2
 _IN_ORDER = frozenset({"x86_64", "AMD64", "i386", "i686", "s390x"})  # stores are seen in program order, loads are made in it
 
-_syscall = ctypes.CDLL(None, use_errno=True).syscall
+_syscall = libc.syscall
 _number = _NUMBERS.get((platform.machine(), ctypes.sizeof(ctypes.c_void_p)), -1)
 
 

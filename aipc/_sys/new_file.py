@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Callable
 
-from aipc._sys import probes
+from . import probes
 
 _NO_TMPFILE = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import select
@@ -10,9 +9,9 @@ import signal
 from pathlib import Path
 from typing import NamedTuple
 
+from .libc import libc
 from .signals.numbers import name_of
 
-_libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
 _ENDED = (b"Z", b"X")
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -136,7 +135,7 @@ def die_with(parent: int, signum: int = signal.SIGKILL) -> None:
 
     PR_SET_PDEATHSIG (prctl(2)). Only a few system calls, and so harmless in a forked child.
     """
-    _libc.prctl(_PR_SET_PDEATHSIG, signum, 0, 0, 0)
+    libc.prctl(_PR_SET_PDEATHSIG, signum, 0, 0, 0)
     if os.getppid() != parent:  # it ended before we asked
         os.kill(os.getpid(), signum)
 

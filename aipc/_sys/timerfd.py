@@ -6,6 +6,8 @@ import ctypes
 import os
 import sys
 
+from .libc import check, libc
+
 _CLOCK_MONOTONIC = 1
 _FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -29,7 +31,6 @@ if sys.version_info >= (3, 13):
         os.timerfd_settime(fd, initial=seconds)
 
 else:
-    _libc = ctypes.CDLL(None, use_errno=True)
 
     class _Timespec(ctypes.Structure):
         _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
@@ -37,18 +38,12 @@ else:
     class _Itimerspec(ctypes.Structure):
         _fields_ = (("interval", _Timespec), ("value", _Timespec))
 
-    def _check(result: int) -> int:
-        if result < 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code))
-        return result
-
     def create() -> int:
         """A new, disarmed timer's descriptor: close-on-exec, non-blocking."""
-        return _check(_libc.timerfd_create(_CLOCK_MONOTONIC, _FLAGS))
+        return check(libc.timerfd_create(_CLOCK_MONOTONIC, _FLAGS))
 
     def arm(fd: int, seconds: float) -> None:
         """Let the timer fire once, in `seconds`; forgets an earlier expiry that nobody read."""
         whole, rest = divmod(seconds, 1)
         time = _Itimerspec(value=_Timespec(int(whole), int(rest * 1e9)))
-        _check(_libc.timerfd_settime(fd, 0, ctypes.byref(time), None))
+        check(libc.timerfd_settime(fd, 0, ctypes.byref(time), None))

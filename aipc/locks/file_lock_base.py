@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from aipc._address import Address
 from aipc._io.errors import os_error, translate
-from aipc._io.files import remove_same_file, same_file
+from aipc._sys.files import remove_same_file, same_file
 from aipc.abc import Lock
 from aipc.exceptions import WrongObject
 

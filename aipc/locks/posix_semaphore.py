@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from aipc._address import Address
 from aipc._io.errors import translate
-from aipc._io.files import remove_same_file, same_file
+from aipc._sys.files import remove_same_file, same_file
 from aipc._sys.holder_record import HolderRecord
 from aipc._sys.posix import semaphore as posix
 from aipc._sys.posix.name import name_of

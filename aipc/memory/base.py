@@ -19,9 +19,9 @@ import anyio.lowlevel
 
 from aipc._io import fork
 from aipc._io.errors import os_error, translate
-from aipc._io.files import same_file
 from aipc._open import open_lock
 from aipc._sys import file_mapping
+from aipc._sys.files import same_file
 from aipc.abc import Lock, Segment
 from aipc.exceptions import AddressError, SegmentInUse, UnsupportedOperation, WrongObject
 from aipc.locks.process_locks import close_file

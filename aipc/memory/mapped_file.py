@@ -13,7 +13,7 @@ import anyio.to_thread
 
 from aipc._io.errors import os_error
 from aipc._sys import new_file
-from aipc._sys.write_out import sync_file_range
+from aipc._sys.files import sync_file_range
 from aipc.abc import Lock
 from aipc.exceptions import AddressError, UnsupportedOperation, WrongObject
 

@@ -18,7 +18,7 @@ import sysv_ipc
 from aipc._address import Address
 from aipc._io.errors import naming, os_error, translate
 from aipc._io.handle import Handle
-from aipc._io.polling import Asking, Polling, always
+from aipc._io.polling import Polling, always
 from aipc._sys.sysv.key import key_of, object_name
 from aipc._sys.sysv.queue import EXCEPT, NOERROR, Queue, SysVQueueStatus, longest_message
 from aipc.abc import Buffer, ChannelAttribute, Message
@@ -42,7 +42,7 @@ class _QueueHandle(Handle):
         self.queue: Queue = queue
         self.unlink: bool = unlink
         called = object_name("queue", queue.id)
-        self.incoming: Polling = Asking(self, queue.has_messages, f"{called} in", selective=True)  # types
+        self.incoming: Polling = Polling(self, queue.has_messages, f"{called} in", selective=True, probes=8)  # types
         self.outgoing: Polling = Polling(self, always, f"{called} out", selective=True)  # sizes
 
     def explain(self, error: OSError) -> Exception:

@@ -31,7 +31,7 @@ _TESTS = {
     ),
     "aipc/_child/termination": Tests(_CHILDREN, "exec or popen"),
     "aipc/_io/errors": Tests("tests/io tests/transports tests/locks tests/test_objects.py", "all"),
-    "aipc/_io/files": Tests("tests/transports/test_unix*.py", "unix"),
+    "aipc/_sys/files": Tests("tests/transports/test_unix*.py", "unix"),
     "aipc/_child/pipes": Tests(_CHILDREN, "exec or popen"),
     "aipc/transports/shm/readiness": Tests("tests/transports/test_shm*.py", "shm"),
     "aipc/_io/loop/signals": Tests("tests/signals tests/test_service.py", "signal"),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import anyio
 
 from . import backend
-from .backend import WaitQueue
+from .wait_queue import WaitQueue
 
 if TYPE_CHECKING:
     import trio

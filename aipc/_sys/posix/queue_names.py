@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 
+from ..libc import check, libc
+
 MOUNT = "/dev/mqueue"
-_libc = ctypes.CDLL(None, use_errno=True)
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432  # the same on every architecture but alpha
 _CLOEXEC, _CREATE = 1, 6
 
@@ -25,10 +25,10 @@ def queue_names() -> list[str] | None:
 
 
 def _detached_names() -> list[str]:
-    context = _check(_libc.syscall(_FSOPEN, b"mqueue", _CLOEXEC))
+    context = check(libc.syscall(_FSOPEN, b"mqueue", _CLOEXEC))
     try:
-        _check(_libc.syscall(_FSCONFIG, context, _CREATE, None, None, 0))
-        mounted = _check(_libc.syscall(_FSMOUNT, context, _CLOEXEC, 0))
+        check(libc.syscall(_FSCONFIG, context, _CREATE, None, None, 0))
+        mounted = check(libc.syscall(_FSMOUNT, context, _CLOEXEC, 0))
     finally:
         os.close(context)
     try:
@@ -39,10 +39,3 @@ def _detached_names() -> list[str]:
         return os.listdir(root)
     finally:
         os.close(root)
-
-
-def _check(result: int) -> int:
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return result

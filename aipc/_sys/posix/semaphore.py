@@ -10,13 +10,14 @@ from typing import Any
 
 import posix_ipc
 
+from ..libc import libc
 from .failures import FAILURES, failed
 
 LARGEST_VALUE: int = posix_ipc.SEMAPHORE_VALUE_MAX
 LONGEST_NAME = 251
 SIZE = 4 * ctypes.sizeof(ctypes.c_void_p)
 """Bytes of the C library's sem_t. It maps a file that is shorter, too; to touch it is SIGBUS."""
-_COUNTED = sys.maxsize > 1 << 32 and hasattr(ctypes.CDLL(None), "gnu_get_libc_version")
+_COUNTED = sys.maxsize > 1 << 32 and hasattr(libc, "gnu_get_libc_version")
 """Whether the C library counts who sleeps where `sleepers` looks."""
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from aipc.exceptions import UnsupportedOperation
 
+from ..libc import libc
 from .numbers import VALID, name_of
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.signal.restype = ctypes.c_void_p
-_libc.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
+libc.signal.restype = ctypes.c_void_p
+libc.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
 _SIG_IGN = 1
 
 _owners: Counter[tuple[int, int]] = Counter()
@@ -142,7 +142,7 @@ class Disposition:
         self._signum = signum
         self.handler = signal.getsignal(signum)
         self._action = ctypes.create_string_buffer(256)  # struct sigaction, which is smaller
-        _libc.sigaction(signum, None, self._action)
+        libc.sigaction(signum, None, self._action)
 
     def restore(self) -> None:
         """As it was, flags and handlers of C libraries included. In the main thread only."""
@@ -151,8 +151,8 @@ class Disposition:
 
     def drop_pending(self) -> None:
         """Ignoring a signal drops what is pending of it, blocked or not (sigaction(2))."""
-        _libc.signal(self._signum, _SIG_IGN)
+        libc.signal(self._signum, _SIG_IGN)
         self._restore_action()
 
     def _restore_action(self) -> None:
-        _libc.sigaction(self._signum, self._action, None)
+        libc.sigaction(self._signum, self._action, None)

@@ -8,7 +8,8 @@ import struct
 from collections.abc import Iterable
 from typing import NamedTuple
 
-_libc = ctypes.CDLL(None, use_errno=True)
+from ..libc import check, libc
+
 _FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 _PIDFD_SEND_SIGNAL = 424  # on every architecture
 _SI_QUEUE = -1
@@ -41,20 +42,13 @@ class _Siginfo(ctypes.Structure):
     )  # fmt: skip
 
 
-def _check(result: int) -> int:
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return result
-
-
 def create(signals: Iterable[int], fd: int = -1) -> int:
     """A descriptor to read these signals from, close-on-exec and non-blocking; or change what `fd` is for."""
     chosen = ctypes.create_string_buffer(_SIGSET_SIZE)
-    _libc.sigemptyset(chosen)
+    libc.sigemptyset(chosen)
     for signum in signals:
-        _check(_libc.sigaddset(chosen, signum))
-    return _check(_libc.signalfd(fd, chosen, _FLAGS))
+        check(libc.sigaddset(chosen, signum))
+    return check(libc.signalfd(fd, chosen, _FLAGS))
 
 
 def parse(record: bytes, offset: int = 0) -> SignalInfo:
@@ -70,4 +64,4 @@ def queue(pidfd: int, signum: int, value: int) -> None:
     """sigqueue(3) to the process of a pidfd. EAGAIN at the receiver's RLIMIT_SIGPENDING, ESRCH when it is gone."""
     info = _Siginfo(signo=signum, code=_SI_QUEUE)
     info.sender = _Sender(os.getpid(), os.getuid(), _Value(as_int=value))
-    _check(_libc.syscall(_PIDFD_SEND_SIGNAL, pidfd, signum, ctypes.byref(info), 0))
+    check(libc.syscall(_PIDFD_SEND_SIGNAL, pidfd, signum, ctypes.byref(info), 0))

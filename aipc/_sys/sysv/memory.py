@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import weakref
 from pathlib import Path
 from typing import Any
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.shmget.argtypes = (ctypes.c_int, ctypes.c_size_t, ctypes.c_int)
-_libc.shmat.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
-_libc.shmat.restype = ctypes.c_void_p
-_libc.shmdt.argtypes = (ctypes.c_void_p,)
-_libc.shmctl.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
+from ..libc import check, last_error, libc
+
+libc.shmget.argtypes = (ctypes.c_int, ctypes.c_size_t, ctypes.c_int)
+libc.shmat.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
+libc.shmat.restype = ctypes.c_void_p
+libc.shmdt.argtypes = (ctypes.c_void_p,)
+libc.shmctl.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
 
 PRIVATE, CREATE, EXCLUSIVE = 0, 0o1000, 0o2000
 _READ_ONLY = 0o10000
@@ -28,36 +28,29 @@ def largest() -> int:
 
 def get(key: int | None, size: int, flags: int) -> int:
     """shmget(2): the segment's number."""
-    return _check(_libc.shmget(PRIVATE if key is None else key, size, flags))
+    return check(libc.shmget(PRIVATE if key is None else key, size, flags))
 
 
 def attach(identifier: int, size: int, *, read_only: bool) -> Any:
     """shmat(2): the memory as an array, which is detached when the last view of it is gone."""
-    address = _libc.shmat(identifier, None, _READ_ONLY if read_only else 0)
+    address = libc.shmat(identifier, None, _READ_ONLY if read_only else 0)
     if address == _FAILED:
-        _check(-1)
+        raise last_error()
     memory = (ctypes.c_char * size).from_address(address)
-    weakref.finalize(memory, _libc.shmdt, address).atexit = False
+    weakref.finalize(memory, libc.shmdt, address).atexit = False
     return memory
 
 
 def remove(identifier: int) -> None:
     """IPC_RMID: the key is free at once, the memory goes with the last that is attached to it."""
-    _check(_libc.shmctl(identifier, _REMOVE, None))
+    check(libc.shmctl(identifier, _REMOVE, None))
 
 
 def lock(identifier: int) -> None:
     """SHM_LOCK: keep it out of swap space."""
-    _check(_libc.shmctl(identifier, _LOCK, None))
+    check(libc.shmctl(identifier, _LOCK, None))
 
 
 def unlock(identifier: int) -> None:
     """SHM_UNLOCK."""
-    _check(_libc.shmctl(identifier, _UNLOCK, None))
-
-
-def _check(result: int) -> int:
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return result
+    check(libc.shmctl(identifier, _UNLOCK, None))

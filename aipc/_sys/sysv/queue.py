@@ -15,9 +15,10 @@ import sysv_ipc
 
 from aipc.exceptions import UnsupportedOperation
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.msgrcv.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_long, ctypes.c_int)
-_libc.msgrcv.restype = ctypes.c_ssize_t
+from ..libc import last_error, libc
+
+libc.msgrcv.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_long, ctypes.c_int)
+libc.msgrcv.restype = ctypes.c_ssize_t
 
 NOERROR, EXCEPT = 0o10000, 0o20000
 _NOWAIT = 0o4000
@@ -151,14 +152,14 @@ class Queue:
         """
         size = self.limit + bool(flags & NOERROR)
         buffer = ctypes.create_string_buffer(_TYPE + size)
-        count = _checked(_libc.msgrcv(self.id, buffer, size, type, flags | _NOWAIT))
+        count = _checked(libc.msgrcv(self.id, buffer, size, type, flags | _NOWAIT))
         return buffer.raw[_TYPE : _TYPE + count], ctypes.c_long.from_buffer(buffer).value
 
     def _status(self) -> _Status:
         if _BITS != 64:
             raise UnsupportedOperation(f"System V queue {self.id}: its status takes a 64-bit Python; this one has {_BITS} bits")
         status = _Status()
-        _checked(_libc.msgctl(self.id, _STAT, ctypes.byref(status)))
+        _checked(libc.msgctl(self.id, _STAT, ctypes.byref(status)))
         return status
 
     def stat(self) -> SysVQueueStatus:
@@ -178,7 +179,7 @@ class Queue:
         ):
             if value is not None:
                 setattr(part, field, value)
-        _checked(_libc.msgctl(self.id, _SET, ctypes.byref(status)))
+        _checked(libc.msgctl(self.id, _SET, ctypes.byref(status)))
 
     def remove(self) -> None:
         """IPC_RMID, if nobody did that yet."""
@@ -192,10 +193,10 @@ class Queue:
 
 def _checked(result: int) -> int:
     if result < 0:
-        code = ctypes.get_errno()
-        if code == errno.ENOMSG:
+        error = last_error()
+        if error.errno == errno.ENOMSG:
             raise BlockingIOError
-        raise _failed(OSError(code, os.strerror(code)))
+        raise _failed(error)
     return result
 
 

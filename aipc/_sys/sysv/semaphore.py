@@ -11,9 +11,10 @@ from pathlib import Path
 
 import sysv_ipc
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.semget.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int)
-_libc.semop.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
+from ..libc import check, libc
+
+libc.semget.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int)
+libc.semop.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
 
 CREATE, EXCLUSIVE = sysv_ipc.IPC_CREAT, sysv_ipc.IPC_EXCL
 NOWAIT, UNDO = 0o4000, 0x1000
@@ -54,13 +55,10 @@ def mixed(steps: Iterable[tuple[int, int, int]]) -> Operations:
     return (_Sembuf * len(buffers))(*buffers)
 
 
-def _check(result: int, *, used: bool = True) -> int:
-    if result < 0:
-        code = ctypes.get_errno()
-        if used and code == errno.EINVAL:
-            code = errno.EIDRM  # the set was removed before this call
-        raise OSError(code, os.strerror(code))
-    return result
+def _check_used(result: int) -> int:
+    if result < 0 and ctypes.get_errno() == errno.EINVAL:
+        raise OSError(errno.EIDRM, os.strerror(errno.EIDRM))  # the set was removed before this call
+    return check(result)
 
 
 class SemaphoreSet:
@@ -70,15 +68,15 @@ class SemaphoreSet:
 
     def __init__(self, key: int | None, count: int, flags: int) -> None:
         self._key = key
-        self.id: int = _check(_libc.semget(sysv_ipc.IPC_PRIVATE if key is None else key, count, flags), used=False)
+        self.id: int = check(libc.semget(sysv_ipc.IPC_PRIVATE if key is None else key, count, flags))
 
     def operate(self, steps: Operations) -> None:
         """semop(2): all steps or none."""
-        _check(_libc.semop(self.id, steps, len(steps)))
+        _check_used(libc.semop(self.id, steps, len(steps)))
 
     def value(self, index: int) -> int:
         """GETVAL."""
-        return _check(_libc.semctl(self.id, index, _GETVAL))
+        return _check_used(libc.semctl(self.id, index, _GETVAL))
 
     def has(self, index: int) -> bool:
         """Whether the set has a semaphore of that number."""
@@ -97,24 +95,24 @@ class SemaphoreSet:
     def values(self, count: int) -> list[int]:
         """GETALL of a set of `count`."""
         values = (ctypes.c_ushort * count)()
-        _check(_libc.semctl(self.id, 0, _GETALL, values))
+        _check_used(libc.semctl(self.id, 0, _GETALL, values))
         return list(values)
 
     def set_values(self, values: Sequence[int]) -> None:
         """SETALL: as many as the set has. ERANGE over LARGEST_VALUE."""
-        _check(_libc.semctl(self.id, 0, _SETALL, (ctypes.c_ushort * len(values))(*values)))
+        _check_used(libc.semctl(self.id, 0, _SETALL, (ctypes.c_ushort * len(values))(*values)))
 
     def set_value(self, index: int, value: int) -> None:
         """SETVAL. ERANGE over LARGEST_VALUE."""
-        _check(_libc.semctl(self.id, index, _SETVAL, ctypes.c_ulong(Semun(val=value).word)))
+        _check_used(libc.semctl(self.id, index, _SETVAL, ctypes.c_ulong(Semun(val=value).word)))
 
     def waiting(self, index: int) -> tuple[int, int]:
         """GETNCNT and GETZCNT: how many processes sleep in semop(2) until it is larger, and until it is zero."""
-        return _check(_libc.semctl(self.id, index, _GETNCNT)), _check(_libc.semctl(self.id, index, _GETZCNT))
+        return _check_used(libc.semctl(self.id, index, _GETNCNT)), _check_used(libc.semctl(self.id, index, _GETZCNT))
 
     def last_pid(self, index: int) -> int:
         """GETPID: who last operated on it."""
-        return _check(_libc.semctl(self.id, index, _GETPID))
+        return _check_used(libc.semctl(self.id, index, _GETPID))
 
     def initialised(self) -> bool:
         """Whether anybody has operated on the set since it was created (sem_otime). EIDRM if it was removed, or replaced."""
@@ -133,4 +131,4 @@ class SemaphoreSet:
 
     def remove(self) -> None:
         """IPC_RMID."""
-        _check(_libc.semctl(self.id, 0, _REMOVE))
+        _check_used(libc.semctl(self.id, 0, _REMOVE))

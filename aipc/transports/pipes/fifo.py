@@ -19,9 +19,9 @@ import anyio
 
 from aipc._address import Address
 from aipc._io.errors import os_error, translate
-from aipc._io.files import remove_same_file, same_file
 from aipc._io.handle import AddressHandle
 from aipc._sys import pipes
+from aipc._sys.files import remove_same_file, same_file
 from aipc.abc import Buffer
 from aipc.exceptions import AipcError, NobodyListens, WrongObject
 from aipc.wire.framing import MAX_MESSAGE_SIZE, Frame, Framing

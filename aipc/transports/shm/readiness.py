@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 from aipc._io import fork
 from aipc._io.loop import backend
 from aipc._io.readiness import Direction, Readiness
-from aipc._io.waiter import Waiter
-
-if TYPE_CHECKING:
-    from aipc._io.handle import Handle
+from aipc._io.waiter import Owner, Waiter
 
 _POLLS = 128
 """How often to look at the memory between two turns of the loop: a look costs a tenth of a poll(2)."""
@@ -32,13 +29,13 @@ class End(Protocol):
 class RingReadable(Readiness):
     """Waits for the producer's records, on the doorbell."""
 
-    PROBES_A_TURN: ClassVar[int] = 1
+    _probes = 1
 
     __slots__ = ("_end",)
 
     budget: int
 
-    def __init__(self, owner: Handle, fd: int, end: End) -> None:
+    def __init__(self, owner: Owner, fd: int, end: End) -> None:
         super().__init__(owner, fd, Direction.READ)
         self._end = end
 
@@ -61,7 +58,7 @@ class RingReadable(Readiness):
     def _park(self, *, front: bool) -> Awaitable[bool | None]:
         if self._end.sleep():
             self._spin_next()  # the peer was quicker than parking
-            return backend.checkpoint_function()()
+            return backend.checkpoint()
         return super()._park(front=front)
 
     def park(self) -> Awaitable[bool | None]:
@@ -87,17 +84,17 @@ class RingWritable(Waiter):
     """Waits for the consumer to make room, on the same doorbell."""
 
     SPIN_SECONDS: ClassVar[float] = RingReadable.SPIN_SECONDS
-    PROBES_A_TURN: ClassVar[int] = 1
+    _probes = 1
 
     __slots__ = ("_doorbell", "_end")
 
-    def __init__(self, owner: Handle, end: End, doorbell: RingReadable) -> None:
+    def __init__(self, owner: Owner, end: End, doorbell: RingReadable) -> None:
         super().__init__(owner)
         self._end = end
         self._doorbell = doorbell
 
     def _park(self, *, front: bool) -> Awaitable[bool | None]:
-        return backend.checkpoint_function()() if self._end.sleep() else self._doorbell.park()
+        return backend.checkpoint() if self._end.sleep() else self._doorbell.park()
 
     def _wait_cancelled(self, parked: Awaitable[bool | None]) -> None:
         self._doorbell._wait_cancelled(parked)

@@ -14,9 +14,9 @@ from functools import partial
 
 from aipc._address import Address
 from aipc._io.errors import os_error
-from aipc._io.files import LONGEST_SOCKET_PATH, path_reserved, remove_same_file, short_path, socket_in_use
 from aipc._io.handle import AddressHandle, ListenerHandle
 from aipc._sys import rights
+from aipc._sys.files import LONGEST_SOCKET_PATH, path_reserved, remove_same_file, short_path, socket_in_use
 from aipc.abc import Credentials
 from aipc.exceptions import AddressError, WrongObject
 

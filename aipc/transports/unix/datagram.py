@@ -10,10 +10,10 @@ from typing import Any
 
 from aipc._address import Address
 from aipc._io.errors import os_error
-from aipc._io.files import short_path
 from aipc._io.polling import Polling
 from aipc._io.waiter import Waiter
 from aipc._sys import rights
+from aipc._sys.files import short_path
 from aipc.abc import Buffer, Message
 from aipc.exceptions import UnsupportedOperation
 

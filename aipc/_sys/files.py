@@ -1,7 +1,8 @@
-"""Paths: whose file is it, and reaching a socket file whose path is longer than sockaddr_un takes (unix(7))."""
+"""Files and their paths: the owner of a file, a socket path longer than sockaddr_un takes (unix(7)), and write-back."""
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -10,9 +11,9 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from aipc.exceptions import AddressError
+from aipc.exceptions import AccessDenied, AddressError
 
-from .errors import os_error
+from .libc import check, libc
 
 LONGEST_SOCKET_PATH = 107
 """Bytes of sun_path, less its terminating zero."""
@@ -82,11 +83,8 @@ def _own_file(path: str, name: str) -> int:
 
 
 def _not_ours(path: str, name: str) -> OSError:
-    return os_error(
-        errno.EACCES,
-        name,
-        f"{path} is another user's: it is listening there right now, or was killed; if it was, remove that file",
-    )
+    why = f"{path} is another user's: it is listening there right now, or was killed; if it was, remove that file"
+    return AccessDenied(errno.EACCES, f"{name}: {why}")
 
 
 @contextmanager
@@ -119,3 +117,15 @@ def socket_in_use(path: str) -> bool:
     if code not in (0, errno.EPROTOTYPE, errno.EPERM, errno.ECONNREFUSED):
         raise OSError(code, os.strerror(code))
     return code != errno.ECONNREFUSED
+
+
+libc.sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+_SYNC_FILE_RANGE_WRITE = 2
+
+
+def sync_file_range(fd: int) -> None:
+    """Start to write a file's changed pages to the disk, without waiting for the end of it (sync_file_range(2)).
+
+    It may wait for room in the disk's queue. msync(2) with MS_ASYNC does nothing on Linux.
+    """
+    check(libc.sync_file_range(fd, 0, 0, _SYNC_FILE_RANGE_WRITE))
