@@ -1,11 +1,11 @@
-"""Numbered messages: what the two ends of the channel between a pool and its worker put in front of each message.
+"""Numbered messages between a pool and its worker: each message begins with a number.
 
-A request has a number, 1 and up, and the answer to it has the same one: so answers are matched and never counted, whatever
-was cancelled. 0 is the number of all other messages: those that `worker.channel` sends, and those that the function sends
-when there is no request to answer.
+A request has a number from 1 up, and its answer has the same number. So a pool matches answers and never counts them, whatever
+was cancelled. All other messages have the number 0: those that `worker.channel` sends, and those that the function sends when
+there is no request to answer.
 
-The function answers each request with one message, and a pool asks a worker for one thing at a time: so the worker's end only has
-to remember the number of the last request that the function received and did not answer.
+The function answers each request with one message, and a pool sends a worker one request at a time. So the worker's end only
+remembers the number of the last request that the function received and did not answer.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from .changes import Changes
 
 NUMBER = struct.Struct("<Q")
 SIZE: int = NUMBER.size
-"""Bytes that stand in front of each message."""
+"""Length of the number in front of each message, in bytes."""
 MOST_UNASKED = 1_000
-"""Messages that a worker may send unasked before anybody takes one."""
+"""The number of messages that a worker may send unasked before one is received."""
 
 
 class NumberedChannel(Channel):
-    """A channel over another one, which has a number in front of each message."""
+    """A channel over another channel; it puts a number in front of each message."""
 
     def __init__(self, transport: TransportChannel) -> None:
         self._transport = transport
@@ -46,10 +46,10 @@ class NumberedChannel(Channel):
 
     @abstractmethod
     def _number(self) -> int:
-        """For the next message to be sent."""
+        """Return the number of the next message to send."""
 
     def _unsent(self, number: int) -> None:
-        """The message with that number was perhaps not sent."""
+        """Note that the message with that number was perhaps not sent."""
 
     def _seal(self, number: int, item: Buffer) -> bytes:
         item = as_bytes(item)
@@ -91,7 +91,7 @@ class NumberedChannel(Channel):
             yield self._seal(number, item)
 
     def _number_in(self, data: Buffer) -> int:
-        """The number in front of what was received. ProtocolError if there is none."""
+        """Return the number in front of a received message. ProtocolError if there is none."""
         if len(data) < SIZE:
             raise ProtocolError(f"{self._name}: a message of {len(data)} bytes, where a number of {SIZE} comes first")
         number: int = NUMBER.unpack_from(data)[0]
@@ -117,7 +117,7 @@ class NumberedChannel(Channel):
 
 
 class AnsweringChannel(NumberedChannel):
-    """The worker's end, which its function uses as any other channel."""
+    """The worker's end. Its function uses it like any other channel."""
 
     def __init__(self, transport: TransportChannel) -> None:
         super().__init__(transport)
@@ -128,12 +128,12 @@ class AnsweringChannel(NumberedChannel):
         return number
 
     def _unsent(self, number: int) -> None:
-        # A message that was sent all the same, because it had begun, makes the next one a second answer, which the parent
-        # drops. The other way round the request would never be answered.
+        # If the message was sent after all, because sending had begun, the next message becomes a second answer, which the
+        # parent drops. Otherwise the request would never be answered.
         self._unanswered = self._unanswered or number
 
     def _note(self, data: Buffer) -> None:
-        """The function receives what begins with this number."""
+        """Remember the request that the function received."""
         self._unanswered = self._number_in(data) or self._unanswered
 
     def _received(self, data: bytes) -> bytes:
@@ -155,9 +155,9 @@ class AnsweringChannel(NumberedChannel):
 
 
 class AskingChannel(NumberedChannel):
-    """The parent's end: requests and answers beside messages that have nothing to do with them.
+    """The parent's end: requests and answers, beside messages that belong to no request.
 
-    Whoever reads hands on what is another task's: an answer to `answer`, the rest to `receive`.
+    The task that reads passes on what belongs to another task: an answer to `answer`, everything else to `receive`.
     """
 
     def __init__(self, transport: TransportChannel) -> None:
@@ -175,23 +175,23 @@ class AskingChannel(NumberedChannel):
         return 0
 
     async def ask(self, data: Buffer) -> None:
-        """Send a request. Cancelled, or refused: nothing of it has left, for certain.
+        """Send a request. Cancelled or refused: certainly nothing was sent.
 
-        Returns as soon as a first part of it has left: the rest follows, and nothing can take that back.
+        Returns as soon as the first part was sent: the rest follows, and cannot be taken back.
         """
         self._requests += 1
         self._awaited, self._answer = self._requests, None
         await TransportChannel.send(self._transport, self._seal(self._requests, data))
 
     async def answer(self) -> bytes:
-        """The answer to the last request; those to others are dropped. Cancelled: it is still to come."""
+        """Return the answer to the last request; answers to earlier ones are dropped. Cancelled: the answer still comes."""
         await self._read(lambda: self._answer is not None)
         answer, self._answer = self._answer, None
         assert answer is not None
         return answer
 
     async def _read(self, enough: Callable[[], object], **selection: Any) -> None:
-        """Receive until there is enough, or wait while another task does so."""
+        """Receive until `enough()` is true, or wait while another task receives."""
         fork.check(self._generation, self._name)
         while not enough():
             if self._error is not None:
@@ -208,7 +208,7 @@ class AskingChannel(NumberedChannel):
             self._sort(message)
 
     def _sort(self, message: Message) -> None:
-        """Keep an answer that is waited for, or a message that answers no request. ProtocolError, for all from now on: neither."""
+        """Keep the expected answer, or a message that answers no request. Anything else is ProtocolError, from now on for every task."""
         try:
             number = self._number_in(message.data)
             if not number and len(self._unasked) >= MOST_UNASKED:
@@ -232,7 +232,7 @@ class AskingChannel(NumberedChannel):
     def receive_nowait(self, **selection: Any) -> bytes:
         fork.check(self._generation, self._name)
         while not self._unasked:
-            if self._reading:  # what comes now is for that task, which hands it on
+            if self._reading:  # that task gets the next message, and passes it on
                 raise anyio.WouldBlock
             self._sort(Message(self._transport.receive_nowait(**selection)))
         return self._taken()
@@ -244,7 +244,7 @@ class AskingChannel(NumberedChannel):
         while len(messages) < (max_messages or MOST_UNASKED):
             try:
                 messages.append(self.receive_nowait(**selection))
-            except Exception:  # noqa: BLE001 - whatever it is, the next call meets it again: these messages come first
+            except Exception:  # noqa: BLE001 - the next call raises it again; these messages come first
                 break
         return messages
 

@@ -32,9 +32,9 @@ _GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError
 class Pool:
     """Workers that all run the same function. Made by `aipc.spawn_pool`; leaving its block ends them all.
 
-    In a forked child everything is ForkedError.
+    In a forked child every call raises ForkedError.
 
-    restarts    how many workers were started in the place of one that had ended
+    restarts    the number of workers that were started to replace one that had ended
     """
 
     def __init__(self, tasks: anyio.abc.TaskGroup, plan: Plan) -> None:
@@ -42,7 +42,7 @@ class Pool:
         self._plan = plan
         self._generation = fork.generation
         self._changes = Changes()
-        self._line = anyio.Lock(fast_acquire=True)  # requests that wait for a worker, one behind the other
+        self._line = anyio.Lock(fast_acquire=True)  # requests wait for a worker in this order
         self._renewing = anyio.Lock()
         self._left = False
         self._n = 0
@@ -51,14 +51,14 @@ class Pool:
 
     @property
     def workers(self) -> list[Worker]:
-        """Those that run now. One that is being replaced is missing."""
+        """The workers that run now, without those that are being replaced."""
         workers = [slot.worker for slot in self._slots if slot.worker is not None and not slot.retired]
         return [worker for worker in workers if worker.returncode is None]
 
     async def wait_ready(self) -> None:
-        """Wait until every worker has started, and was welcomed.
+        """Wait until every worker has started, and its `welcome` has returned.
 
-        WorkerDied if one never will be, ClosedResourceError if the pool is being left. Cancelled: nothing happened.
+        WorkerDied if a worker will never be ready, ClosedResourceError if the pool is closing. Cancelled: nothing happened.
         """
         self._check()
         await self._ready(self._slots)
@@ -70,12 +70,12 @@ class Pool:
             raise WorkerDied("a worker of the pool has ended, and none will be started in its place")
 
     async def renew(self) -> None:
-        """Put a new worker in the place of each, and then let the old ones end, as leaving the block would: a graceful restart.
+        """Replace each worker by a new one, then end the old ones as leaving the block would: a graceful restart.
 
-        The old ones finish the requests that they are at. One `renew` at a time: another one waits until the new workers are
-        there, and then replaces those. WorkerDied if a new one ends and is not to be replaced (`restart`): then the old ones
-        stay. ClosedResourceError if the pool is being left. Cancelled: the old ones stay, and the new ones end; or, when all of
-        the new ones were there, the old ones end all the same.
+        The old workers finish their current requests. Only one `renew` runs at a time: a second one waits until the new workers
+        have started, and then replaces those. WorkerDied if a new worker ends and is not replaced (`restart`): the old ones stay.
+        ClosedResourceError if the pool is closing. Cancelled before all new workers have started: the old ones stay, and the new
+        ones end. Cancelled later: the old ones end.
         """
         self._check()
         async with self._renewing:
@@ -91,7 +91,7 @@ class Pool:
         await self._changes.until(lambda: all(slot.over for slot in old))
 
     def keep(self, n: int) -> None:
-        """Start so many workers, beside those that there are, and keep them running."""
+        """Start `n` more workers, and keep them running."""
         self._n += n
         self._add(n)
 
@@ -114,7 +114,7 @@ class Pool:
     def _retire(self, slots: Iterable[Slot]) -> None:
         for slot in slots:
             slot.retire()
-            if not self._left:  # which ends them all
+            if not self._left:  # closing ends them all
                 self._tasks.start_soon(self._end_when_free, slot)
         self._forget()
 
@@ -127,20 +127,19 @@ class Pool:
         slot.end(slot.process)
 
     async def wait(self) -> None:
-        """Wait until no worker runs, and none will be started again. Cancelled: nothing happened."""
+        """Wait until no worker runs and none will be started. Cancelled: nothing happened."""
         self._check_fork()
         await self._changes.until(lambda: all(slot.over for slot in self._slots))
 
     async def request(self, data: Buffer, *, retries: int = 0) -> bytes:
-        """Send a message to a worker that is not at another request, and give its answer, the next message that it sends.
+        """Send a message to a free worker, and return its answer: the next message that the worker sends.
 
-        For functions that answer each message with one. If the worker dies meanwhile, or its answer can't be read, another one is
-        asked, up to `retries` times; then WorkerDied: nobody knows whether it did what was asked. Waits while all workers are busy
-        or being replaced, behind the requests that wait already; WorkerDied if none will come back, ClosedResourceError if the
-        pool is being left. MessageTooLarge: nothing was sent.
+        For functions that answer each message with one message. If the worker dies, or its answer cannot be read, the request
+        goes to another worker, up to `retries` times; then WorkerDied: it is unknown whether the request was carried out. While
+        all workers are busy or being replaced, the request waits, after the requests that wait already. WorkerDied if no worker
+        will come back, ClosedResourceError if the pool is closing. MessageTooLarge: nothing was sent.
 
-        Cancelled: if a part of it had left, the worker does it all the same; its answer is dropped, and it is free again after
-        that.
+        Cancelled after a part was sent: the worker carries the request out; its answer is dropped, and then the worker is free.
         """
         self._check()
         while True:
@@ -159,7 +158,7 @@ class Pool:
             await channel.ask(data)
         except _GONE as error:
             raise self._lost(slot, worker, error) from error
-        except BaseException:  # not a byte of it has left
+        except BaseException:  # nothing was sent
             slot.release(worker)
             raise
         try:
@@ -167,7 +166,7 @@ class Pool:
         except Exception as error:
             raise self._lost(slot, worker, error) from error
         except BaseException:
-            if backend.running():  # else this is the loop's end
+            if backend.running():  # otherwise the loop is closing
                 backend.start_soon(self._drop_answer, slot, worker)
             raise
         slot.release(worker)
@@ -176,15 +175,15 @@ class Pool:
     async def _drop_answer(self, slot: Slot, worker: Worker) -> None:
         try:
             await _asking(worker).answer()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it ends this worker only
+        except Exception as error:  # noqa: BLE001 - any error ends this worker only
             self._lost(slot, worker, error)
         else:
             slot.release(worker)
 
     def _lost(self, slot: Slot, worker: Worker, error: Exception) -> WorkerDied:
-        """Let a worker end that gave no answer, or one that can't be read: what its request is told."""
+        """End a worker whose answer is missing or unreadable; return the error for its request."""
         if isinstance(error, _GONE) and not isinstance(error, ProtocolError):
-            slot.end(worker)  # it may have closed its channel only
+            slot.end(worker)  # perhaps only its channel is closed
             return WorkerDied(f"worker {worker.pid}: gone before it answered")
         slot.end(worker, at_once=True)
         died = WorkerDied(f"worker {worker.pid}: ended, because its answer can't be read: {error}")
@@ -192,7 +191,7 @@ class Pool:
         return died
 
     async def _free_worker(self) -> tuple[Slot, Worker]:
-        """One that is at this request from now on."""
+        """Return a free worker, marked as busy."""
         while True:
             self._check()
             for slot in self._slots:
@@ -207,19 +206,19 @@ class Pool:
     def _check(self) -> None:
         self._check_fork()
         if self._left:
-            raise anyio.ClosedResourceError("the pool is being left")
+            raise anyio.ClosedResourceError("the pool is closing")
 
     def _check_fork(self) -> None:
         fork.check(self._generation, "a pool of workers")
 
     def leave(self) -> None:
-        """No more requests, and no more workers."""
+        """Accept no more requests, and start no more workers."""
         self._left = True
         for slot in self._slots:
             slot.retire()
 
     async def close(self) -> None:
-        """End all workers at once, gently: those at a request have time to finish it. In a forked child: nothing."""
+        """End all workers at the same time, gently: busy ones have time to finish. In a forked child: nothing."""
         if self._generation != fork.generation:
             return
         self.leave()
@@ -233,7 +232,7 @@ class Pool:
 
         await terminate([worker.child for worker in workers], end_streams, self._plan.grace, gently=True)
         for slot in self._slots:
-            if slot.worker is None:  # its welcome may wait for something else
+            if slot.worker is None:  # its `welcome` may still be waiting
                 slot.end(slot.process)
         await self.wait()
 
@@ -258,21 +257,28 @@ async def spawn_pool(
     grace: float = GRACE,
     **options: Any,
 ) -> AsyncIterator[Pool]:
-    """`n` workers that run `function(channel, *args)`: `async with aipc.spawn_pool(4, work) as pool`.
+    """Start `n` workers that run `function(channel, *args)`: `async with aipc.spawn_pool(4, work) as pool`.
 
-    One that ends is replaced: "always"; "on-failure", if its function raised or it was killed; "never". The first time at once,
-    then after `backoff` seconds, and twice as long each time up to `backoff_limit`, until one has lived for `healthy_after`
-    seconds. Failures are logged (logger `aipc`). `await welcome(worker)` runs for each worker before it counts as one of the pool, to
-    hand it what it needs: a listening socket, for example. `grace` and the other options are those of `aipc.spawn`.
+    Args:
+        n: The number of workers.
+        function: The async function that each worker runs, as for `aipc.spawn`.
+        *args: Its arguments after the channel.
+        restart: When a worker that ended is replaced: "always"; "on-failure", if its function raised or it was killed; "never".
+        backoff: Seconds before the second replacement. The first is immediate; later pauses double.
+        backoff_limit: The longest pause, in seconds.
+        healthy_after: A worker that lived for so many seconds resets the pause.
+        welcome: `await welcome(worker)` runs before a worker gets requests, for example to send it a listening socket.
+        grace: Seconds that a worker has to end by itself, and again after SIGTERM.
+        **options: The other options of `aipc.spawn`.
 
-    Leaving the block ends all workers as leaving the one of `spawn` would, at once; how they ended is not raised. TypeError,
-    AddressError: as for `spawn`. Cancelled: all are ended and reaped.
+    Failures are logged (logger `aipc`). Leaving the block ends all workers at the same time, as leaving the block of `spawn` would;
+    how they ended is not raised. TypeError, AddressError: as for `spawn`. Cancelled: all workers are ended and reaped.
     """
     if restart not in POLICIES:
         raise AddressError(f"spawn_pool(restart={restart!r}): must be one of {', '.join(POLICIES)}")
     if n < 1:
         raise AddressError(f"spawn_pool({n}): must be 1 worker or more")
-    spawn(function, *args, grace=grace, **options)  # what is wrong with it, it says here
+    spawn(function, *args, grace=grace, **options)  # raises here if an argument is wrong
     start = partial(opening, function, args, numbered=True, grace=grace, **options)
     plan = Plan(start, welcome, partial(Backoff, backoff, backoff_limit, healthy_after), restart, grace)
     failed: Exception | None = None
@@ -282,7 +288,7 @@ async def spawn_pool(
         try:
             yield pool
             await pool.close()
-        except Exception as error:  # noqa: BLE001 - raised below, by itself and not in a group
+        except Exception as error:  # noqa: BLE001 - raised below, outside of an exception group
             failed = error
         finally:
             pool.leave()

@@ -1,4 +1,4 @@
-"""A worker's place in a pool: the worker that has it, and the one that replaces it."""
+"""A worker's slot in a pool: the present worker, and the one that replaces it."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ class Plan(NamedTuple):
     grace: float
 
     def replaces(self, *, succeeded: bool) -> bool:
-        """Whether a worker that ended so gets a successor."""
+        """Whether a worker that ended this way is replaced."""
         return self.restart == "always" or (self.restart == "on-failure" and not succeeded)
 
 
 class Slot:
-    """Keeps one worker running. Its task is the only one that starts and closes workers; others tell it to.
+    """Keeps one worker running. Only the slot's own task starts and closes workers; other tasks tell it to.
 
-    worker      the one that takes requests, if there is one
-    process     the same, also while it is welcomed or ended
-    busy        whether it is at a request, or at one that was cancelled
-    over        whether it runs no worker, and never will
+    worker      the worker that takes requests, or None
+    process     the same worker, also while it is being welcomed or ended
+    busy        whether it works at a request, also one that was cancelled
+    over        whether the slot runs no worker and never will
     """
 
     __slots__ = ("_changes", "_life", "_plan", "_retired", "busy", "over", "process", "worker")
@@ -56,32 +56,32 @@ class Slot:
 
     @property
     def retired(self) -> bool:
-        """Whether it gets no successor, and no more requests."""
+        """Whether its worker gets no successor and no more requests."""
         return self._retired.is_set()
 
     @property
     def settled(self) -> bool:
-        """Whether its worker is there, or none is to be waited for."""
+        """Whether its worker is ready, or none will come."""
         return self.worker is not None or self.over or self.retired
 
     def free_worker(self) -> Worker | None:
-        """One that could take a request now."""
+        """The worker, if it could take a request now."""
         free = self.worker is not None and not (self.busy or self.retired) and self.worker.returncode is None
         return self.worker if free else None
 
     def release(self, worker: Worker) -> None:
-        """Its request is answered, or was never sent."""
+        """Mark the worker as free: its request was answered, or never sent."""
         if self.worker is worker:
             self.busy = False
             self._changes.tell()
 
     def retire(self) -> None:
-        """No successor. The worker that is there goes on, until `end`."""
+        """Start no successor. The present worker runs until `end`."""
         self._retired.set()
         self._changes.tell()
 
     def end(self, worker: Worker | None, *, at_once: bool = False) -> None:
-        """Let this worker end: by the end of its channel, and then by force; `at_once`: by SIGTERM. It gets no more requests."""
+        """End this worker: close its channel, later use force; `at_once`: begin with SIGTERM. It gets no more requests."""
         if worker is not None and self.process is worker:
             self.worker, self.busy = None, False
             if at_once:
@@ -90,7 +90,7 @@ class Slot:
             self._changes.tell()
 
     async def keep(self, restarted: Callable[[], None]) -> None:
-        """Run one worker after the other, as long as the plan wants it and until this slot is retired."""
+        """Run one worker after another, as long as the plan allows it and until this slot is retired."""
         backoff = self._plan.backoff()
         try:
             while not self.retired:
@@ -106,7 +106,7 @@ class Slot:
             self._changes.tell()
 
     async def _run(self) -> bool:
-        """One worker's life: whether its function returned."""
+        """Run one worker until it ends; return whether its function returned."""
         try:
             async with self._plan.start() as worker:
                 self.process = worker
@@ -129,7 +129,7 @@ class Slot:
         self._changes.tell()
         try:
             await worker.wait()
-            with anyio.move_on_after(self._plan.grace):  # what it sent at last is still to be received
+            with anyio.move_on_after(self._plan.grace):  # its last messages can still be received
                 await self._changes.until(lambda: not self.busy)
         finally:
             self.worker = None

@@ -37,19 +37,29 @@ def spawn(
     cwd: PathName | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Opening[Worker]:
-    """A Python child that runs `await function(channel, *args)`: `async with aipc.spawn(work, 5) as worker`, or await it.
+    """Start a Python child that runs `await function(channel, *args)`: `async with aipc.spawn(work, 5) as worker`, or await it.
 
-    A fresh interpreter, never a fork of this one. `worker.channel` is connected to the function's `channel`: `channel` is its
-    kind, as for `channel_pair`: "stream" or "seqpacket", which take descriptors, too, or "shm", for large messages. `loop` is "asyncio", "uvloop" or
-    "trio"; by default the one that runs here.
+    The child is a fresh interpreter, never a fork of this one.
 
-    The function must be one at the top of a module, or of the main script, and its arguments such that pickle takes them:
-    TypeError, before anything is started. In the worker SIGTERM cancels the function, unless that receives SIGTERM itself, and
-    so does the end of this process; Ctrl-C does nothing.
+    Args:
+        function: An async function at the top of a module, or of the main script.
+        *args: Its arguments after the channel; they must be picklable.
+        channel: The kind of `worker.channel`, as for `channel_pair`: "stream" or "seqpacket", which also carry descriptors,
+            or "shm", for large messages.
+        loop: "asyncio", "uvloop" or "trio"; by default the loop that runs here.
+        grace: Seconds that the worker has to end by itself, and again after SIGTERM.
+        cwd: The child's working directory; by default this process's.
+        env: The child's environment; by default this process's.
 
-    Leaving the block ends the stream to the worker, gives it `grace` seconds to end, then sends SIGTERM, and after `grace` seconds
-    more SIGKILL; left by an exception or a cancellation, it begins with SIGTERM. If the function raised, or the worker died
-    unasked, leaving the block raises as `worker.result()` does. Cancelled: not started, as nothing is awaited.
+    In the worker SIGTERM cancels the function, unless the function receives SIGTERM itself; the end of this process cancels it,
+    too. Ctrl-C does nothing there.
+
+    Leaving the block ends the stream to the worker, waits `grace` seconds, sends SIGTERM, waits `grace` seconds more, and sends
+    SIGKILL. If an exception or a cancellation leaves the block, it begins with SIGTERM. If the function raised, or the worker died
+    by itself, leaving the block raises as `worker.result()` does.
+
+    TypeError: the function or its arguments cannot be sent; nothing was started. Cancelled: nothing was started, because nothing
+    is awaited.
     """
     return opening(function, args, numbered=False, channel=channel, loop=loop, grace=grace, cwd=cwd, env=env)
 
@@ -65,7 +75,7 @@ def opening(
     cwd: PathName | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Opening[Worker]:
-    """As `spawn`. `numbered`: with a number in front of each message, for a pool."""
+    """As `spawn`. `numbered`: put a number in front of each message, as a pool needs it."""
     call = task_pickle.pack_call(function, args)
     worker_channels.check_kind(channel)
     if loop is not None and loop not in backend.NAMES:

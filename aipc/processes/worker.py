@@ -22,9 +22,9 @@ from . import task_pickle, worker_channels
 class Worker:
     """A Python child that runs an async function, and a channel to it. Made by `aipc.spawn`; leaving its block ends it.
 
-    When it dies, its channel ends, even if a grandchild still holds the other end: no task waits on it for ever.
+    When the worker dies, its channel ends, even if a grandchild still holds the other end: no task waits for ever.
 
-    In a forked child closing does nothing, and everything else is ForkedError.
+    In a forked child closing does nothing, and every other call raises ForkedError.
     """
 
     __slots__ = (
@@ -45,12 +45,12 @@ class Worker:
         self, child: Child, transport: TransportChannel, channel: Channel, report: int, name: str, grace: float
     ) -> None:
         self.child: Child = child
-        self._transport = transport  # which `channel` is, or works over
+        self._transport = transport  # the transport of `channel`, or `channel` itself
         self._generation = fork.generation
         self._report = report
         self._name = name
         self._grace = grace
-        self._told = False  # whether somebody has seen how it ended, or wanted it
+        self._told = False  # whether the caller knows how it ended, or asked for its end
         self._asked = False
         self._value: Any = None
         self._error: Exception | None = None
@@ -62,13 +62,13 @@ class Worker:
         worker_channels.hang_up(self._transport)
 
     def end_stream(self) -> None:
-        """Let its `channel` come to an end, once it has received what is on its way. A plain `send_eof`, for all kinds."""
+        """End the stream to the worker: it still receives what was sent. A plain `send_eof`, for all kinds."""
         self._check()
         worker_channels.end_stream(self._transport)
 
     @property
     def pid(self) -> int:
-        """Its process number."""
+        """The worker's process number."""
         return self.child.pid
 
     @property
@@ -78,29 +78,29 @@ class Worker:
 
     @property
     def outcome(self) -> str:
-        """How it ended, in words: "exit status 1", "killed by SIGKILL"; "running"."""
+        """How the worker ended, in words: "exit status 1", "killed by SIGKILL"; "running"."""
         return self.child.outcome
 
     @property
     def usage(self) -> resource.struct_rusage | None:
-        """What it took (getrusage(2)); None while it runs."""
+        """The resources that the worker used (getrusage(2)); None while it runs."""
         return self.child.usage
 
     @property
     def forced(self) -> bool:
-        """Whether it did not end after SIGTERM, and was sent SIGKILL for that."""
+        """Whether the worker did not end after SIGTERM, and was sent SIGKILL."""
         return self.child.forced
 
     async def wait(self) -> int:
-        """Wait until it has ended by itself: its `returncode`. Cancelled: nothing happened."""
+        """Wait until the worker has ended by itself; return its `returncode`. Cancelled: nothing happened."""
         self._check()
         return await self.child.wait()
 
     async def result(self) -> Any:
-        """Wait until it has ended: what its function returned.
+        """Wait until the worker has ended; return the result of its function.
 
-        If that raised: its error, with the worker's traceback as `__cause__`; WorkerFailed if the error can't be pickled;
-        WorkerDied if the worker was killed or cancelled. Cancelled: nothing happened.
+        If the function raised: raises its error, with the worker's traceback as `__cause__`; WorkerFailed if that error cannot
+        be pickled. WorkerDied if the worker was killed or cancelled. Cancelled: nothing happened.
         """
         await self.wait()
         self._told = True
@@ -117,13 +117,13 @@ class Worker:
                 self._value, self._error = task_pickle.unpack(file.read(), self._name, self.outcome)
 
     def send_signal(self, signum: int) -> None:
-        """Send it a signal; nothing if it has ended. SIGTERM cancels its function; it does not heed SIGINT."""
+        """Send a signal; nothing if the worker has ended. SIGTERM cancels its function; the worker ignores SIGINT."""
         self._check()
         self._asked = True
         self.child.send_signal(signum)
 
     def terminate(self) -> None:
-        """Send SIGTERM: its function is cancelled."""
+        """Send SIGTERM: this cancels the function."""
         self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -131,9 +131,9 @@ class Worker:
         self.send_signal(signal.SIGKILL)
 
     async def aclose(self) -> None:
-        """End the stream of messages to it, and wait `grace` seconds for it to end; then SIGTERM, `grace` seconds, SIGKILL.
+        """End the stream to the worker, wait `grace` seconds, send SIGTERM, wait `grace` seconds, send SIGKILL. Idempotent.
 
-        Idempotent. Cancelled: SIGTERM at once, and the rest all the same: no process stays.
+        Cancelled: sends SIGTERM at once, and does the rest as usual. No process is left.
         """
         await self._end(gently=True)
 
@@ -153,7 +153,7 @@ class Worker:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        gone = isinstance(error, (anyio.EndOfStream, anyio.BrokenResourceError))  # then it is ending, and may say why
+        gone = isinstance(error, (anyio.EndOfStream, anyio.BrokenResourceError))  # the worker is ending, and may say why
         await self._end(gently=error is None or gone)
         if self._error is None or self._told or self._forked:
             return
