@@ -1,8 +1,8 @@
 """Locks on a range of a file's bytes (fcntl(2)), shared or exclusive.
 
-By default a lock belongs to the open file (F_OFD_SETLK): each object excludes all others, it ends with its holder, and a child
-forked while it is held shares it. With `owner=process` it is a classic one (F_SETLK), as lockf(3) makes it: it ends with the
-process, whatever its children do. Both exclude each other. The file stays, and nothing is written into it.
+By default a lock belongs to the open file (F_OFD_SETLK): each object excludes all others, and the lock ends with its holder. A
+child that is forked while the lock is held shares it. With `owner=process` it is a classic lock (F_SETLK), as lockf(3) makes it:
+it ends with the process, whatever its children do. The two kinds exclude each other. The file stays, and nothing is written to it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .file_lock_base import EXCLUSIVE_ACCESS, SHARED_ACCESS, HeldFile, HeldFileL
 
 
 class _RangeHandle(HeldFile):
-    """Owns the open file; `where` is the range, `process` whether the lock is a classic one."""
+    """Owns the open file. `where` is the range; `process` says whether the lock is a classic one."""
 
     __slots__ = ("process", "upgrading", "where")
 
@@ -46,19 +46,19 @@ class _RangeHandle(HeldFile):
                 return False
             return byte_locks.in_the_way(self.fd, self.where, shared=shared, process=self.process) is None
         except OSError:
-            return True  # the try finds out
+            return True  # trying will tell
 
     def locked(self) -> bool:
-        """Whether anybody has a lock on one of these bytes."""
+        """Whether anybody holds a lock on one of these bytes."""
         return bool(self.held) or self._in_the_way() is not None
 
     def holder(self) -> int | None:
-        """The pid of one who has; None if nobody has, or it can't be told."""
+        """The pid of one holder; None if there is none, or it is unknown."""
         pid = os.getpid() if self.held else self._in_the_way()
         return open_file_holder(self.fd, b"OFDLCK", self.where) if pid == -1 else pid or None
 
     def _in_the_way(self) -> int | None:
-        """The pid whose lock excludes an exclusive one of ours; -1 if it is an open file's, 0 if it isn't ours to see."""
+        """The pid whose lock conflicts with an exclusive one; -1 for an open file's lock, 0 for a pid that we cannot see."""
         if self.process and process_locks.claimed(self.fd, self, self.where, shared=False):
             return os.getpid()
         return byte_locks.in_the_way(self.fd, self.where, shared=False, process=self.process)
@@ -67,7 +67,7 @@ class _RangeHandle(HeldFile):
         self.convert(shared=self.shared)
 
     def convert(self, *, shared: bool) -> None:
-        """Lock, or change the kind of lock; BlockingIOError leaves it as it was."""
+        """Lock, or change the kind of the lock. BlockingIOError: nothing changed."""
         if self.process:
             process_locks.take(self.fd, self, self.where, shared=shared)
         else:
@@ -87,10 +87,10 @@ class _RangeHandle(HeldFile):
         self.upgrading.wake()
 
     def checked_held(self, *, shared: bool) -> None:
-        """RuntimeError unless it is held; AccessDenied if the file isn't open for that kind of lock."""
+        """RuntimeError unless it is held; AccessDenied if the file is not open for that kind of lock."""
         self.check()
         if not self.held:
-            raise RuntimeError(f"{self.name}: not held by this object, so that there is nothing to change")
+            raise RuntimeError(f"{self.name}: not held by this object, so it cannot be changed")
         access = fcntl.fcntl(self.fd, fcntl.F_GETFL) & os.O_ACCMODE
         if access == (os.O_WRONLY if shared else os.O_RDONLY):
             kind, permission = ("a shared", "read") if shared else ("an exclusive", "write")
@@ -104,7 +104,7 @@ class _RangeHandle(HeldFile):
 
 
 class ByteRangeLock(HeldFileLock):
-    """fcntl(2) on a range of bytes; each object is a lock of its own, and so excludes others in the same process."""
+    """fcntl(2) on a range of bytes. Each object is a lock of its own, and excludes other objects in the same process."""
 
     _handle: _RangeHandle
 
@@ -112,15 +112,15 @@ class ByteRangeLock(HeldFileLock):
         self._handle = handle
 
     async def upgrade(self) -> None:
-        """Make the shared lock that this object holds exclusive, as soon as nobody shares it; nobody else has it in between.
+        """Make the shared lock exclusive, as soon as nobody shares it. Nobody else gets an exclusive lock in between.
 
-        Two holders that both upgrade wait for each other for ever: use a timeout. Cancelled: still held, and shared.
-        RuntimeError if it is not held, AccessDenied if the file can't be written.
+        If two holders upgrade, each waits for the other for ever: use a timeout. Cancelled: still held, and shared. RuntimeError
+        if it is not held, AccessDenied if the file cannot be written.
         """
         await self._handle.upgrading.attempt(self._upgrade)
 
     def upgrade_nowait(self) -> None:
-        """`upgrade`, or WouldBlock, and then it is still held, and shared."""
+        """`upgrade` without waiting. WouldBlock: still held, and shared."""
         self._handle.upgrading.attempt_nowait(self._upgrade)
 
     def _upgrade(self) -> None:
@@ -133,9 +133,9 @@ class ByteRangeLock(HeldFileLock):
             handle.exclusive = True
 
     def downgrade(self) -> None:
-        """Make the exclusive lock that this object holds shared; nobody has it exclusively in between.
+        """Make the exclusive lock shared. Nobody gets an exclusive lock in between.
 
-        RuntimeError if it is not held, AccessDenied if the file can't be read.
+        RuntimeError if it is not held, AccessDenied if the file cannot be read.
         """
         self._handle.call(self._downgrade)
 
@@ -165,11 +165,11 @@ async def open_range(
     length: int = 0,
     owner: str = "file",
 ) -> ByteRangeLock:
-    """Open a file for locking `length` bytes from `start` on; it is made if it is missing, unless `create=False`.
+    """Open a file for locking `length` bytes from `start` on. A missing file is created, unless `create=False`.
 
-    As for lockf(3), a length of 0 reaches to the end, however long the file gets, a negative one means the bytes before
-    `start`, and no byte need exist. AccessDenied if the file can't be written, or with `shared` can't be read. WrongObject if
-    the path is a symbolic link or no plain file.
+    As for lockf(3), a length of 0 reaches to the end, however long the file becomes; a negative length means the bytes before
+    `start`; and the bytes need not exist. AccessDenied if the file cannot be written, or with `shared` cannot be read. WrongObject
+    if the path is a symbolic link or not a plain file.
     """
     where = Range(start, start + length if length else TOP) if length >= 0 else Range(start + length, start)
     if not 0 <= where.start < where.end <= TOP:

@@ -1,7 +1,7 @@
-"""Sets of System V semaphores (semop(2), semctl(2)): several steps at once, all or none.
+"""Sets of System V semaphores (semop(2), semctl(2)): several operations at once, all or none.
 
-A set is a row of counters. No task holds one: who lowers and who raises need not be the same, and closing gives nothing back.
-With `undo` the kernel takes back what a process did when it ends.
+A set is a row of counters. No task holds a counter: one task may lower it and another raise it, and closing gives nothing back.
+With `undo` the kernel reverts what a process did when it ends.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _OPTIONS = frozenset({"create", "exclusive", "mode", "unlink", "value", "count",
 
 
 class Waiters(NamedTuple):
-    """How many processes sleep in semop(2) on a semaphore. Waits of aipc don't show: they look again and again."""
+    """Numbers of processes that sleep in semop(2) on a semaphore. aipc's own waiters are not counted: they poll."""
 
     #: until it is larger (GETNCNT)
     increase: int
@@ -54,7 +54,7 @@ class _RowHandle(LockHandle):
         try:
             values = self.semaphores.values(self.count)
         except OSError:
-            return True  # the try finds out
+            return True  # trying will tell
         return any(_possible(values, steps) for steps in self.wanted)
 
     def explain(self, error: OSError) -> Exception:
@@ -65,12 +65,12 @@ class _RowHandle(LockHandle):
             try:
                 self.semaphores.remove()
             except OSError as error:
-                if error.errno != errno.EIDRM:  # somebody else was first
+                if error.errno != errno.EIDRM:  # already removed
                     raise translate(error, self.name) from None
 
 
 def _possible(values: Sequence[int], steps: Steps) -> bool:
-    """Whether semop(2) would do it now, one step after the other."""
+    """Whether semop(2) would now do all steps, one after the other."""
     now = list(values)
     for index, delta in steps:
         if now[index] + delta < 0 or (delta == 0 and now[index]):
@@ -82,14 +82,14 @@ def _possible(values: Sequence[int], steps: Steps) -> bool:
 class SysVSemaphoreSet(Closing):
     """A System V semaphore set: `async with aipc.SysVSemaphoreSet("sysv-sem:0x4d2", create=True, count=3) as row`, or await it.
 
-    `key` is a URL or what stands behind its colon: a number, `"private"` (or None), a path together with `project`. Options,
-    here or in the query: `create`, `adopt`, `exclusive`, `mode`, `unlink` as for `open_lock`; a new set has `count` semaphores of
-    `value` (1 each, if nothing is said), or those of `values`; `undo` is the default of `operate` (false).
+    `key` is a URL or the part behind its colon: a number, `"private"` (or None), a path together with `project`. Options, here or
+    in the query: `create`, `adopt`, `exclusive`, `mode`, `unlink` as for `open_lock`; a new set has `count` semaphores of `value`
+    (1 each by default), or those of `values`; `undo` is the default of `operate` (false).
 
-    Errors: AddressError for what can't be meant, at once; opening, ObjectMissing, ObjectExists, AccessDenied, and with `create`
-    WrongObject for a set that nobody has operated on since it was made. Every call:
-    ClosedResourceError after `aclose`, ObjectRemoved when the set is gone, ForkedError in a forked child, RuntimeError before
-    it is opened. Cancelled while opening: nothing was opened.
+    Errors: AddressError at once for an invalid key or option; when opening, ObjectMissing, ObjectExists, AccessDenied, and with
+    `create` WrongObject for a set that nobody has operated on since it was made. Every call: ClosedResourceError after `aclose`,
+    ObjectRemoved when the set was removed, ForkedError in a forked child, RuntimeError before it is opened. Cancelled while
+    opening: nothing was opened.
     """
 
     __slots__ = ("_address", "_chosen", "_handle", "_undo", "_values")
@@ -181,13 +181,13 @@ class SysVSemaphoreSet(Closing):
         handle.polling.notify()
 
     async def operate(self, operations: Iterable[tuple[int, int]], *, undo: bool | None = None) -> None:
-        """Do all steps `(index, delta)` at once, in order, as soon as all can be done.
+        """Do all steps `(index, delta)` at once, in order, as soon as all of them can be done.
 
-        A positive delta is added; a negative one waits until the value is large enough, and is taken off; 0 waits until the
-        value is zero. With `undo` the kernel undoes them when this process ends (SEM_UNDO).
+        A positive delta is added. A negative one is subtracted once the value is large enough. 0 waits until the value is zero.
+        With `undo` the kernel reverts the steps when this process ends (SEM_UNDO).
 
-        AddressError for an index that the set has not, LimitExceeded for a value over 32,767 or more steps than the kernel takes
-        at once; nothing changed then. Cancelled: none of the steps was done.
+        AddressError for an index outside the set. LimitExceeded for a value over 32,767, or for more steps than the kernel does
+        at once. After an error nothing has changed. Cancelled: none of the steps was done.
         """
         steps, prepared = self._prepared(operations, undo)
         handle = self._opened()
@@ -198,20 +198,20 @@ class SysVSemaphoreSet(Closing):
             handle.wanted.remove(steps)
 
     def operate_nowait(self, operations: Iterable[tuple[int, int]], *, undo: bool | None = None) -> None:
-        """`operate`, or WouldBlock, and then none of the steps was done."""
+        """`operate` without waiting. WouldBlock: none of the steps was done."""
         _, prepared = self._prepared(operations, undo)
         self._opened().polling.attempt_nowait(self._try, prepared)
 
     @property
     def values(self) -> list[int]:
-        """The values of all at one moment (GETALL)."""
+        """Return all values, read at one moment (GETALL)."""
         handle = self._opened()
         return self._asked(handle.semaphores.values, handle.count)
 
     def set_values(self, values: Iterable[int]) -> None:
-        """Set all at once (SETALL). What was to be undone is forgotten, in every process.
+        """Set all values at once (SETALL). The kernel forgets what it would have undone, in every process.
 
-        ValueError unless there is one for each, LimitExceeded outside 0 to 32,767; nothing changed then.
+        ValueError unless there is one value for each semaphore, LimitExceeded for a value outside 0 to 32,767: nothing changed.
         """
         handle = self._opened()
         given = [self._within(value) for value in values]
@@ -221,7 +221,7 @@ class SysVSemaphoreSet(Closing):
         handle.polling.notify()
 
     def set_value(self, index: int, value: int) -> None:
-        """Set one (SETVAL); the rest as for `set_values`."""
+        """Set one value (SETVAL); otherwise as `set_values`."""
         handle = self._opened()
         self._asked(handle.semaphores.set_value, self._index(index), self._within(value))
         handle.polling.notify()
@@ -233,12 +233,12 @@ class SysVSemaphoreSet(Closing):
 
     @property
     def pids(self) -> list[int]:
-        """For each semaphore, the process that last changed it (GETPID, semctl(2)); 0: none yet."""
+        """For each semaphore, the process that last changed it (GETPID, semctl(2)); 0 if none has."""
         handle = self._opened()
         return [self._asked(handle.semaphores.last_pid, index) for index in range(handle.count)]
 
     def waiting(self, index: int) -> Waiters:
-        """How many processes sleep in semop(2) on that semaphore (GETNCNT, GETZCNT)."""
+        """The numbers of processes that sleep in semop(2) on that semaphore (GETNCNT, GETZCNT)."""
         return Waiters(*self._asked(self._opened().semaphores.waiting, self._index(index)))
 
     @property
@@ -250,13 +250,13 @@ class SysVSemaphoreSet(Closing):
         return self._opened().count
 
     def remove(self) -> None:
-        """Remove the set now: everybody who waits for it gets ObjectRemoved."""
+        """Remove the set now: every waiter gets ObjectRemoved."""
         handle = self._opened()
         self._asked(handle.semaphores.remove)
         handle.polling.notify()
 
     async def aclose(self) -> None:
-        """Close; `unlink` removes the set. The values stay. Idempotent, also under cancellation."""
+        """Close; with `unlink` remove the set. The values stay. Idempotent, also under cancellation."""
         if self._handle is not None:
             self._handle.close()
 

@@ -1,4 +1,4 @@
-"""What the primitives share: how one is named, opened, closed and removed."""
+"""The common base of the primitives: their names, opening, closing and removing."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _OPTIONS = frozenset({"create", "exclusive", "mode", "unlink", "project"})
 
 
 class Primitive(Closing):
-    """Something that processes share by a name: `async with aipc.Event("/run/app.ready") as event`, or await it.
+    """An object that processes share by a name: `async with aipc.Event("/run/app.ready") as event`, or await it.
 
-    `key` is a path (no file need be there), or `sysv-sem:0x4d2`, or what may stand behind that colon: a number, `private` (or
-    None), a path with `project`. Options, here or in the query: `create` (true: whoever comes first makes it), `exclusive`,
-    `mode` (0o600), `unlink` (remove it on close; by default only a private one).
+    `key` is a path (no file need exist there), or `sysv-sem:0x4d2`, or the part behind that colon: a number, `private` (or None),
+    a path with `project`. Options, here or in the query: `create` (default true: make it if it is missing), `exclusive`, `mode`
+    (0o600), `unlink` (remove it on close; by default only a private one).
 
-    Errors: AddressError for what can't be meant, at once; opening, ObjectMissing (with `create=False`), ObjectExists,
-    AccessDenied, WrongObject if that key has something else. Every call: ClosedResourceError after `aclose`, ObjectRemoved when
-    it was removed, ForkedError in a forked child, RuntimeError before it is opened.
+    Errors: AddressError at once for an invalid key or option; when opening, ObjectMissing (with `create=False`), ObjectExists,
+    AccessDenied, WrongObject if that key has another kind of object. Every call: ClosedResourceError after `aclose`, ObjectRemoved
+    when it was removed, ForkedError in a forked child, RuntimeError before it is opened.
     """
 
     __slots__ = ("_address", "_chosen", "_opened")
@@ -43,7 +43,7 @@ class Primitive(Closing):
 
     @abstractmethod
     def _first(self) -> Sequence[int]:
-        """The values of a new set, behind its kind. May take options of its own out of those chosen."""
+        """The values of a new set, after its kind. It may take options of its own out of those given."""
 
     def _open(self) -> Self:
         if self._opened is None:
@@ -74,7 +74,7 @@ class Primitive(Closing):
         return self._opened
 
     def remove(self) -> None:
-        """Remove it now, for all: everybody who waits for it gets ObjectRemoved."""
+        """Remove it now, for every process: every waiter gets ObjectRemoved."""
         self._state.remove()
 
     async def aclose(self) -> None:

@@ -1,7 +1,7 @@
-"""Opening a primitive: its key, its set, its first values, on which all who open it at once agree.
+"""Opening a primitive: its key, its set, and first values on which concurrent openers agree.
 
-A new set's values are 0 on Linux, and one semop(2) that tests for all zeros prepares it. Whoever finds it unprepared may do
-so: nobody has to wait for its creator, who may have been killed meanwhile.
+A new set's values are 0 on Linux, and one semop(2) that tests for all zeros prepares it. Any process that finds it unprepared may
+do so: nobody waits for its creator, which may have been killed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .atomic_set import KIND, AtomicSet
 
 
 def key(address: Address, project: int | None) -> int | None:
-    """The System V key; that of a path without a project is the CRC-32 of its bytes, and no file need exist there."""
+    """The System V key. For a path without a project it is the CRC-32 of the path's bytes, and no file need exist there."""
     if address.path.startswith("/") and project is None:
         number = zlib.crc32(os.fsencode(os.path.abspath(address.path))) or 1
         return key_of(replace(address, path=hex(number)), None)
@@ -41,9 +41,9 @@ def open_row(
     mode: int,
     unlink: bool | None,
 ) -> AtomicSet:
-    """The set of that key; a new one has `kind` and then the `first` values. Plain calls only, so nothing can be cancelled.
+    """Open the set of that key; a new one has `kind` and then the `first` values. Plain calls only: nothing can be cancelled.
 
-    ObjectMissing, ObjectExists, AccessDenied; WrongObject if something else has that key.
+    ObjectMissing, ObjectExists, AccessDenied; WrongObject if another kind of object has that key.
     """
     number = key(address, project)
     wanted = [kind, *first]
@@ -64,14 +64,14 @@ def open_row(
 
 
 def _give_up(semaphores: sysv.SemaphoreSet, number: int | None) -> None:
-    """Remove a new set, unless another process has prepared it, and may use it."""
-    with contextlib.suppress(OSError):  # removed by somebody else
+    """Remove a new set, unless another process has prepared it and may use it."""
+    with contextlib.suppress(OSError):  # another process removed it
         if number is None or not semaphores.initialised():
             semaphores.remove()
 
 
 def _found(number: int | None, count: int, *, create: bool, exclusive: bool, mode: int) -> tuple[sysv.SemaphoreSet, bool]:
-    """The set, and whether it is new."""
+    """Return the set, and whether it is new."""
     while True:
         if create or exclusive or number is None:
             try:
@@ -83,11 +83,11 @@ def _found(number: int | None, count: int, *, create: bool, exclusive: bool, mod
             return sysv.SemaphoreSet(number, 0, 0), False
         except FileNotFoundError:
             if not create:
-                raise  # else it was removed in between: once more
+                raise  # otherwise removed in between: try again
 
 
 def prepare(semaphores: sysv.SemaphoreSet, wanted: Sequence[int], count: int) -> None:
-    """Give a set of zeros its first values; leave any other one as it is."""
+    """Give a set of zeros its first values; leave any other set as it is."""
     if count != len(wanted):
         return
     zeros = [(index, 0) for index in range(count)]
