@@ -94,7 +94,7 @@ class _RangeHandle(HeldFile):
         access = fcntl.fcntl(self.fd, fcntl.F_GETFL) & os.O_ACCMODE
         if access == (os.O_WRONLY if shared else os.O_RDONLY):
             kind, permission = ("a shared", "read") if shared else ("an exclusive", "write")
-            raise os_error(errno.EACCES, self.name, f"{kind} lock takes permission to {permission} the file")
+            raise os_error(errno.EACCES, self.name, f"{kind} lock needs permission to {permission} the file")
 
     def _let_go(self) -> None:
         try:
