@@ -1,4 +1,4 @@
-"""URL -> Address, and the options that may stand in its query. No I/O."""
+"""URL -> Address, and the options in its query. No I/O."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*):(//(?P<authority>[^/?]*))?(?P<
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """What a URL says: `unix:/p` and `unix:///p` mean the same."""
+    """The parts of a URL: `unix:/p` and `unix:///p` mean the same."""
 
     url: str
     scheme: str
@@ -24,12 +24,12 @@ class Address:
     options: Mapping[str, str] = field(default_factory=dict)
 
     def error(self, why: str) -> AddressError:
-        """An AddressError that names this URL."""
+        """Return an AddressError that names this URL."""
         return AddressError(f"{self.url!r}: {why}")
 
 
 def parse(url: str) -> Address:
-    """Take a URL apart. AddressError if it has no scheme, or its query is malformed."""
+    """Parse a URL. AddressError if it has no scheme, or its query is malformed."""
     match = _URL.fullmatch(url)
     if match is None:
         raise AddressError(f"{url!r}: not a URL; one looks like unix:/run/app.sock or sysv-mq:0x4d2?type=3")
@@ -143,11 +143,11 @@ OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
     "parties": _SIZE,
     "waiters": _SIZE,
 }
-"""How each option is read from a query: parser, Python type, and what would be right."""
+"""How each option is read from a query: parser, Python type, and the description of a right value."""
 
 
 def options(address: Address, known: frozenset[str], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of `address` and those `given` as keywords, which win. AddressError for unknown or malformed ones."""
+    """Return the options of `address` and the keywords `given`, which win. AddressError for unknown or malformed ones."""
     merged: dict[str, Any] = {**address.options, **given}
     for name in merged:
         if name not in known:
@@ -158,7 +158,7 @@ def options(address: Address, known: frozenset[str], given: Mapping[str, Any]) -
 def _value(address: Address, name: str, value: Any) -> Any:
     parser, kind, right = OPTIONS[name]
     if kind is object and not isinstance(value, str):
-        return value  # the mechanism knows what it should be
+        return value  # the mechanism checks it
     try:
         return parser(value if isinstance(value, str) else _text(name, value, kind))
     except (ValueError, KeyError):
@@ -166,7 +166,7 @@ def _value(address: Address, name: str, value: Any) -> Any:
 
 
 def _text(name: str, value: Any, kind: type) -> str:
-    """A keyword's value as it would stand in a query, so that one check serves both."""
+    """A keyword's value as text of a query, so that one check serves both."""
     if kind is int and isinstance(value, int) and not isinstance(value, bool):
         return f"{value:o}" if name == "mode" and value >= 0 else str(value)
     if kind is bool and isinstance(value, (bool, int)):

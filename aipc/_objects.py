@@ -1,4 +1,4 @@
-"""What ipcs(1) and ipcrm(1) show and do, and the POSIX objects, FIFOs and socket files beside them."""
+"""Listing and removing kernel objects: as ipcs(1) and ipcrm(1), and also POSIX objects, FIFOs and socket files."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from ._sys.files import path_reserved, short_path, socket_in_use
 
 _SHM, _MQUEUE = "/dev/shm", "/dev/mqueue"  # noqa: S108 - where the kernel shows them
 KINDS = (*sysv_tables.KINDS, "posix-shm", "posix-sem", "posix-mq", "fifo", "unix")
-"""Every kind of object, as URLs call the mechanism."""
+"""Every kind of object, named as in the mechanism's URL."""
 _WAITED_FOR = {"sysv-sem": ("sem", ("", " zero")), "sysv-mq": ("queue", (" in", " out"))}
-"""By what names tasks wait for an object, to be told that it is gone."""
+"""The names under which tasks wait for an object: they are told when it is removed."""
 
 
 class IpcObject(NamedTuple):
-    """An object that outlives its process. Sizes are bytes; what the kernel does not tell is None."""
+    """An object that outlives its process. Sizes are bytes; None where the kernel gives no value."""
 
     kind: str
     """One of sysv-mq, sysv-sem, sysv-shm, posix-shm, posix-sem, posix-mq, fifo, unix."""
     name: str
-    """How it is opened: a key such as `0x4d2`, or `private`; a POSIX name such as `/table`; a path."""
+    """Its name in a URL: a key such as `0x4d2`, or `private`; a POSIX name such as `/table`; a path."""
     id: int | None
     """The kernel's number of a System V object."""
     key: int | None
@@ -48,16 +48,16 @@ class IpcObject(NamedTuple):
     items: int | None
     """Messages in a System V queue, semaphores in a set."""
     users: int | None
-    """Attachments of a System V segment; live sockets that have a socket file's path: 0 means stale."""
+    """Attachments of a System V segment; live sockets bound to a socket file's path: 0 means stale."""
     pids: tuple[int, ...]
-    """Who sent and received last (queue), or created it and was attached last (segment), of System V objects."""
+    """The last sender and receiver (queue), or the creator and the last process attached (segment), of System V objects."""
 
 
 def list_objects(*directories: str | os.PathLike[str]) -> list[IpcObject]:
-    """Every object that this process can see: System V and POSIX ones, and the socket files of live sockets.
+    """Return every object that this process can see: System V and POSIX objects, and the socket files of live sockets.
 
-    FIFOs, and socket files that nobody has open, are files like others: those in `directories` are listed, too. POSIX queues
-    show where `/dev/mqueue` is mounted (mq_overview(7)). ObjectMissing or AccessDenied for a directory that can't be read.
+    FIFOs and stale socket files look like other files: those in `directories` are listed, too. POSIX queues are listed where
+    `/dev/mqueue` is mounted (mq_overview(7)). ObjectMissing or AccessDenied for a directory that cannot be read.
     """
     found = [*_system_v(), *_posix()]
     bound = _bound_sockets()
@@ -72,11 +72,11 @@ def list_objects(*directories: str | os.PathLike[str]) -> list[IpcObject]:
 
 
 def remove_object(what: IpcObject | str, identifier: int | str | None = None, *, force: bool = False) -> None:
-    """Remove an object of `list_objects`, or the one of a kind: `remove_object("sysv-mq", 42)`, by number as in `ipcs`.
+    """Remove an object of `list_objects`, or one by kind and number, as in `ipcs`: `remove_object("sysv-mq", 42)`.
 
-    A str is a key (`"0x4d2"`) of a System V object, a POSIX name, or a path. ObjectMissing if there is none, AccessDenied if it
-    is not yours, WrongObject if something else has the path. A socket file of a live process is ObjectExists, unless `force`:
-    nobody could connect to it any more.
+    A str is the key (`"0x4d2"`) of a System V object, a POSIX name, or a path. ObjectMissing if there is none, AccessDenied if it
+    is not yours, WrongObject if the path belongs to something else. ObjectExists for a live process's socket file, unless `force`:
+    nobody could connect to that process any more.
     """
     if isinstance(what, IpcObject):
         kind, identifier = what.kind, what.name if what.id is None else what.id
@@ -140,16 +140,16 @@ def _file(kind: str, name: str, status: os.stat_result, *, size: int | None = No
 
 
 def _waiting(path: str) -> int | None:
-    """Bytes that wait in a POSIX queue."""
+    """The bytes that wait in a POSIX queue."""
     try:
         fields = dict(field.split(":", 1) for field in Path(path).read_text().split() if ":" in field)
         return int(fields["QSIZE"])
     except (OSError, KeyError, ValueError):
-        return None  # not ours to read, or gone
+        return None  # not readable, or gone
 
 
 def _bound_sockets() -> dict[str, int]:
-    """Paths that live sockets are bound to, and how many are (proc_pid_net(5)); those connected to a listener count, too."""
+    """The paths that live sockets are bound to, with their numbers (proc_pid_net(5)); sockets connected to a listener count, too."""
     paths: dict[str, int] = {}
     table = Path("/proc/net/unix").read_text(errors="surrogateescape")
     for line in table.splitlines()[1:]:
@@ -164,7 +164,7 @@ def _files(paths: dict[str, None], bound: dict[str, int]) -> Iterator[IpcObject]
         try:
             status = os.lstat(path)
         except OSError:
-            continue  # gone, or in a place that this process can't see
+            continue  # gone, or out of this process's reach
         if stat.S_ISSOCK(status.st_mode):
             yield _file("unix", path, status, users=bound.get(path, 0))
         elif stat.S_ISFIFO(status.st_mode):

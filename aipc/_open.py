@@ -1,4 +1,4 @@
-"""The only assembler: which module opens which scheme, for channels, listeners and locks."""
+"""The scheme table: the module that opens each scheme, for channels, listeners and locks."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ Opened = TypeVar("Opened", bound=_Closable)
 
 
 class Opening(Generic[Opened]):
-    """Something about to be opened: await it, or use it as an async context manager, which also closes it. Once."""
+    """An object to be opened: await it, or use it as an async context manager, which also closes it. Only once."""
 
     def __init__(self, opener: Callable[[], Awaitable[Opened]]) -> None:
         self._opener = opener
@@ -66,24 +66,24 @@ class Opening(Generic[Opened]):
 
     async def __aenter__(self) -> Opened:
         if self._opened is not None:
-            raise RuntimeError("this is open already: call open_channel, listen or open_lock again for another one")
+            raise RuntimeError("it is open already: call open_channel, listen or open_lock again for another one")
         self._opened = await self._opener()
         return self._opened
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(self._opened, Lock):  # leaving its own block only releases it
+        if isinstance(self._opened, Lock):  # a lock's own block only releases it
             await self._opened.aclose()
         elif self._opened is not None:
-            await self._opened.__aexit__(kind, error, trace)  # a child is to know why
+            await self._opened.__aexit__(kind, error, trace)  # a child's end depends on the reason
 
 
 def open_channel(url: str, **given: Any) -> Opening[Channel]:
     """Open a channel: `async with aipc.open_channel("unix:/run/app.sock") as channel`, or await it.
 
-    Every option can stand in the URL's query, too; the keyword wins. AddressError for what can't be meant: an unknown scheme
-    or option at once, the rest when it is opened. The mechanism's reference page has the other errors. Cancelled: nothing was
+    Every option can also stand in the URL's query; the keyword wins. AddressError for an invalid URL or option: at once for an unknown
+    scheme or option, otherwise when it is opened. The mechanism's reference page has the other errors. Cancelled: nothing was
     opened.
     """
     return Opening(_opener(CHANNELS, "open_channel", url, given))
@@ -107,7 +107,7 @@ def open_lock(url: str, **given: Any) -> Opening[Lock]:
 
 def _opener(table: Mapping[str, str], caller: str, url: str, given: Mapping[str, Any]) -> Callable[[], Awaitable[Any]]:
     address = parse(url)
-    with naming(address.url):  # importing the mechanism may fail, too: for want of a descriptor
+    with naming(address.url):  # importing the mechanism may also fail, without a free descriptor
         function = _function(table, caller, address)
     known = inspect.signature(function).parameters.values()
     chosen = options(address, frozenset(p.name for p in known if p.kind is p.KEYWORD_ONLY), given)

@@ -1,4 +1,4 @@
-"""Inherited descriptors: `fd:3` for one that goes both ways, `fd:3,4` for one to read and one to write.
+"""Inherited descriptors: `fd:3` for one that reads and writes, `fd:3,4` for one to read and one to write.
 
 The channel owns them from then on.
 """
@@ -27,7 +27,7 @@ from .unix.stream_channel import UnixChannel
 
 
 class DescriptorChannel(ByteStreamChannel):
-    """Messages over descriptors that somebody else opened."""
+    """Messages over descriptors that another part of the program opened."""
 
     __slots__ = ()
 
@@ -50,9 +50,9 @@ class DescriptorChannel(ByteStreamChannel):
 async def adopt(
     address: Address, *, framing: str = "u32", max_message_size: int = MAX_MESSAGE_SIZE, fds: bool = False
 ) -> DescriptorChannel | UnixChannel:
-    """Take over inherited descriptors. ObjectMissing if one is not open, WrongObject if it is no pipe, FIFO or stream socket.
+    """Take over inherited descriptors. ObjectMissing if one is not open, WrongObject if it is not a pipe, FIFO or stream socket.
 
-    A Unix socket becomes what `unix:` gives; `fds` as there.
+    A Unix socket becomes a channel of `unix:`, with its `fds`.
     """
     numbers = address.path.split(",")
     if not all(number.isascii() and number.isdecimal() for number in numbers) or len(numbers) > 2:
@@ -77,7 +77,7 @@ def _check(fd: int, name: str) -> None:
     except OSError:
         raise os_error(errno.ENOENT, name, f"descriptor {fd} is not open in this process") from None
     if not (stat.S_ISFIFO(mode) or _is_stream_socket(fd, mode) or stat.S_ISCHR(mode)):
-        raise WrongObject(errno.EINVAL, f"{name}: descriptor {fd} is no pipe, FIFO, terminal or stream socket")
+        raise WrongObject(errno.EINVAL, f"{name}: descriptor {fd} is not a pipe, FIFO, terminal or stream socket")
 
 
 def _is_stream_socket(fd: int, mode: int) -> bool:
@@ -96,16 +96,16 @@ def _handle(fd: int, name: str) -> FileHandle:
 
 
 def _can_reopen(fd: int) -> bool:
-    """Whether opening it again is the same pipe, FIFO or terminal: of /dev/ptmx (5:2) it would be a new terminal."""
+    """Whether opening it again gives the same pipe, FIFO or terminal: /dev/ptmx (5:2) would give a new terminal."""
     status = os.fstat(fd)
     return stat.S_ISFIFO(status.st_mode) or (os.isatty(fd) and status.st_rdev != os.makedev(5, 2))
 
 
 def _part(fd: int) -> None:
-    """Give the number an open file description of its own: O_NONBLOCK would be set for all that share the old one."""
+    """Give the number its own open file description: O_NONBLOCK would be set for all processes that share the old one."""
     try:
         own = pipes.reopen(fd)
-    except OSError:  # without /proc, without the permission, or without a reader: then it is shared
+    except OSError:  # without /proc, permission or a reader it stays shared
         return
     os.dup2(own, fd, inheritable=os.get_inheritable(fd))
     os.close(own)

@@ -1,4 +1,4 @@
-"""Accepting connections: what Unix, TCP and TLS listeners share."""
+"""Accepting connections: the common base of Unix, TCP and TLS listeners."""
 
 from __future__ import annotations
 
@@ -20,28 +20,27 @@ from .base import TransportChannel
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _GONE = frozenset({errno.ECONNABORTED, errno.EPERM, errno.ENETDOWN, errno.EPROTO, errno.ENOPROTOOPT, errno.EHOSTDOWN})
 _GONE |= {errno.ENONET, errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH}
-"""Errors of the connection that accept(2) would have given, and of a firewall: it is gone, and the next one may be good."""
+"""Errors of a connection that accept(2) reports, and of a firewall: it is gone, and the next one may be good."""
 _NOBODY = frozenset({errno.EAGAIN, errno.EINVAL})  # EINVAL: after shutdown(2)
 _PATIENCE = 0.1  # seconds
-_MOST_GONE = 100  # in a row: then it may be the listener's own error, and must not keep the loop
+_MOST_GONE = 100  # in a row: more may be the listener's own error, and must not block the loop
 
 LONGEST_BACKLOG = 0x7FFFFFFF
-"""What fits listen(2); the kernel caps it anyway (net.core.somaxconn)."""
+"""The largest value for listen(2); the kernel limits it anyway (net.core.somaxconn)."""
 
 Accepted = TypeVar("Accepted")
 
 
 class _NotNow(Exception):
-    """accept(2) failed in a way that a pause may mend."""
+    """accept(2) failed for a reason that may pass."""
 
 
 class SocketListener(Listener):
-    """A listening socket; `wrap` makes a channel of each connection; `forget` runs once, before it is closed.
+    """A listening socket. `wrap` makes a channel of each connection; `forget` runs once, before the socket is closed.
 
-    `shared`: other processes accept from it, too, and so take what is left in its backlog.
+    `shared`: other processes accept from it, too, and take what is left in its backlog.
 
-    A `serve` runs at most `max_connections` handlers at once. While so many run, further connections wait in the kernel's
-    backlog.
+    A `serve` runs at most `max_connections` handlers at once. Meanwhile further connections wait in the kernel's backlog.
     """
 
     def __init__(
@@ -69,7 +68,7 @@ class SocketListener(Listener):
             try:
                 return await self._handle.readable.attempt(accept)
             except _NotNow:
-                await anyio.sleep(_PATIENCE)  # nothing tells when somebody closes a descriptor
+                await anyio.sleep(_PATIENCE)  # no event tells when a descriptor is closed
 
     def _accept(self) -> TransportChannel:
         for _ in range(_MOST_GONE):
@@ -79,14 +78,14 @@ class SocketListener(Listener):
             try:
                 return self._wrap(connection)
             except ConnectionError:
-                connection.close()  # it is gone: its options can't be set any more
+                connection.close()  # the peer is gone: options cannot be set
             except BaseException:
                 connection.close()
                 raise
         raise _NotNow
 
     def _connection(self) -> socket.socket | None:
-        """One accept(2); None if the connection was gone before we looked."""
+        """Call accept(2) once; None if the connection was gone by then."""
         try:
             return self._handle.sock.accept()[0]
         except OSError as error:
@@ -117,14 +116,14 @@ class SocketListener(Listener):
         if self._handle.closed or self._shared:
             return None
         try:
-            return self._accept()  # whoever is in the backlog takes himself for accepted
+            return self._accept()  # backlogged clients are already connected
         except OSError as error:
             if error.errno not in _NOBODY:
                 raise
             return None
 
     async def drain(self) -> None:
-        fork.check(self._handle.generation, self._handle.name)  # shutdown(2) would be its parent's, too
+        fork.check(self._handle.generation, self._handle.name)  # shutdown(2) would affect its parent, too
         self._draining = True
         crews = tuple(self._crews)
         if not crews or self._handle.closed:
@@ -141,7 +140,7 @@ class SocketListener(Listener):
             raise
 
     def _refuse(self) -> None:
-        """No more connections, if that can be had (unix(7)), and let `serve` take those that are in the backlog."""
+        """Refuse new connections where the kernel can (unix(7)), and let `serve` accept those in the backlog."""
         if self._handle.sock.family == socket.AF_UNIX and not self._shared:
             self._handle.sock.shutdown(socket.SHUT_RD)
         self._handle.readable.wake_all()

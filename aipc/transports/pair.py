@@ -1,4 +1,4 @@
-"""Two connected channels at once, without a name."""
+"""Two connected channels without a name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _KINDS: dict[str, Callable[[], tuple[Channel, Channel]]] = {
 
 
 def channel_pair(kind: str = "stream") -> tuple[Channel, Channel]:
-    """Two channels, each the other's peer (socketpair(2)).
+    """Return two channels, each the other's peer (socketpair(2)).
 
     `kind`: "stream" (framed messages over a Unix stream socket), "seqpacket" or "dgram" (the kernel keeps messages apart),
     "shm" (shared memory).

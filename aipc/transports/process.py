@@ -1,4 +1,4 @@
-"""A child's standard input and output: `exec:sort -u`, and what `aipc.popen` gives."""
+"""A child's standard input and output: `exec:sort -u`, and the channel of `aipc.popen`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MODES = ("r", "w", "r+")
 
 
 class ProcessChannel(ByteStreamChannel):
-    """A child process: what it prints is received, what is sent is its input. Closing it ends and reaps the child."""
+    """A child process: its output is received, and what is sent is its input. Closing the channel ends and reaps the child."""
 
     __slots__ = ("_grace", "child")
 
@@ -45,39 +45,39 @@ class ProcessChannel(ByteStreamChannel):
     def returncode(self) -> int | None:
         """None while the child runs; then its exit status, or the negative number of the signal that ended it.
 
-        0 if nobody can tell, because SIGCHLD is ignored or another part of the program took the status (as in subprocess).
+        0 if the status is unknown, because SIGCHLD is ignored or another part of the program took it (as in subprocess).
         """
         return self.child.returncode
 
     @property
     def outcome(self) -> str:
-        """How the child ended, in words, as a shell would say it: "exit status 3", "killed by SIGSEGV (core dumped)"; "running"."""
+        """How the child ended, in a shell's words: "exit status 3", "killed by SIGSEGV (core dumped)"; "running"."""
         return self.child.outcome
 
     @property
     def usage(self) -> resource.struct_rusage | None:
-        """What the child took, and those of its own children that it waited for: seconds of processor time, memory (getrusage(2)).
+        """The resources that the child, and the children that it waited for, used: seconds of processor time, memory (getrusage(2)).
 
-        None until its `returncode` is known, and if nobody can tell.
+        None until the `returncode` is known, and if the kernel's answer was lost.
         """
         return self.child.usage
 
     @property
     def forced(self) -> bool:
-        """Whether it, or its process group, did not end after SIGTERM, and was sent SIGKILL for that."""
+        """Whether it, or its process group, did not end after SIGTERM, and was sent SIGKILL."""
         return self.child.forced
 
     async def wait(self) -> int:
-        """Wait until the child has ended by itself: its `returncode`. A child that reads needs `send_eof` first.
+        """Wait until the child has ended by itself; return its `returncode`. A child that reads needs `send_eof` first.
 
         Cancelled: nothing happened.
         """
         return await self.child.wait()
 
     def send_signal(self, signum: int) -> None:
-        """Send the child a signal; nothing if it has ended (pidfd_send_signal(2)). AccessDenied if it is another user's by now.
+        """Send the child a signal; nothing if it has ended (pidfd_send_signal(2)). AccessDenied if it now runs as another user.
 
-        If it has a process group of its own: to all members.
+        If the child leads a process group, all its members get the signal.
         """
         self.child.send_signal(signum, tree=True)
 
@@ -90,9 +90,9 @@ class ProcessChannel(ByteStreamChannel):
         self.send_signal(signal.SIGKILL)
 
     async def aclose(self) -> None:
-        """Close the pipes, wait `grace` seconds for the child to end, then SIGTERM, `grace` seconds, SIGKILL. Idempotent.
+        """Close the pipes, wait `grace` seconds, send SIGTERM, wait `grace` seconds, send SIGKILL. Idempotent.
 
-        Cancelled: SIGTERM at once, and the rest all the same: no process stays.
+        Cancelled: sends SIGTERM at once, and does the rest as usual. No process is left.
         """
         await terminate([self.child], self.close, self._grace, gently=True)
 
@@ -110,7 +110,7 @@ class ProcessChannel(ByteStreamChannel):
 
 
 def framing_of(name: str, max_message_size: int | None) -> Framing:
-    """The framing of that name. Raw chunks have no limit unless one is given: they are no messages."""
+    """The framing of that name. Raw chunks have no limit unless one is given, because they are not messages."""
     return framing_named(name, max_message_size or (sys.maxsize if name == "none" else MAX_MESSAGE_SIZE))
 
 
@@ -126,9 +126,9 @@ def launch(
     stdout: int | None = None,
     **options: Any,
 ) -> ProcessChannel:
-    """Start `command` with pipes as `mode` says; its other streams are `stdin` and `stdout`, by default this process's.
+    """Start `command` with the pipes that `mode` names; its other streams are `stdin` and `stdout`, by default this process's.
 
-    Errors and `options` are those of `start`. AddressError for another mode, or both a pipe and a redirection.
+    Errors and `options` are those of `start`. AddressError for an unknown mode, or a stream that is both a pipe and redirected.
     """
     if mode not in MODES:
         raise AddressError(f"{name}: mode={mode!r}: must be 'r' (receive its output), 'w' (send its input) or 'r+' (both)")
@@ -147,7 +147,7 @@ def launch(
 async def connect(
     address: Address, *, framing: str = "u32", max_message_size: int | None = None, shell: bool = False
 ) -> ProcessChannel:
-    """Start a program and talk to it over its standard input and output. Errors are those of `start`. Cancelled: not started."""
+    """Start a program, and exchange messages over its standard input and output. Errors as for `start`. Cancelled: not started."""
     if address.authority:
         raise address.error("needs a command, as in exec:sort -u or exec:/usr/bin/sort -u")
     chosen = framing_of(framing, max_message_size)

@@ -1,4 +1,4 @@
-"""Connected stream sockets, of whatever family: what can be asked about them, in anyio's words."""
+"""Connected stream sockets of every family, and their attributes as anyio names them."""
 
 from __future__ import annotations
 

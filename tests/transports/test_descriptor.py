@@ -76,9 +76,9 @@ async def test_malformed(path: str) -> None:
 async def test_what_it_refuses(place: Path) -> None:
     with pytest.raises(aipc.ObjectMissing, match="descriptor 999 is not open"):
         await aipc.open_channel("fd:999")
-    with (place / "file").open("wb") as file, pytest.raises(aipc.WrongObject, match="no pipe"):
+    with (place / "file").open("wb") as file, pytest.raises(aipc.WrongObject, match="is not a pipe"):
         await aipc.open_channel(f"fd:{file.fileno()}")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, pytest.raises(aipc.WrongObject, match="no pipe"):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, pytest.raises(aipc.WrongObject, match="is not a pipe"):
         await aipc.open_channel(f"fd:{sock.fileno()}")
 
 

@@ -1,14 +1,14 @@
-"""TLS over TCP, by the standard library's `ssl` module (OpenSSL), which here does no I/O of its own.
+"""TLS over TCP, by the standard library's `ssl` module (OpenSSL), used without I/O of its own.
 
-Not anyio's TLSStream: that takes a record out of OpenSSL and then awaits its sending, so that a cancelled `send` loses it, and
-with it the connection; and it has nothing that does not wait. Here, too, each try is one non-blocking step:
+anyio's TLSStream does not fit: it takes a record out of OpenSSL and then awaits the sending, so a cancelled `send` loses the record,
+and with it the connection; and it has no calls without waiting. Here, too, each try is one non-blocking step:
 
-- Reading decrypts all that is there before it asks the socket again, so that nobody waits while OpenSSL has data.
-- Writing encrypts only when the socket has room, and counts plaintext as sent when the kernel has its records. Records can't be
-  taken back, so plaintext that OpenSSL has taken is under way, whatever the socket says: what the kernel did not take of its
-  records goes ahead of all else.
-- The handshake is a step of reading. What OpenSSL has to say meanwhile (its part of the handshake, tickets, new keys) is sent at
-  once, or in the background when there is room.
+- Reading decrypts all available data before it reads the socket again, so that no task waits while OpenSSL has data.
+- Writing encrypts only when the socket has room. Plaintext counts as sent when the kernel has its records. Records cannot be taken
+  back: plaintext that OpenSSL has taken will be sent, whatever the socket says, and records that the kernel did not take go before
+  everything else.
+- The handshake is a step of reading. OpenSSL's own output (its part of the handshake, tickets, new keys) is sent at once, or in the
+  background when there is room.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ from .tls_context import client_context, server_context
 
 _RECORD = 16 * 1024
 _CHUNK = 64 * 1024
-"""Plaintext bytes encrypted at a time: more would only lie here, encrypted, until the kernel has room."""
+"""Plaintext bytes encrypted at a time: more would only wait here, encrypted, until the kernel has room."""
 _MOST_UNREAD = 1024 * 1024
 _MOST_UNSAID = 256 * 1024
-"""Bytes of OpenSSL's own that may wait for room: a peer that asks for new keys again and again and reads nothing makes more of them."""
+"""Bytes of OpenSSL's own output that may wait: a peer that keeps asking for new keys and reads nothing causes more."""
 _PASSING = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
-"""Errors of send(2) after which it may take the same records yet."""
+"""Errors of send(2) after which it may still take the same records."""
 
 
 class TlsChannel(InetStreamChannel):
-    """Messages over TLS. An accepted channel makes its handshake with its first operation, or with `handshake`."""
+    """Messages over TLS. An accepted channel does its handshake with its first operation, or with `handshake`."""
 
     __slots__ = (
         "_cipher_in", "_cipher_out", "_early", "_encrypted", "_input_end", "_output_error", "_pending", "_ragged_end", "_room",
@@ -62,18 +62,18 @@ class TlsChannel(InetStreamChannel):
         self._ssl = wrap(self._cipher_in, self._cipher_out)
         self._ragged_end = ragged_end
         self._shaken = False
-        self._early = b""  # decrypted, and not yet asked for
+        self._early = b""  # decrypted, and not yet read
         self._input_end: Exception | bool = False  # True after the peer's close_notify
         self._pending = memoryview(b"")  # ciphertext that the kernel did not take yet
         self._encrypted = 0  # bytes at the front of `_unfinished` that stand in `_pending`
         self._output_error: Exception | None = None  # nothing can be sent any more
-        self._talking: object = None  # the loop on which a task of its own sends `_pending`
+        self._talking: object = None  # the loop on which a background task sends `_pending`
         self._room: select.poll | None = None
 
     async def handshake(self) -> None:
-        """Make the handshake now, to learn who the peer is before any message; else the first operation does it.
+        """Do the handshake now, to know the peer before any message; otherwise the first operation does it.
 
-        CertificateRefused, ProtocolError. Cancelled: it goes on with the next operation.
+        CertificateRefused, ProtocolError. Cancelled: it continues with the next operation.
         """
         await self._handle.readable.attempt(self._shake)
 
@@ -84,7 +84,7 @@ class TlsChannel(InetStreamChannel):
             try:
                 self._ssl.do_handshake()
                 self._shaken = True
-                self._handle.readable.wake_all()  # senders wait there, too, and there may be nothing more to read
+                self._handle.readable.wake_all()  # senders wait there, too, and no more data may come
             except ssl.SSLWantReadError:
                 self._say()
                 self._refill()
@@ -93,18 +93,18 @@ class TlsChannel(InetStreamChannel):
             self._say()
 
     def _end_input(self, end: Exception | Literal[True]) -> None:
-        """Nothing more can be decrypted, for every task that waits: True if the peer said so."""
+        """Note for every waiting task that no more can be decrypted. True: the peer announced its end."""
         self._input_end = end
         self._handle.readable.wake_all()
 
     def _refill(self) -> None:
-        """One recv(2)."""
+        """Call recv(2) once."""
         try:
             cipher = os.read(self._handle.fd, READ_SIZE)
         except BlockingIOError:
             raise
         except OSError as error:
-            self._end_input(error)  # the kernel tells it once, and then the end of the stream
+            self._end_input(error)  # the kernel reports it once, and then the end of the stream
             raise
         if cipher:
             self._cipher_in.write(cipher)
@@ -112,7 +112,7 @@ class TlsChannel(InetStreamChannel):
             self._cipher_in.write_eof()
 
     def _decrypted(self) -> bytes:
-        """All that can be decrypted by now."""
+        """Return all data that can be decrypted by now."""
         pieces = []
         while not self._input_end:
             try:
@@ -156,9 +156,9 @@ class TlsChannel(InetStreamChannel):
         return size
 
     def _push(self, frame: Frame | Sequence[memoryview]) -> int:
-        """How many bytes of the frame the kernel has; it may have none, and OpenSSL the first: then those are under way.
+        """Return how many bytes of the frame the kernel took. It may be none while OpenSSL took some: those will be sent.
 
-        An error says that OpenSSL took nothing of it.
+        An error means that OpenSSL took nothing of the frame.
         """
         self._shake()
         self._raise_output_error()
@@ -173,7 +173,7 @@ class TlsChannel(InetStreamChannel):
             self._encrypt(chunk)
             try:
                 self._send_pending()
-            except OSError:  # which the next try meets again, if it lasts
+            except OSError:  # if it lasts, the next try raises it again
                 self._encrypted = len(chunk)
                 break
             count += len(chunk)
@@ -187,7 +187,7 @@ class TlsChannel(InetStreamChannel):
             raise self._output_error from None
 
     def _write(self, frame: Frame, frames: Sequence[Frame] = (), fds: Sequence[int] = ()) -> None:
-        super()._write(frame)  # a batch is one thing: an encrypted message can't be taken back from behind another one
+        super()._write(frame)  # no batches: an encrypted message cannot be taken back
 
     def _has_room(self) -> bool:
         if self._room is None:
@@ -200,7 +200,7 @@ class TlsChannel(InetStreamChannel):
             raise self._output_error.with_traceback(None)
 
     def _send_pending(self) -> None:
-        """Give the kernel all ciphertext that there is, or BlockingIOError."""
+        """Give the kernel all pending ciphertext, or raise BlockingIOError."""
         while self._pending or self._cipher_out.pending:
             if not self._pending:
                 self._pending = memoryview(self._cipher_out.read())
@@ -213,7 +213,7 @@ class TlsChannel(InetStreamChannel):
             self._pending = self._pending[sent:]
 
     def _say(self) -> None:
-        """Send what OpenSSL wants to say, if need be in the background: reading does not wait for it."""
+        """Send OpenSSL's own output, in the background if need be: reading does not wait for it."""
         try:
             self._send_own()
         except BlockingIOError:
@@ -221,7 +221,7 @@ class TlsChannel(InetStreamChannel):
                 self._talking = backend.current()
                 backend.start_soon(self._say_later)
         except OSError:
-            pass  # the peer is gone; what it sent before is still to be read, and then reading tells of it
+            pass  # the peer is gone; its last data can still be read, and reading then reports it
         if self._cipher_out.pending > _MOST_UNSAID:
             self._end_input(ProtocolError(f"{self._name}: TLS: the peer asks for one answer after another, and reads none"))
 
@@ -233,7 +233,7 @@ class TlsChannel(InetStreamChannel):
             self._talking = None
 
     def _send_own(self) -> None:
-        """Behind a message that has begun, it goes with that one's rest: its sender need not be woken by somebody else's write."""
+        """Behind an unfinished message, this output is sent with the rest of it: so no other task's write must wake its sender."""
         if not self._encrypted:
             self._send_pending()
 
@@ -254,10 +254,10 @@ class TlsChannel(InetStreamChannel):
         await operation()
 
     def _end_writing(self) -> None:
-        """Say close_notify: the peer reads its end of stream, and may go on sending."""
+        """Send close_notify: the peer reads its end of stream, and may still send."""
         self._handle.check()
-        self._early += self._decrypted()  # SSL_shutdown(3) throws away what it finds in the way
-        with suppress(ssl.SSLError):  # it also looks for the peer's own close_notify, which is not due yet
+        self._early += self._decrypted()  # SSL_shutdown(3) drops data that is not read yet
+        with suppress(ssl.SSLError):  # it also expects the peer's close_notify, which may come later
             self._ssl.unwrap()
         self._say()
         self._output_ended = True
@@ -266,13 +266,15 @@ class TlsChannel(InetStreamChannel):
         super()._finish_now()
         if not self._shaken or self._handle.closed or self._handle.forked:
             return
-        if self._unfinished is None and not self._output_ended:  # else a message is cut short, and no close_notify says so
+        if (
+            self._unfinished is None and not self._output_ended
+        ):  # otherwise a message is cut short, and must not end with close_notify
             with suppress(OSError):
                 self._end_writing()
         self._forget_unread()
 
     def _forget_unread(self) -> None:
-        """Closing a socket with unread bytes resets the connection (RFC 2525, 2.17), and a server sends tickets unasked."""
+        """Discard unread bytes: closing a socket with them resets the connection (RFC 2525, 2.17), and servers send tickets unasked."""
         with suppress(OSError):
             for _ in range(_MOST_UNREAD // READ_SIZE):
                 if not os.read(self._handle.fd, READ_SIZE):
@@ -330,10 +332,10 @@ async def connect(
     send_buffer: int | None = None,
     receive_buffer: int | None = None,
 ) -> TlsChannel:
-    """Connect as `tcp:` does, and make the handshake: CertificateRefused if the server's certificate is not good for the name.
+    """Connect as `tcp:` does, and do the handshake. CertificateRefused if the server's certificate is not valid for the name.
 
-    Without `ssl_context`, the certificate must come from an authority in `cafile`, or in the system's list. ProtocolError if
-    the peer does not speak TLS. Cancelled: not connected.
+    Without `ssl_context`, the certificate must come from an authority in `cafile`, or in the system's list. ProtocolError if the
+    peer does not speak TLS. Cancelled: not connected.
     """
     chosen = framing_named(framing, max_message_size)
     context = await client_context(address, ssl_context, cafile, certfile, keyfile)
@@ -376,7 +378,7 @@ async def listen(
 ) -> InetListener:
     """Listen as `tcp:` does, with `certfile` and `keyfile`, or an `ssl_context`. With `cafile`, clients need certificates, too.
 
-    Accepting does not wait for a handshake: a client that never makes one holds up nobody but its own handler.
+    Accepting does not wait for a handshake: a client that never does one delays only its own handler.
     """
     chosen = framing_named(framing, max_message_size)
     context = await server_context(address, ssl_context, cafile, certfile, keyfile)

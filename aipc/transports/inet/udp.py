@@ -1,5 +1,5 @@
-"""UDP sockets (udp(7)): messages that may be lost, doubled or overtaken. There is no back-pressure: what a receiver's buffer can't
-hold is dropped without a word.
+"""UDP sockets (udp(7)): messages may be lost, doubled or reordered. There is no back-pressure: the kernel silently drops what a
+receiver's buffer cannot hold.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..packet import PacketChannel, PacketHandle
 from . import address as inet
 
 _ROOM = 0x10000
-"""Bytes: more than a datagram can have, so that none is cut."""
+"""Bytes: more than a datagram can have, so none is cut."""
 _LIMITS = {socket.AF_INET: 0xFFFF - 20 - 8, socket.AF_INET6: 0xFFFF - 8}
 """The largest payload: IPv4 counts its own header and UDP's, IPv6 only UDP's."""
 
@@ -46,7 +46,7 @@ class UDPChannel(PacketChannel):
             self._sock.send(data)
         else:
             self._handle.check()
-            raise UnsupportedOperation(f"{self._name}: not connected; say to=(host, port)")
+            raise UnsupportedOperation(f"{self._name}: not connected; use to=(host, port)")
 
     def _take(self) -> bytes:
         return self._count(self._sock.recv(_ROOM))
@@ -72,7 +72,7 @@ class UDPChannel(PacketChannel):
         super().send_nowait(item, **meta)
 
     async def _resolved(self, meta: Mapping[str, Any]) -> Mapping[str, Any]:
-        """`meta` with numbers for a name in `to`."""
+        """Return `meta` with numbers in place of a name in `to`."""
         to = meta.get("to")
         if to is None:
             return meta
@@ -85,7 +85,7 @@ class UDPChannel(PacketChannel):
         return {**meta, "to": sockaddr}
 
     def _numeric(self, to: Any) -> Any:
-        """`to` as sendto(2) takes it; None if only a resolver can tell. AddressError if it can't be an address."""
+        """Return `to` in the form of sendto(2); None if it needs a resolver. AddressError if it is not an address."""
         if not (isinstance(to, tuple) and len(to) in (2, 4) and isinstance(to[0], str) and isinstance(to[1], int)):
             raise self._bad(to, "must be (host, port), as in ('127.0.0.1', 7000)")
         if not 0 < to[1] <= 0xFFFF:
@@ -119,10 +119,10 @@ async def connect(
     send_buffer: int | None = None,
     receive_buffer: int | None = None,
 ) -> UDPChannel:
-    """Open a UDP socket, connected to the URL's host and port; without them, `send` takes `to`.
+    """Open a UDP socket, connected to the URL's host and port; without them, `send` needs `to`.
 
-    `bind` is the host:port at which it receives; port 0 lets the kernel pick one. UnknownHost, ObjectExists (the port is
-    taken), AddressError. Cancelled: nothing was opened.
+    `bind` is the host:port at which it receives; for port 0 the kernel picks one. UnknownHost, ObjectExists (the port is taken),
+    AddressError. Cancelled: nothing was opened.
     """
     if not (address.authority or address.path or bind):
         raise address.error("needs host:port, as in udp://127.0.0.1:7000, or bind, as in udp:?bind=127.0.0.1:7000")
@@ -144,7 +144,7 @@ async def connect(
 async def _addresses(address: Address, text: str | None) -> list[inet.Resolved | None]:
     host, port = inet.endpoint(address, text)
     if text is None and not port:
-        raise address.error("port 0 is nobody's")
+        raise address.error("port 0: needs the peer's real port")
     return list(await inet.resolve(host, port, address.url, kind=socket.SOCK_DGRAM))
 
 

@@ -1,4 +1,4 @@
-"""What the ends of pipes and FIFOs share."""
+"""The common base of the ends of pipes and FIFOs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class PipeEnd(ByteStreamChannel):
 
 
 def set_capacity(fd: int, size: int, name: str) -> None:
-    """Make the pipe called `name` hold `size` bytes or more; AccessDenied says what the limit is."""
+    """Make the pipe called `name` hold `size` bytes or more; AccessDenied names the limit."""
     try:
         pipes.set_capacity(fd, size)
     except PermissionError as error:

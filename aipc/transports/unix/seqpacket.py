@@ -1,4 +1,4 @@
-"""Unix sequenced-packet sockets (unix(7)): connections that keep messages apart, in order, with nothing lost."""
+"""Unix sequenced-packet sockets (unix(7)): connections that keep messages apart and in order, and lose none."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _channel(sock: socket.socket, name: str) -> SeqpacketChannel:
 
 
 async def connect(address: Address, *, send_buffer: int | None = None, receive_buffer: int | None = None) -> SeqpacketChannel:
-    """Connect to a listener. ObjectMissing, NobodyListens, WrongObject or AccessDenied say why it can't.
+    """Connect to a listener. ObjectMissing, NobodyListens, WrongObject or AccessDenied if that fails.
 
     Waits while the listener's backlog is full. Cancelled: not connected.
     """
@@ -28,7 +28,7 @@ async def connect(address: Address, *, send_buffer: int | None = None, receive_b
         await unix_address.connect(address, sock)
         return _channel(sock, address.url)
     finally:
-        sock.close()  # unless the channel owns it by now
+        sock.close()  # unless the channel owns it
 
 
 async def listen(
@@ -42,10 +42,10 @@ async def listen(
     send_buffer: int | None = None,
     receive_buffer: int | None = None,
 ) -> SocketListener:
-    """Listen. A stale socket file is taken over; with `exclusive` not even that.
+    """Listen. A stale socket file is replaced; with `exclusive` not even that.
 
-    ObjectExists if a live process owns the path; WrongObject if it is not a socket: neither is ever removed. `mode` is the
-    file's, whatever the umask; `unlink` removes it on close if it is still ours. Cancelled: nothing was made.
+    ObjectExists if a live process owns the path, WrongObject if it is not a socket: neither is ever removed. The file has exactly
+    `mode`, whatever the umask; `unlink` removes it on close if it is still the listener's. Cancelled: nothing was made.
     """
 
     def wrap(connection: socket.socket) -> SeqpacketChannel:
@@ -70,6 +70,6 @@ def _socket(address: Address, send_buffer: int | None, receive_buffer: int | Non
 
 
 def pair() -> tuple[SeqpacketChannel, SeqpacketChannel]:
-    """Two connected channels (socketpair(2))."""
+    """Return two connected channels (socketpair(2))."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     return _channel(ours, "unix seqpacket pair"), _channel(theirs, "unix seqpacket pair")
