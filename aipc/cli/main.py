@@ -1,4 +1,4 @@
-"""Commands and their options; what they do stands in files of their own."""
+"""The commands and their options; their work is in other files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ app: typer.Typer = typer.Typer(no_args_is_help=True, add_completion=False, help=
 
 
 class Loop(StrEnum):
-    """On which event loop to run."""
+    """The event loop to run on."""
 
     asyncio = "asyncio"
     uvloop = "uvloop"
@@ -38,7 +38,7 @@ def tour(
     only: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this mechanism; may be repeated.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Run every mechanism between two processes: move the standard library's files, time round trips, fight for locks."""
+    """Run every mechanism between two processes: send the standard library's files, time round trips, compete for locks."""
     unknown = [name for name in only or [] if name not in touring.NAMES]
     if unknown:
         raise typer.BadParameter(
@@ -61,7 +61,7 @@ def list_(
     directories: Annotated[list[Path] | None, typer.Argument(help="Where to look for FIFOs and stale socket files.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """List System V and POSIX objects, and socket files: what outlives its process."""
+    """List System V and POSIX objects, and socket files: objects that outlive their process."""
     try:
         listing.show(Console(), directories or [], as_json=as_json)
     except AipcError as error:

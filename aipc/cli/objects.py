@@ -1,4 +1,4 @@
-"""`aipc list` and `aipc remove`: a table of the objects that outlive their processes, and the end of one."""
+"""`aipc list` and `aipc remove`: list the objects that outlive their processes, and remove one."""
 
 from __future__ import annotations
 
@@ -35,6 +35,6 @@ def show(console: Console, directories: list[Path], *, as_json: bool) -> None:
 
 
 def remove(kind: str, identifier: str, *, force: bool) -> None:
-    """Remove one: decimal digits are a System V object's number, as in `ipcrm`, and 0x... is its key."""
+    """Remove an object: decimal digits are a System V object's number, as in `ipcrm`, and 0x... is its key."""
     number = kind.startswith("sysv-") and identifier.isascii() and identifier.isdecimal()
     aipc.remove_object(kind, int(identifier) if number else identifier, force=force)

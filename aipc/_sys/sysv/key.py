@@ -1,4 +1,4 @@
-"""System V keys (sysvipc(7), ftok(3)): the forms in which one may be given."""
+"""System V keys (sysvipc(7), ftok(3)), in each form that a URL may have."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _KEYS = 1 << 32
 
 
 def key_of(address: Address, project: int | None) -> int | None:
-    """The `key_t` that the address means, None for a private object.
+    """Return the `key_t` of the address; None for a private object.
 
-    `0x4d2` and `1234` are keys as C has them (32 bits; the upper half is C's negative keys), `private` is IPC_PRIVATE, and a
-    path with `project=N` is ftok(3). AddressError for anything else.
+    `0x4d2` and `1234` are keys as in C (32 bits; the upper half means C's negative keys), `private` is IPC_PRIVATE, and a path with
+    `project=N` is ftok(3). AddressError for anything else.
     """
     text = address.path
     if address.authority:
@@ -30,7 +30,7 @@ def key_of(address: Address, project: int | None) -> int | None:
     try:
         key = int(text, 0)
     except ValueError:
-        raise address.error(f"{text!r} is no key: use 0x4d2, 1234, private, or a path with project=N") from None
+        raise address.error(f"{text!r} is not a key: use 0x4d2, 1234, private, or a path with project=N") from None
     if not -_KEYS // 2 <= key < _KEYS or key == 0:
         raise address.error(f"key {text}: must be within 32 bits and not 0 (for an object without a key, use private)")
     return _signed(key)
@@ -43,17 +43,17 @@ def _ftok(address: Address, path: str, project: int | None) -> int:
         file = os.stat(path)
     except FileNotFoundError:
         raise ObjectMissing(errno.ENOENT, f"{address.url}: there is no file {path} to make a key of") from None
-    return _signed(project << 24 | (file.st_dev & 0xFF) << 16 | file.st_ino & 0xFFFF)  # as the C library has it
+    return _signed(project << 24 | (file.st_dev & 0xFF) << 16 | file.st_ino & 0xFFFF)  # as in the C library
 
 
 def _signed(key: int) -> int:
-    """As C's key_t has it, which is an int."""
+    """Return the key as C's key_t, a signed int."""
     return key - _KEYS if key >= _KEYS // 2 else key
 
 
 @cache
 def _world() -> str:
-    """System V identifiers mean something in one namespace only (ipc_namespaces(7)). Without /proc it has no name."""
+    """The name of this IPC namespace: System V identifiers are valid in one namespace only (ipc_namespaces(7)). Empty without /proc."""
     try:
         return os.readlink("/proc/self/ns/ipc")
     except OSError:
@@ -61,5 +61,5 @@ def _world() -> str:
 
 
 def object_name(kind: str, identifier: int) -> str:
-    """What to call an object by its identifier, the same in all processes that can reach it."""
+    """An object's name by its identifier: the same in all processes that can reach it."""
     return f"{_world()} {kind} {identifier}"
