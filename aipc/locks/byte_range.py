@@ -37,8 +37,8 @@ class _RangeHandle(HeldFile):
             self, lambda: self.held == 1 and self._free(shared=False), f"file {os.path.realpath(path)}"
         )
 
-    def _hopeful(self) -> bool:
-        return super()._hopeful() and (bool(self.held) or self._free(shared=self.shared))
+    def _may_succeed(self) -> bool:
+        return super()._may_succeed() and (bool(self.held) or self._free(shared=self.shared))
 
     def _free(self, *, shared: bool) -> bool:
         try:

@@ -30,7 +30,7 @@ class HeldFile(LockHandle):
     __slots__ = ("_passes_on", "_path", "_reopen", "exclusive", "fd", "held", "shared")
 
     def __init__(self, name: str, path: str, reopen: Callable[[], int], *, shared: bool) -> None:
-        super().__init__(name, self._hopeful, f"file {os.path.realpath(path)}")
+        super().__init__(name, self._may_succeed, f"file {os.path.realpath(path)}")
         self.held: int = 0
         self.shared: bool = shared
         self.exclusive: bool = False  # the kind held now: a shared lock may have been upgraded
@@ -47,7 +47,7 @@ class HeldFile(LockHandle):
     def _unlock(self) -> None:
         """Unlock the open file."""
 
-    def _hopeful(self) -> bool:
+    def _may_succeed(self) -> bool:
         return not self.held or (self.shared and not self.exclusive)
 
     def take(self) -> None:

@@ -31,7 +31,7 @@ async def open_set(
     Cancelled: nothing was opened.
     """
     key = key_of(address, project)
-    with naming_set(address.url), closing(AddressHandle(address.url)) as place:
+    with naming_set(address.url), closing(AddressHandle(address.url)) as opening:
         while True:
             if create or exclusive or key is None:
                 semaphores = _made(key, mode, values, exclusive)
@@ -43,7 +43,7 @@ async def open_set(
                 if not create:
                     raise
                 continue  # removed in between: try again
-            if not create or adopt or await _initialised(semaphores, place, address):
+            if not create or adopt or await _initialised(semaphores, opening, address):
                 return semaphores
 
 
@@ -65,11 +65,11 @@ def _made(key: int | None, mode: int, values: Sequence[int], exclusive: bool) ->
     return semaphores
 
 
-async def _initialised(semaphores: sysv.SemaphoreSet, place: AddressHandle, address: Address) -> bool:
+async def _initialised(semaphores: sysv.SemaphoreSet, opening: AddressHandle, address: Address) -> bool:
     """Wait until the creator has operated on the set. False if it is removed before that."""
     try:
         with anyio.move_on_after(PATIENCE):
-            await place.polling.attempt(_be_initialised, semaphores)
+            await opening.polling.attempt(_be_initialised, semaphores)
             return True
     except ObjectRemoved:
         return False

@@ -36,21 +36,21 @@ class Waiters(NamedTuple):
     zero: int
 
 
-class _RowHandle(LockHandle):
+class _SetHandle(LockHandle):
     """Owns a set, and knows what this object's tasks wait for."""
 
     __slots__ = ("count", "semaphores", "unlink", "wanted")
 
     def __init__(self, semaphores: sysv.SemaphoreSet, count: int, name: str, unlink: bool) -> None:
         called = object_name("sem", semaphores.id)
-        super().__init__(name, self._hopeful, called, f"{called} zero")
+        super().__init__(name, self._may_succeed, called, f"{called} zero")
         self.polling.selective = True
         self.semaphores: sysv.SemaphoreSet = semaphores
         self.count: int = count
         self.unlink: bool = unlink
         self.wanted: list[Steps] = []
 
-    def _hopeful(self) -> bool:
+    def _may_succeed(self) -> bool:
         try:
             values = self.semaphores.values(self.count)
         except OSError:
@@ -99,7 +99,7 @@ class SysVSemaphoreSet(Closing):
         self._chosen = options(self._address, _OPTIONS, given)
         self._undo: bool = self._chosen.pop("undo", False)
         self._values = self._initial(values)
-        self._handle: _RowHandle | None = None
+        self._handle: _SetHandle | None = None
 
     def _initial(self, given: Iterable[int] | None) -> list[int]:
         count, value = self._chosen.pop("count", None), self._chosen.pop("value", None)
@@ -136,7 +136,7 @@ class SysVSemaphoreSet(Closing):
         except OSError as error:
             raise translate(error, address.url) from None
         private = address.path == "private"
-        self._handle = _RowHandle(semaphores, count, address.url, private if unlink is None else unlink)
+        self._handle = _SetHandle(semaphores, count, address.url, private if unlink is None else unlink)
         return self
 
     def __await__(self) -> Generator[Any, Any, Self]:
@@ -145,7 +145,7 @@ class SysVSemaphoreSet(Closing):
     async def __aenter__(self) -> Self:
         return await self
 
-    def _opened(self) -> _RowHandle:
+    def _opened(self) -> _SetHandle:
         if self._handle is None:
             raise RuntimeError(f"{self._address.url}: not open yet: await it, or use it with `async with`")
         return self._handle

@@ -13,7 +13,7 @@ from aipc.abc import Closing
 from aipc.locks.sysv_opening import set_address
 
 from .atomic_set import AtomicSet
-from .opening import open_row
+from .opening import open_set
 
 Key = int | str | os.PathLike[str] | None
 
@@ -50,7 +50,7 @@ class Primitive(Closing):
             first = self._first()
             chosen: dict[str, Any] = {"create": True, "exclusive": False, "mode": 0o600, "unlink": None, "project": None}
             chosen |= {name: value for name, value in self._chosen.items() if name not in self._MORE}
-            self._opened = open_row(self._address, chosen.pop("project"), self._KIND, first, **chosen)
+            self._opened = open_set(self._address, chosen.pop("project"), self._KIND, first, **chosen)
         return self
 
     async def _opening(self) -> Self:

@@ -30,7 +30,7 @@ def key(address: Address, project: int | None) -> int | None:
     return key_of(address, project)
 
 
-def open_row(
+def open_set(
     address: Address,
     project: int | None,
     kind: int,

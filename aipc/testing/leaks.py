@@ -30,15 +30,15 @@ def kernel_objects() -> frozenset[str]:
     """
     found = set()
     for kind, name in _SYSTEM_V.items():
-        found |= {f"{name} {row['id']} (key {row['key']:#x})" for row in sysv_tables.rows(kind) if not _is_board(kind, row)}
+        found |= {f"{name} {row['id']} (key {row['key']:#x})" for row in sysv_tables.rows(kind) if not _is_table(kind, row)}
     if os.path.isdir(_SHM):
         found |= {f"POSIX shared memory or semaphore {entry}" for entry in os.listdir(_SHM) if not entry.startswith(_DOORBELLS)}
     found |= {f"POSIX message queue {entry}" for entry in queue_names() or ()}
     return frozenset(found)
 
 
-def _is_board(kind: str, row: dict[str, int]) -> bool:
-    return kind == "sysv-shm" and doorbell_memory.is_board(row, doorbell_table.SIZE)
+def _is_table(kind: str, row: dict[str, int]) -> bool:
+    return kind == "sysv-shm" and doorbell_memory.is_table(row, doorbell_table.SIZE)
 
 
 def descriptors() -> frozenset[str]:

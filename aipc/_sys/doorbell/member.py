@@ -16,7 +16,7 @@ class Member:
     """A process, from one fork to the next."""
 
     def __init__(self) -> None:
-        self._board: WaiterTable | None = None
+        self._table: WaiterTable | None = None
         self._users = 0
         self._columns: set[Column] = set()
         self._lock = RLock()
@@ -27,8 +27,8 @@ class Member:
             self._users += 1
             if self._users == 1 and probes.enabled("doorbell"):
                 with suppress(OSError):  # without a table, waits poll
-                    self._board = WaiterTable()
-            return self._board
+                    self._table = WaiterTable()
+            return self._table
 
     def leave(self) -> None:
         """Remove one user."""
@@ -39,9 +39,9 @@ class Member:
 
     def claim(self) -> Column:
         """Claim a column of the table. OSError if none is free."""
-        if self._board is None:
+        if self._table is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        column = self._board.claim()
+        column = self._table.claim()
         self._columns.add(column)
         return column
 
@@ -51,9 +51,9 @@ class Member:
 
     def give_back(self, column: Column) -> None:
         """Give back a column."""
-        if self._board is not None and column in self._columns:
+        if self._table is not None and column in self._columns:
             self._columns.discard(column)
-            self._board.give_back(column)
+            self._table.give_back(column)
 
     def end(self) -> None:
         """Leave at the process's end: an object that was never closed must leave no files behind."""
@@ -62,16 +62,16 @@ class Member:
         self._close()
 
     def _close(self) -> None:
-        board, self._board = self._board, None
-        if board is not None:
-            board.leave()
-            board.forget_fifos()
+        table, self._table = self._table, None
+        if table is not None:
+            table.leave()
+            table.forget_fifos()
 
     def forget(self) -> None:
         """Close everything in a forked child: it has its parent's descriptors and so its locks, which must end with the parent."""
-        board, self._board = self._board, None
-        if board is not None:
-            board.forget()
+        table, self._table = self._table, None
+        if table is not None:
+            table.forget()
         while self._columns:
             column = self._columns.pop()
             os.close(column.lock)

@@ -58,7 +58,7 @@ def attach(fd: int, size: int) -> Any:
     return memory
 
 
-def is_board(row: dict[str, int], size: int) -> bool:
+def is_table(row: dict[str, int], size: int) -> bool:
     """Whether a row of `sysv_tables` is a table's segment, which is freed with its last process."""
     return row["size"] == size and row["key"] == 0 and bool(row["perms"] & _REMOVED)
 

@@ -212,17 +212,17 @@ def _set_mode(path: str, made: os.stat_result, mode: int) -> None:
 
 async def _open(path: str, flags: int, wait: bool, name: str) -> _FifoHandle:
     """Open it once the kernel allows it; only a sender may have to `wait`."""
-    place = AddressHandle(name)
+    opening = AddressHandle(name)
     try:
         if wait:
-            fd = await place.polling.attempt(_try_open, path, flags, name)
+            fd = await opening.polling.attempt(_try_open, path, flags, name)
         else:
-            fd = place.polling.attempt_nowait(_try_open, path, flags, name)
+            fd = opening.polling.attempt_nowait(_try_open, path, flags, name)
         return _FifoHandle(fd, name)
     except anyio.WouldBlock:
         raise NobodyListens(errno.ENXIO, f"{name}: no process has the FIFO open to receive; wait=1 waits for one") from None
     finally:
-        place.close()
+        opening.close()
 
 
 def _try_open(path: str, flags: int, name: str) -> int:
@@ -246,8 +246,8 @@ def _try_open(path: str, flags: int, name: str) -> int:
 
 
 async def _meet(receiver: FifoReceiver, name: str) -> None:
-    place = AddressHandle(name)
+    opening = AddressHandle(name)
     try:
-        await place.polling.attempt(receiver.meet)
+        await opening.polling.attempt(receiver.meet)
     finally:
-        place.close()
+        opening.close()

@@ -80,11 +80,11 @@ async def connect(address: Address, sock: socket.socket) -> None:
     Waits while the listener's backlog is full. Cancelled: not connected.
     """
     # A full backlog is EAGAIN without an event to wait for (connect(2)), so this polls.
-    place = AddressHandle(address.url)
+    opening = AddressHandle(address.url)
     try:
-        await place.polling.attempt(_connect, sock, socket_address(address), address.url)
+        await opening.polling.attempt(_connect, sock, socket_address(address), address.url)
     finally:
-        place.close()
+        opening.close()
 
 
 def _connect(sock: socket.socket, path: str, name: str) -> None:
@@ -144,11 +144,11 @@ async def bind(path: str, name: str, sock: socket.socket, *, mode: int, exclusiv
     A stale socket file is replaced; with `exclusive` not even that. ObjectExists if a live process owns the path, WrongObject if it
     is not a socket: neither is ever removed. The file has exactly `mode`, whatever the umask.
     """
-    place = AddressHandle(name)
+    opening = AddressHandle(name)
     try:
-        return await place.polling.attempt(_bind, sock, path, name, mode, exclusive)
+        return await opening.polling.attempt(_bind, sock, path, name, mode, exclusive)
     finally:
-        place.close()
+        opening.close()
 
 
 def _bind(sock: socket.socket, path: str, name: str, mode: int, exclusive: bool) -> Callable[[], None]:
