@@ -7,6 +7,8 @@ import os
 import socket
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TypeAlias
 
 import anyio
 
@@ -16,11 +18,13 @@ from . import fork
 from .errors import translate
 from .polling import Polling
 from .readiness import Direction, Readiness
-from .waiter import Waiter
+from .waiter import Arguments, Result, Waiter
+
+_Socket: TypeAlias = socket.socket
 
 
 class Handle(ABC):
-    """What a channel or a lock owns. `name` is the URL or another name that an error can call it by.
+    """The object that a channel or a lock owns. `name` is its URL, or another name for error texts.
 
     A forked child's copy refuses to work. Its descriptor stays open in the child, which may use the number for an object of
     its own (`fd:N`).
@@ -50,6 +54,17 @@ class Handle(ABC):
         """Raise EBADF, which `explain` words, if this object was closed or came over a fork."""
         if self.closed or self.forked:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    def call(self, call: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+        """`call(*arguments)` on this object, as a plain call: an OSError comes out as `explain` words it.
+
+        ClosedResourceError or ForkedError, and nothing is called, if this object was closed or came over a fork.
+        """
+        try:
+            self.check()
+            return call(*arguments)
+        except OSError as error:
+            raise self.explain(error) from error
 
     def close(self) -> None:
         """Give the object back to the kernel. Once; waiting tasks wake and find it closed. In a forked child: nothing."""
@@ -122,6 +137,10 @@ class SocketHandle(FileHandle):
             self._sock.setblocking(False)
         return self._sock
 
+    def ask(self, question: Callable[[_Socket], Result]) -> Result:
+        """`question(socket)`, as `call`."""
+        return self.call(lambda: question(self.socket()))
+
     def end_writing(self) -> None:
         """shutdown(2) of the sending half."""
         self.socket().shutdown(socket.SHUT_WR)
@@ -141,6 +160,10 @@ class ListenerHandle(FileHandle):
     def __init__(self, sock: socket.socket, name: str) -> None:
         super().__init__(sock.fileno(), name)
         self.sock: socket.socket = sock
+
+    def ask(self, question: Callable[[_Socket], Result]) -> Result:
+        """`question(socket)`, as `call`."""
+        return self.call(question, self.sock)
 
     def _release(self, fd: int) -> None:
         self.sock.close()

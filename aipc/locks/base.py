@@ -129,14 +129,6 @@ class LockHandle(Handle):
     def _let_go(self) -> None:
         """Release what is held, and close the descriptors."""
 
-    def call(self, call: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
-        """Call `call(*arguments)` for a plain call. ClosedResourceError or ForkedError if this object cannot be used."""
-        try:
-            self.check()
-            return call(*arguments)
-        except OSError as error:
-            raise self.explain(error) from None
-
     def checked(self) -> None:
         """Check, for a plain call, that this object can be used; otherwise ClosedResourceError or ForkedError."""
         self.call(lambda: None)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from aipc._address import Address
 from aipc._io.errors import os_error, translate
+from aipc._sys.create_or_open import create_or_open
 from aipc._sys.files import remove_same_file, same_file
 from aipc.abc import Lock
 from aipc.exceptions import WrongObject
@@ -146,25 +147,26 @@ def open_lock_file(address: Address, path: str, accesses: tuple[int, ...], creat
 
     WrongObject if it is a symbolic link or not a plain file.
     """
-    while True:
-        try:
-            if not create:
-                return _opened(address, path, accesses)
-            fd = os.open(path, accesses[0] | _FLAGS | os.O_CREAT | os.O_EXCL, mode)
-        except FileExistsError:
-            if exclusive:
-                raise os_error(errno.EEXIST, address.url, "the file exists, and exclusive was asked for") from None
-            try:
-                return _opened(address, path, accesses)
-            except FileNotFoundError:
-                continue  # removed in between
-        try:
-            os.fchmod(fd, mode)
-        except BaseException:
-            remove_same_file(path, os.fstat(fd))
-            os.close(fd)
-            raise
-        return fd
+    try:
+        return create_or_open(
+            (lambda: _create(path, accesses[0], mode)) if create else None,
+            lambda: _opened(address, path, accesses),
+            exclusive=exclusive,
+        )[0]
+    except FileExistsError:
+        raise os_error(errno.EEXIST, address.url, "the file exists, and exclusive was asked for") from None
+
+
+def _create(path: str, access: int, mode: int) -> int:
+    """Create the file with exactly `mode`. FileExistsError if there is one."""
+    fd = os.open(path, access | _FLAGS | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        os.fchmod(fd, mode)
+    except BaseException:
+        remove_same_file(path, os.fstat(fd))
+        os.close(fd)
+        raise
+    return fd
 
 
 def _opened(address: Address, path: str, accesses: tuple[int, ...]) -> int:

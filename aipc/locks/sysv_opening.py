@@ -13,6 +13,7 @@ import anyio
 from aipc._address import Address, parse
 from aipc._io.errors import naming
 from aipc._io.handle import AddressHandle
+from aipc._sys.create_or_open import create_or_open
 from aipc._sys.sysv import semaphore as sysv
 from aipc._sys.sysv.key import key_of
 from aipc.exceptions import AipcError, LimitExceeded, ObjectRemoved, WrongObject
@@ -33,28 +34,18 @@ async def open_set(
     key = key_of(address, project)
     with naming_set(address.url), closing(AddressHandle(address.url)) as opening:
         while True:
-            if create or exclusive or key is None:
-                semaphores = _made(key, mode, values, exclusive)
-                if semaphores is not None:
-                    return semaphores
-            try:
-                semaphores = sysv.SemaphoreSet(key, 0, 0)
-            except FileNotFoundError:
-                if not create:
-                    raise
-                continue  # removed in between: try again
-            if not create or adopt or await _initialised(semaphores, opening, address):
+            semaphores, is_new = create_or_open(
+                (lambda: _create(key, mode, values)) if create or exclusive or key is None else None,
+                lambda: sysv.SemaphoreSet(key, 0, 0),
+                exclusive=exclusive,
+            )
+            if is_new or not create or adopt or await _initialised(semaphores, opening, address):
                 return semaphores
 
 
-def _made(key: int | None, mode: int, values: Sequence[int], exclusive: bool) -> sysv.SemaphoreSet | None:
-    """Make a new set. None if there is one and `exclusive` is not set."""
-    try:
-        semaphores = sysv.SemaphoreSet(key, len(values), sysv.CREATE | sysv.EXCLUSIVE | mode)
-    except FileExistsError:
-        if exclusive:
-            raise
-        return None
+def _create(key: int | None, mode: int, values: Sequence[int]) -> sysv.SemaphoreSet:
+    """Create a set, with its values. FileExistsError if there is one."""
+    semaphores = sysv.SemaphoreSet(key, len(values), sysv.CREATE | sysv.EXCLUSIVE | mode)
     try:
         semaphores.set_values([0, *values[1:]])
         semaphores.operate(sysv.operations([(0, values[0])], sysv.NOWAIT))  # last: the others wait for this operation

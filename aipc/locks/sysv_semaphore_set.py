@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any, NamedTuple, Self, TypeVar
 
 from aipc._address import options
@@ -150,14 +150,6 @@ class SysVSemaphoreSet(Closing):
             raise RuntimeError(f"{self._address.url}: not open yet: await it, or use it with `async with`")
         return self._handle
 
-    def _asked(self, call: Callable[..., Result], *arguments: object) -> Result:
-        handle = self._opened()
-        try:
-            handle.check()
-            return call(*arguments)
-        except OSError as error:
-            raise handle.explain(error) from None
-
     def _index(self, index: int) -> int:
         count = self._opened().count
         if not 0 <= index < count:
@@ -206,7 +198,7 @@ class SysVSemaphoreSet(Closing):
     def values(self) -> list[int]:
         """Return all values, read at one moment (GETALL)."""
         handle = self._opened()
-        return self._asked(handle.semaphores.values, handle.count)
+        return handle.call(handle.semaphores.values, handle.count)
 
     def set_values(self, values: Iterable[int]) -> None:
         """Set all values at once (SETALL). The kernel forgets what it would have undone, in every process.
@@ -217,13 +209,13 @@ class SysVSemaphoreSet(Closing):
         given = [self._within(value) for value in values]
         if len(given) != handle.count:
             raise ValueError(f"{self._address.url}: {len(given)} values for {handle.count} semaphores")
-        self._asked(handle.semaphores.set_values, given)
+        handle.call(handle.semaphores.set_values, given)
         handle.polling.notify()
 
     def set_value(self, index: int, value: int) -> None:
         """Set one value (SETVAL); otherwise as `set_values`."""
         handle = self._opened()
-        self._asked(handle.semaphores.set_value, self._index(index), self._within(value))
+        handle.call(handle.semaphores.set_value, self._index(index), self._within(value))
         handle.polling.notify()
 
     def _within(self, value: int) -> int:
@@ -235,11 +227,12 @@ class SysVSemaphoreSet(Closing):
     def pids(self) -> list[int]:
         """For each semaphore, the process that last changed it (GETPID, semctl(2)); 0 if none has."""
         handle = self._opened()
-        return [self._asked(handle.semaphores.last_pid, index) for index in range(handle.count)]
+        return [handle.call(handle.semaphores.last_pid, index) for index in range(handle.count)]
 
     def waiting(self, index: int) -> Waiters:
         """The numbers of processes that sleep in semop(2) on that semaphore (GETNCNT, GETZCNT)."""
-        return Waiters(*self._asked(self._opened().semaphores.waiting, self._index(index)))
+        handle = self._opened()
+        return Waiters(*handle.call(handle.semaphores.waiting, self._index(index)))
 
     @property
     def identifier(self) -> int:
@@ -252,7 +245,7 @@ class SysVSemaphoreSet(Closing):
     def remove(self) -> None:
         """Remove the set now: every waiter gets ObjectRemoved."""
         handle = self._opened()
-        self._asked(handle.semaphores.remove)
+        handle.call(handle.semaphores.remove)
         handle.polling.notify()
 
     async def aclose(self) -> None:

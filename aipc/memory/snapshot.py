@@ -47,11 +47,7 @@ class _SnapshotHandle(Handle):
 
     def checked(self) -> wire.Layout:
         """Check, for a plain call, that this object can be used; otherwise ClosedResourceError or ForkedError."""
-        try:
-            self.check()
-        except OSError as error:
-            raise self.explain(error) from None
-        return self.layout
+        return self.call(lambda: self.layout)
 
 
 class Snapshot:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from aipc._address import Address
+from aipc._sys.create_or_open import create_or_open
 from aipc._sys.sysv import semaphore as sysv
 from aipc._sys.sysv.key import key_of
 from aipc.exceptions import WrongObject
@@ -72,18 +73,12 @@ def _give_up(semaphores: sysv.SemaphoreSet, number: int | None) -> None:
 
 def _found(number: int | None, count: int, *, create: bool, exclusive: bool, mode: int) -> tuple[sysv.SemaphoreSet, bool]:
     """Return the set, and whether it is new."""
-    while True:
-        if create or exclusive or number is None:
-            try:
-                return sysv.SemaphoreSet(number, count, sysv.CREATE | sysv.EXCLUSIVE | mode), True
-            except FileExistsError:
-                if exclusive:
-                    raise
-        try:
-            return sysv.SemaphoreSet(number, 0, 0), False
-        except FileNotFoundError:
-            if not create:
-                raise  # otherwise removed in between: try again
+    creates = create or exclusive or number is None
+    return create_or_open(
+        (lambda: sysv.SemaphoreSet(number, count, sysv.CREATE | sysv.EXCLUSIVE | mode)) if creates else None,
+        lambda: sysv.SemaphoreSet(number, 0, 0),
+        exclusive=exclusive,
+    )
 
 
 def prepare(semaphores: sysv.SemaphoreSet, wanted: Sequence[int], count: int) -> None:

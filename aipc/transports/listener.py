@@ -156,17 +156,10 @@ class SocketListener(Listener):
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
         return {
             ChannelAttribute.descriptor: lambda: self._handle.fd,
-            anyio.abc.SocketAttribute.raw_socket: lambda: self._asked(lambda sock: sock),
-            anyio.abc.SocketAttribute.family: lambda: self._asked(lambda sock: sock.family),
-            anyio.abc.SocketAttribute.local_address: lambda: self._asked(socket.socket.getsockname),
+            anyio.abc.SocketAttribute.raw_socket: lambda: self._handle.ask(lambda sock: sock),
+            anyio.abc.SocketAttribute.family: lambda: self._handle.ask(lambda sock: sock.family),
+            anyio.abc.SocketAttribute.local_address: lambda: self._handle.ask(socket.socket.getsockname),
         }
-
-    def _asked(self, question: Callable[[socket.socket], Any]) -> Any:
-        try:
-            self._handle.check()
-            return question(self._handle.sock)
-        except OSError as error:
-            raise self._handle.explain(error) from error
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._handle.name}>"

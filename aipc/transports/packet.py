@@ -90,19 +90,13 @@ class PacketChannel(TransportChannel):
         self._bytes_received += len(data)
         return data
 
-    def _asked(self, question: Callable[[socket.socket], Any]) -> Any:
-        try:
-            return question(self._handle.socket())
-        except OSError as error:
-            raise self._handle.explain(error) from error
-
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
         return {
             ChannelAttribute.descriptor: lambda: self._handle.fd,
-            ChannelAttribute.max_message_size: lambda: self._asked(lambda _: self._limit),
-            anyio.abc.SocketAttribute.raw_socket: lambda: self._asked(lambda sock: sock),
+            ChannelAttribute.max_message_size: lambda: self._handle.call(lambda: self._limit),
+            anyio.abc.SocketAttribute.raw_socket: lambda: self._handle.ask(lambda sock: sock),
             anyio.abc.SocketAttribute.family: lambda: self._sock.family,
-            anyio.abc.SocketAttribute.local_address: lambda: self._asked(socket.socket.getsockname),
-            anyio.abc.SocketAttribute.remote_address: lambda: self._asked(socket.socket.getpeername),
+            anyio.abc.SocketAttribute.local_address: lambda: self._handle.ask(socket.socket.getsockname),
+            anyio.abc.SocketAttribute.remote_address: lambda: self._handle.ask(socket.socket.getpeername),
         }

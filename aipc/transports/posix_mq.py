@@ -17,6 +17,7 @@ from aipc._address import Address
 from aipc._io.errors import translate
 from aipc._io.handle import FileHandle, Handle
 from aipc._io.waiter import Waiter
+from aipc._sys.create_or_open import create_or_open
 from aipc._sys.posix import queue as posix
 from aipc._sys.posix.name import name_of
 from aipc.abc import Buffer, ChannelAttribute, Message
@@ -123,15 +124,8 @@ class PosixQueueChannel(TransportChannel):
             ChannelAttribute.descriptor: lambda: self._handle.fd,
             ChannelAttribute.max_message_size: lambda: self._queue.max_message_size,
             ChannelAttribute.max_messages: lambda: self._queue.max_messages,
-            ChannelAttribute.messages: self._messages,
+            ChannelAttribute.messages: lambda: self._handle.call(self._queue.messages),
         }
-
-    def _messages(self) -> int:
-        try:
-            self._handle.check()
-            return self._queue.messages()
-        except OSError as error:
-            raise self._handle.explain(error) from None
 
 
 async def connect(
@@ -166,22 +160,20 @@ async def connect(
 def _open(
     address: Address, name: str, create: bool, exclusive: bool, mode: int, wanted: Mapping[str, int | None]
 ) -> posix.Queue:
-    while True:
-        if create or exclusive:
-            try:
-                return posix.create(name, mode, **wanted)
-            except FileExistsError:
-                if exclusive:
-                    raise
-            except OSError as error:
-                if error.errno in _OVER_A_LIMIT and posix.limit("msg_max") is not None:  # otherwise no descriptor is left
-                    raise _over_a_limit(address, error.errno, wanted) from None
-                raise
-        try:
-            return _agreeing(address, posix.attach(name), wanted)
-        except FileNotFoundError:
-            if not create:
-                raise  # with `create`, removed in between: try again
+    return create_or_open(
+        (lambda: _create(address, name, mode, wanted)) if create or exclusive else None,
+        lambda: _agreeing(address, posix.attach(name), wanted),
+        exclusive=exclusive,
+    )[0]
+
+
+def _create(address: Address, name: str, mode: int, wanted: Mapping[str, int | None]) -> posix.Queue:
+    try:
+        return posix.create(name, mode, **wanted)
+    except OSError as error:
+        if error.errno in _OVER_A_LIMIT and posix.limit("msg_max") is not None:  # otherwise no descriptor is left
+            raise _over_a_limit(address, error.errno, wanted) from None
+        raise
 
 
 def _over_a_limit(address: Address, code: int, wanted: Mapping[str, int | None]) -> LimitExceeded:

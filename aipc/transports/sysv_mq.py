@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import sysv_ipc
 
@@ -19,6 +19,7 @@ from aipc._address import Address
 from aipc._io.errors import naming, os_error, translate
 from aipc._io.handle import Handle
 from aipc._io.polling import Polling, always
+from aipc._sys.create_or_open import create_or_open
 from aipc._sys.sysv.key import key_of, object_name
 from aipc._sys.sysv.queue import EXCEPT, NOERROR, Queue, SysVQueueStatus, longest_message
 from aipc.abc import Buffer, ChannelAttribute, Message
@@ -26,8 +27,6 @@ from aipc.exceptions import InvalidMessage, MessageTooLarge
 from aipc.wire.framing import as_bytes
 
 from .base import TransportChannel
-
-Result = TypeVar("Result")
 
 _LARGEST_TYPE = sys.maxsize  # C's long
 
@@ -149,7 +148,7 @@ class SysVQueueChannel(TransportChannel):
 
     def stat(self) -> SysVQueueStatus:
         """The queue's fill, last users and times, owner and mode. AccessDenied without read permission."""
-        return self._controlled(self._queue.stat)
+        return self._handle.call(self._queue.stat)
 
     def change(
         self, *, mode: int | None = None, uid: int | None = None, gid: int | None = None, max_bytes: int | None = None
@@ -162,19 +161,12 @@ class SysVQueueChannel(TransportChannel):
         for name, value in given.items():
             if value is not None and value < 0:
                 raise ValueError(f"{self._name}: {name}={value}: must be 0 or more")
-        self._controlled(self._queue.change, **given)
+        self._handle.call(lambda: self._queue.change(**given))
         self._handle.outgoing.notify()  # there may be more room
 
     def remove(self) -> None:
         """Remove the queue with its messages, now: every waiter gets ObjectRemoved. A second call does nothing."""
-        self._controlled(self._handle.remove)
-
-    def _controlled(self, call: Callable[..., Result], **values: object) -> Result:
-        try:
-            self._handle.check()
-            return call(**values)
-        except OSError as error:
-            raise self._handle.explain(error) from None
+        self._handle.call(self._handle.remove)
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
@@ -227,15 +219,9 @@ async def connect(
 
 def _open(key: int | None, create: bool, exclusive: bool, mode: int, longest: int) -> tuple[Queue, bool]:
     """Return the queue, and whether it is new."""
-    while True:
-        if create or exclusive or key is None:
-            try:
-                return Queue(key, sysv_ipc.IPC_CREX, mode, longest), True
-            except FileExistsError:
-                if exclusive:
-                    raise
-        try:
-            return Queue(key, 0, mode, longest), False
-        except FileNotFoundError:
-            if not create:
-                raise  # otherwise removed in between: try again
+    creates = create or exclusive or key is None
+    return create_or_open(
+        (lambda: Queue(key, sysv_ipc.IPC_CREX, mode, longest)) if creates else None,
+        lambda: Queue(key, 0, mode, longest),
+        exclusive=exclusive,
+    )

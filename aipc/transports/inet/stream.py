@@ -49,7 +49,7 @@ class InetStreamChannel(SocketStreamChannel):
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
-        return {**super().extra_attributes, **_attributes(self._asked)}
+        return {**super().extra_attributes, **_attributes(self._handle.ask)}
 
 
 class InetListener(SocketListener):
@@ -57,7 +57,7 @@ class InetListener(SocketListener):
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
-        known = _attributes(self._asked)
+        known = _attributes(self._handle.ask)
         local = (SocketAttribute.local_address, SocketAttribute.local_port)
         return {**super().extra_attributes, **{attribute: known[attribute] for attribute in local}}
 

@@ -106,8 +106,8 @@ class UDPChannel(PacketChannel):
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
         return {
             **super().extra_attributes,
-            anyio.abc.SocketAttribute.local_port: lambda: self._asked(socket.socket.getsockname)[1],
-            anyio.abc.SocketAttribute.remote_port: lambda: self._asked(socket.socket.getpeername)[1],
+            anyio.abc.SocketAttribute.local_port: lambda: self._handle.ask(socket.socket.getsockname)[1],
+            anyio.abc.SocketAttribute.remote_port: lambda: self._handle.ask(socket.socket.getpeername)[1],
         }
 
 

@@ -64,8 +64,8 @@ class SeqpacketChannel(UnixPacketChannel):
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
         return {
             **super().extra_attributes,
-            ChannelAttribute.peer_credentials: lambda: self._asked(unix_address.credentials),
-            ChannelAttribute.peer_pidfd: lambda: self._asked(unix_address.pidfd),
+            ChannelAttribute.peer_credentials: lambda: self._handle.ask(unix_address.credentials),
+            ChannelAttribute.peer_pidfd: lambda: self._handle.ask(unix_address.pidfd),
         }
 
     async def send_eof(self) -> None:
