@@ -89,7 +89,10 @@ class ByteStreamChannel(TransportChannel):
 
     def _read(self) -> bytes:
         """One system call; empty at the end of the stream."""
-        return os.read(self._reader.fd, READ_SIZE)
+        reader = self._reader
+        data = os.read(reader.fd, READ_SIZE)
+        reader.readable.exhausted = len(data) < READ_SIZE and reader.readable.trusts_edges
+        return data
 
     def _read_into(self, space: memoryview) -> int:
         """As `_read`, into a long message's own buffer: how many bytes came."""
@@ -170,6 +173,8 @@ class ByteStreamChannel(TransportChannel):
             buffered, self._rest, self._input_error = split
             if not data and self._input_error is None:
                 self._input_error = anyio.EndOfStream()
+            if self._input_error is not None:
+                reader.readable.exhausted = False  # the next try need not ask the kernel
             if not buffered:
                 if self._input_error is not None:
                     raise self._input_error
