@@ -14,6 +14,7 @@ import uvloop
 from aipc.testing import nothing_left
 
 from . import namespace
+from .peers import the_template
 from .subjects import BLOCKED_SIGNALS, new_key
 
 signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED_SIGNALS)  # and so in every thread that starts after this
@@ -44,6 +45,12 @@ def pytest_collection_finish() -> None:
     """What is there by now stays: the leak check's collections need not look at it, which takes most of their time."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _template() -> None:
+    """What it has open is open as long as the process lives, and it starts while the first tests run."""
+    the_template()
 
 
 @pytest.fixture(autouse=True, scope="session")
