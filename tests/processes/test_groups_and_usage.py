@@ -19,7 +19,7 @@ from tests.peers import python, said
 
 from .conftest import children
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
 
 _BURN = "x = 0\nwhile __import__('time').process_time() < 0.1: x += 1"
 DEADLY = "import os, signal; os.kill(os.getpid(), signal.SIG{})"

@@ -14,7 +14,7 @@ from aipc.testing.expect import until
 from . import pool_functions
 from .conftest import children
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
 
 
 async def cancelled_request(pool: aipc.Pool, data: bytes) -> None:

@@ -13,5 +13,6 @@ from .names import new_key as new_key
 from .names import new_name as new_name
 from .signals import BLOCKED_SIGNALS as BLOCKED_SIGNALS
 from .signals import CHANNEL_SIGNAL as CHANNEL_SIGNAL
+from .signals import alone_with_signals as alone_with_signals
 from .signals import drop_signals as drop_signals
 from .signals import queued_signals as queued_signals
