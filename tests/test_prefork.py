@@ -15,7 +15,7 @@ import aipc
 
 from .peers import process, said
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
 EXAMPLE = str(Path(__file__).parent.parent / "examples" / "prefork_server.py")
 
 

@@ -11,13 +11,14 @@ import pytest
 from aipc.cli import tour
 
 from .conftest import LOOPS
+from .subjects import LONG
 
 
 def aipc(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "aipc", *arguments], check=False, capture_output=True, text=True, timeout=120)
 
 
-@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("loop", LOOPS if LONG else ["uvloop"])
 def test_every_mechanism(loop: str) -> None:
     done = aipc("tour", "--json", "--loop", loop)
     assert done.returncode == 0, done.stdout + done.stderr

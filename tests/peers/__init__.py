@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -104,6 +105,15 @@ def the_template() -> Template:
     template = Template()
     atexit.register(template.close)
     return template
+
+
+def wait_ended(running: Peer) -> None:
+    """It is a zombie then, until it is waited for."""
+    pidfd = os.pidfd_open(running.pid)
+    try:
+        select.select([pidfd], [], [])
+    finally:
+        os.close(pidfd)
 
 
 def tell(running: Peer, line: str) -> None:

@@ -22,7 +22,7 @@ class Forked:
         finally:
             os.close(theirs)
             os.close(output)
-        self.stdin, self.stdout = open(ours, "w"), open(outputs)
+        self.stdin, self.stdout = os.fdopen(ours, "w"), os.fdopen(outputs)
         self.returncode: int | None = None
         self._template = template
         self._pidfd = os.pidfd_open(self.pid)
