@@ -14,8 +14,14 @@ from .subjects import CHANNELS, LOCKS
 
 pytestmark = pytest.mark.anyio
 
+COSTLY = ("shm-64-MiB",)
 
-@pytest.mark.parametrize("mechanism", CHANNELS)
+
+def _costly(name: str) -> object:
+    return pytest.param(name, marks=pytest.mark.one_loop)
+
+
+@pytest.mark.parametrize("mechanism", [_costly(name) if name in COSTLY else name for name in CHANNELS])
 @pytest.mark.parametrize("check", CHANNEL_CHECKS, ids=lambda check: check.__name__)
 async def test_channel(check: Callable[[ChannelSubject], Awaitable[None]], mechanism: str, place: Path) -> None:
     with anyio.fail_after(60):

@@ -172,6 +172,7 @@ async def test_to_c(c_peer: str) -> None:
             assert [said(peer) for _ in range(5)] == [f"{value} {ME} {os.getuid()}" for value in (-2, -1, 0, 1, 2)]
 
 
+@pytest.mark.one_loop
 async def test_to_c_beyond_the_limit(c_peer: str) -> None:
     """100,000 messages through a queue of a thousand: `send` waits for room; nothing is lost, and all is in order."""
     command = f"ulimit -i 1000; exec {c_peer} receive {int(CHANNEL_SIGNAL)} 100000"
