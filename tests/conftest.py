@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
 import re
 import signal
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -26,6 +28,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # `nohup ... &`; the chil
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 namespace.enter()
+
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each interpreter that a test starts compiles aipc anew
+sys.dont_write_bytecode = False
 
 LOOPS = {
     "asyncio": ("asyncio", {}),
