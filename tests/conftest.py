@@ -72,6 +72,7 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(autouse=True, scope="session")
 def _template() -> None:
     """What it has open is open as long as the process lives, and it starts while the first tests run."""
+    namespace.be_an_ordinary_user()
     the_template()
 
 
