@@ -9,9 +9,11 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 _MOST = 1 << 18  # bytes of a request
@@ -85,11 +87,14 @@ def serve(number: int) -> str:
 
 
 def _import_all() -> None:
-    for name in ("trio", "uvloop", "anyio._backends._asyncio", "anyio._backends._trio", "aipc._io.loops"):
+    """The loops, and aipc without its command line and what is an extra that is not installed."""
+    for name in ("trio", "uvloop", "anyio._backends._asyncio", "anyio._backends._trio"):
         importlib.import_module(name)
     aipc = importlib.import_module("aipc")
-    for name in dir(aipc):
-        getattr(aipc, name)
+    for module in pkgutil.walk_packages(aipc.__path__, "aipc."):
+        if not module.name.startswith(("aipc.cli", "aipc.__main__")):
+            with suppress(ImportError):
+                importlib.import_module(module.name)
 
 
 def _become(wanted: dict[str, object], streams: list[int]) -> None:
