@@ -4,6 +4,8 @@ abc.py          the contracts: Channel, Listener, Lock, Semaphore, Segment
 exceptions.py   the error tree
 _address.py     URL -> Address
 _open.py        open_channel, listen, open_lock: the scheme table
+_options.py     their options, for type checkers
+_typed_openers.py   open_sysv_queue and its kin: openers that give a mechanism's own type
 transports/     moves data, one mechanism a file
 locks/          excludes
 memory/         shares memory

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import resource
 import signal
+import sys
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self
 
 import anyio
 
@@ -18,9 +19,19 @@ from aipc.transports.base import TransportChannel
 
 from . import task_pickle, worker_channels
 
+if sys.version_info >= (3, 13):
+    from typing import TypeVar
+else:
+    from typing_extensions import TypeVar
 
-class Worker:
+ResultT_co = TypeVar("ResultT_co", default=Any, covariant=True)
+ChannelT_co = TypeVar("ChannelT_co", bound=Channel, default=Channel, covariant=True)
+
+
+class Worker(Generic[ResultT_co, ChannelT_co]):
     """A Python child that runs an async function, and a channel to it. Made by `aipc.spawn`; leaving its block ends it.
+
+    `Worker[int]`: its function returns an int. `Worker[int, RingChannel]`: and the channel is one of shared memory.
 
     When it dies, its channel ends, even if a grandchild still holds the other end: no task waits on it for ever.
 
@@ -42,7 +53,7 @@ class Worker:
     )
 
     def __init__(
-        self, child: Child, transport: TransportChannel, channel: Channel, report: int, name: str, grace: float
+        self, child: Child, transport: TransportChannel, channel: ChannelT_co, report: int, name: str, grace: float
     ) -> None:
         self.child: Child = child
         self._transport = transport  # which `channel` is, or works over
@@ -54,7 +65,7 @@ class Worker:
         self._asked = False
         self._value: Any = None
         self._error: Exception | None = None
-        self.channel: Channel = channel
+        self.channel: ChannelT_co = channel
         backend.start_soon(self._watch)
 
     async def _watch(self) -> None:
@@ -96,7 +107,7 @@ class Worker:
         self._check()
         return await self.child.wait()
 
-    async def result(self) -> Any:
+    async def result(self) -> ResultT_co:
         """Wait until it has ended: what its function returned.
 
         If that raised: its error, with the worker's traceback as `__cause__`; WorkerFailed if the error can't be pickled;
@@ -107,7 +118,8 @@ class Worker:
         self._read_report()
         if self._error is not None:
             raise self._error
-        return self._value
+        value: ResultT_co = self._value
+        return value
 
     def _read_report(self) -> None:
         if self._report >= 0:
