@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import signal
 import sys
 from types import TracebackType
@@ -10,6 +9,7 @@ from typing import Any, Generic, Self
 
 import anyio
 
+from aipc._child.members import ChildMembers
 from aipc._child.process import Child
 from aipc._child.termination import terminate
 from aipc._io import fork
@@ -28,10 +28,12 @@ ResultT_co = TypeVar("ResultT_co", default=Any, covariant=True)
 ChannelT_co = TypeVar("ChannelT_co", bound=Channel, default=Channel, covariant=True)
 
 
-class Worker(Generic[ResultT_co, ChannelT_co]):
+class Worker(ChildMembers, Generic[ResultT_co, ChannelT_co]):
     """A Python child that runs an async function, and a channel to it. Made by `aipc.spawn`; leaving its block ends it.
 
     `Worker[int]`: its function returns an int. `Worker[int, RingChannel]`: and the channel is one of shared memory.
+
+    Its `returncode` is 0 if the function returned, and 1 if it raised. SIGTERM cancels the function.
 
     When it dies, its channel ends, even if a grandchild still holds the other end: no task waits on it for ever.
 
@@ -77,31 +79,6 @@ class Worker(Generic[ResultT_co, ChannelT_co]):
         self._check()
         worker_channels.end_stream(self._transport)
 
-    @property
-    def pid(self) -> int:
-        """Its process number."""
-        return self.child.pid
-
-    @property
-    def returncode(self) -> int | None:
-        """None while it runs; then 0 if the function returned, 1 if it raised, or the negative number of the signal that ended it."""
-        return self.child.returncode
-
-    @property
-    def outcome(self) -> str:
-        """How it ended, in words: "exit status 1", "killed by SIGKILL"; "running"."""
-        return self.child.outcome
-
-    @property
-    def usage(self) -> resource.struct_rusage | None:
-        """What it took (getrusage(2)); None while it runs."""
-        return self.child.usage
-
-    @property
-    def forced(self) -> bool:
-        """Whether it did not end after SIGTERM, and was sent SIGKILL for that."""
-        return self.child.forced
-
     async def wait(self) -> int:
         """Wait until it has ended by itself: its `returncode`. Cancelled: nothing happened."""
         self._check()
@@ -133,14 +110,6 @@ class Worker(Generic[ResultT_co, ChannelT_co]):
         self._check()
         self._asked = True
         self.child.send_signal(signum)
-
-    def terminate(self) -> None:
-        """Send SIGTERM: its function is cancelled."""
-        self.send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """Send SIGKILL."""
-        self.send_signal(signal.SIGKILL)
 
     async def aclose(self) -> None:
         """End the stream of messages to it, and wait `grace` seconds for it to end; then SIGTERM, `grace` seconds, SIGKILL.
