@@ -25,6 +25,7 @@ async def options() -> None:
     aipc.Event("/run/x", waiters=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     aipc.SysVSemaphoreSet(None, cuont=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     aipc.channel_pair("pipe")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    aipc.popen(["ls"], "rw")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 async def arguments() -> None:
