@@ -6,14 +6,16 @@ import importlib
 import inspect
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from types import TracebackType
-from typing import Any, Generic, Protocol, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Unpack
 
 from aipc._address import Address, parse
 from aipc._address import options as options_of
 from aipc._io.errors import naming
-from aipc._options import ChannelOptions, ListenerOptions, LockOptions
 from aipc.abc import Channel, Listener, Lock
 from aipc.exceptions import AddressError
+
+if TYPE_CHECKING:
+    from aipc._options import ChannelOptions, ListenerOptions, LockOptions
 
 CHANNELS: Mapping[str, str] = {
     "fd": "aipc.transports.fd:adopt",

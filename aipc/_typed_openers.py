@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from aipc._address import Key, keyed
 from aipc._open import CHANNELS, LISTENERS, LOCKS, Opening, opening
-from aipc._options import (
-    ByteRangeOptions,
-    ListenerOptions,
-    RingListenerOptions,
-    RingOptions,
-    SemaphoreOptions,
-    StreamOptions,
-    SysVQueueOptions,
-    TlsListenerOptions,
-    TlsOptions,
-)
 from aipc.abc import Listener, Semaphore, StreamChannel
 
 if TYPE_CHECKING:  # a mechanism is imported when it is opened
+    from aipc._options import (
+        ByteRangeOptions,
+        ListenerOptions,
+        RingListenerOptions,
+        RingOptions,
+        SemaphoreOptions,
+        StreamOptions,
+        SysVQueueOptions,
+        TlsListenerOptions,
+        TlsOptions,
+    )
     from aipc.locks.byte_range import ByteRangeLock
     from aipc.transports.inet.tls import TlsChannel
     from aipc.transports.shm.channel import RingChannel

@@ -6,7 +6,7 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeVar, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
 
 import anyio
 import anyio.abc
@@ -14,9 +14,11 @@ import anyio.abc
 from aipc import systemd
 from aipc._io.loop.wait_queue import WaitQueue
 from aipc._open import listen
-from aipc._options import ListenerOptions
 from aipc.abc import Channel, Listener
 from aipc.signals import SignalReceiver, open_signal_receiver
+
+if TYPE_CHECKING:
+    from aipc._options import ListenerOptions
 
 _logger = logging.getLogger("aipc")
 ChannelT = TypeVar("ChannelT", bound=Channel)

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Any, NamedTuple, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, Unpack
 
 from aipc._address import Key, keyed, options, parse
 from aipc._io.errors import translate
-from aipc._options import SysVSemaphoreSetOptions
 from aipc._sys.sysv import semaphore as sysv
 from aipc._sys.sysv.key import object_name
 from aipc.abc import Closing
@@ -20,6 +19,9 @@ from aipc.exceptions import AddressError, LimitExceeded
 
 from .base import LockHandle
 from .sysv_opening import kernel_limit, open_set
+
+if TYPE_CHECKING:
+    from aipc._options import SysVSemaphoreSetOptions
 
 Result = TypeVar("Result")
 Steps = list[tuple[int, int]]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import ClassVar, Self, Unpack
+from typing import TYPE_CHECKING, ClassVar, Self, Unpack
 
 from aipc._address import Key
-from aipc._options import PrimitiveOptions
 from aipc._sys.sysv.semaphore import LARGEST_VALUE
 from aipc.exceptions import BrokenBarrierError
 
 from .atomic_set import AtomicSet, Change, Values
 from .base import Primitive
+
+if TYPE_CHECKING:
+    from aipc._options import PrimitiveOptions
 
 PARTIES, INSIDE, STATE = 1, 2, 3
 """How many it takes; how many are inside (undone for the dead); and one of these states:"""

@@ -5,14 +5,16 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, ClassVar, Self, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 from aipc._address import Key, keyed, options, parse
-from aipc._options import PrimitiveOptions
 from aipc.abc import Closing
 
 from .atomic_set import AtomicSet
 from .opening import open_row
+
+if TYPE_CHECKING:
+    from aipc._options import PrimitiveOptions
 
 _OPTIONS = frozenset({"create", "exclusive", "mode", "unlink", "project"})
 

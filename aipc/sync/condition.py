@@ -11,16 +11,18 @@ import contextlib
 import copy
 from collections.abc import Callable
 from types import TracebackType
-from typing import ClassVar, Literal, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeVar, Unpack
 
 import anyio
 
 from aipc._address import Key
-from aipc._options import ConditionOptions
 from aipc.exceptions import LimitExceeded
 
 from .atomic_set import AtomicSet, Change, Values
 from .base import Primitive
+
+if TYPE_CHECKING:
+    from aipc._options import ConditionOptions
 
 Result = TypeVar("Result")
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import ClassVar, Unpack
+from typing import TYPE_CHECKING, ClassVar, Unpack
 
 from aipc._address import Key
-from aipc._options import PrimitiveOptions
 from aipc.abc import Lock
 
 from .atomic_set import AtomicSet, Change, Values
 from .base import Primitive
+
+if TYPE_CHECKING:
+    from aipc._options import PrimitiveOptions
 
 READERS, WRITERS, WAITING_READERS, WAITING_WRITERS, TURN = 1, 2, 3, 4, 5
 """Who holds it and who waits, each undone for the dead; and 1 when waiting readers come before waiting writers."""
