@@ -76,10 +76,11 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def types(session: nox.Session) -> None:
-    """mypy strict inside, pyright's completeness of the public types outside."""
+    """mypy strict inside, pyright's completeness of the public types outside, and both on right and wrong calls."""
     install(session, "types", "test")
     session.run("mypy")
     session.run("pyright", "--verifytypes", "aipc", "--ignoreexternal")
+    session.run("pyright", "--project", "tests/types")
 
 
 @nox.session(python="3.11")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from urllib.parse import quote
 
 import anyio
 
-from aipc._address import Address, parse
+from aipc._address import Address
 from aipc._io.errors import naming
 from aipc._io.handle import AddressHandle
 from aipc._sys.sysv import semaphore as sysv
@@ -105,14 +103,3 @@ def kernel_limit(error: OSError, where: str) -> OSError:
     if error.errno == errno.EINVAL and not isinstance(error, AipcError):
         return LimitExceeded(errno.EINVAL, f"{where}: more semaphores in a set than the kernel takes (SEMMSL, in kernel.sem)")
     return error
-
-
-def set_address(key: int | str | os.PathLike[str] | None) -> Address:
-    """The address of the set that `key` means: a URL or what stands behind its colon, a number, a path; None is private."""
-    if isinstance(key, str):
-        text = key.removeprefix("sysv-sem:")
-    elif isinstance(key, int):
-        text = hex(key)
-    else:
-        text = "private" if key is None else quote(os.fsencode(key))
-    return parse(f"sysv-sem:{text}")

@@ -20,7 +20,7 @@ from aipc._io.handle import FileHandle
 from aipc._io.loop import backend
 from aipc._io.waiter import Waiter
 from aipc._sys.signals import sigpipe
-from aipc.abc import Buffer, Message
+from aipc.abc import Buffer, Message, StreamChannel
 from aipc.exceptions import AipcError
 from aipc.wire.framing import Body, Frame, Framing, Rest, cut_short
 
@@ -67,7 +67,7 @@ class Unfinished:
         return len(ends) - begun - 1
 
 
-class ByteStreamChannel(TransportChannel):
+class ByteStreamChannel(TransportChannel, StreamChannel):
     """Frames over descriptors: `reader`, `writer`, or one for both; None for the way that there is not."""
 
     __slots__ = (
@@ -143,7 +143,6 @@ class ByteStreamChannel(TransportChannel):
         return messages
 
     async def peek(self) -> bytes:
-        """What the next `receive` is going to give, left there for it. Errors as `receive`. Cancelled: nothing was consumed."""
         return await self._reading({}).attempt(self._next)
 
     def _next(self) -> bytes:
