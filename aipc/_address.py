@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, quote, unquote
 
 from aipc.exceptions import AddressError
 
@@ -46,6 +47,20 @@ def parse(url: str) -> Address:
     if len(options) < len(pairs):
         raise AddressError(f"{url!r}: an option stands twice in the query")
     return Address(url, match["scheme"], path, unquote(match["authority"] or ""), options)
+
+
+Key = int | str | os.PathLike[str] | None
+
+
+def keyed(scheme: str, key: Key) -> str:
+    """The URL of a System V object: `key` is a URL or the part behind its colon, a number, a path; None means private."""
+    if isinstance(key, str):
+        text = key.removeprefix(f"{scheme}:")
+    elif isinstance(key, int):
+        text = hex(key)
+    else:
+        text = "private" if key is None else quote(os.fsencode(key))
+    return f"{scheme}:{text}"
 
 
 def _boolean(text: str) -> bool:

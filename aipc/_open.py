@@ -6,12 +6,16 @@ import importlib
 import inspect
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from types import TracebackType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Unpack
 
-from aipc._address import Address, options, parse
+from aipc._address import Address, parse
+from aipc._address import options as options_of
 from aipc._io.errors import naming
 from aipc.abc import Channel, Listener, Lock
 from aipc.exceptions import AddressError
+
+if TYPE_CHECKING:
+    from aipc._options import ChannelOptions, ListenerOptions, LockOptions
 
 CHANNELS: Mapping[str, str] = {
     "fd": "aipc.transports.fd:adopt",
@@ -51,20 +55,20 @@ class _Closable(Protocol):
     ) -> None: ...
 
 
-Opened = TypeVar("Opened", bound=_Closable)
+Opened_co = TypeVar("Opened_co", bound=_Closable, covariant=True)
 
 
-class Opening(Generic[Opened]):
+class Opening(Generic[Opened_co]):
     """An object to be opened: await it, or use it as an async context manager, which also closes it. Only once."""
 
-    def __init__(self, opener: Callable[[], Awaitable[Opened]]) -> None:
+    def __init__(self, opener: Callable[[], Awaitable[Opened_co]]) -> None:
         self._opener = opener
-        self._opened: Opened | None = None
+        self._opened: Opened_co | None = None
 
-    def __await__(self) -> Generator[Any, Any, Opened]:
+    def __await__(self) -> Generator[Any, Any, Opened_co]:
         return self._opener().__await__()
 
-    async def __aenter__(self) -> Opened:
+    async def __aenter__(self) -> Opened_co:
         if self._opened is not None:
             raise RuntimeError("it is open already: call open_channel, listen or open_lock again for another one")
         self._opened = await self._opener()
@@ -79,44 +83,114 @@ class Opening(Generic[Opened]):
             await self._opened.__aexit__(kind, error, trace)  # a child's end depends on the reason
 
 
-def open_channel(url: str, **given: Any) -> Opening[Channel]:
+def open_channel(url: str, **options: Unpack[ChannelOptions]) -> Opening[Channel]:
     """Open a channel: `async with aipc.open_channel("unix:/run/app.sock") as channel`, or await it.
 
-    Every option can also stand in the URL's query; the keyword wins. AddressError for an invalid URL or option: at once for an unknown
-    scheme or option, otherwise when it is opened. The mechanism's reference page has the other errors. Cancelled: nothing was
-    opened.
+    Every option can also stand in the URL's query under the same name; the keyword wins. The page of each scheme lists
+    its options and their defaults. `open_stream` and similar
+    openers return the mechanism's own type.
+
+    Args:
+        url: `scheme:path` or `scheme://host:port`, optionally with a query of options.
+        **options: Those of the URL's scheme, out of these.
+
+            - create: Make the FIFO or queue if it is missing.
+            - exclusive: Make it; ObjectExists if it exists.
+            - mode: Permissions of a new object, such as 0o600.
+            - unlink: Remove the object on close.
+            - framing: How messages are marked in a stream of bytes: "u32" (the default), "u32le", "u64", "lines", "null",
+              "fixed:N", "none".
+            - max_message_size: The longest message, in bytes.
+            - fds: Unix sockets: collect descriptors from the first message on.
+            - shell: `exec:`: run the command by a shell.
+            - direction: FIFO: "receive" or "send".
+            - keep_open: FIFO: hold the other end, too, so that the stream does not end when the other side leaves.
+            - wait: FIFO: wait for the other side before the channel is open.
+            - capacity: Bytes for which a FIFO, or each ring of `shm:`, has room.
+            - bind: Datagrams: the address at which this side receives.
+            - reuse: UDP: share the port (SO_REUSEPORT).
+            - send_buffer, receive_buffer: Bytes of a socket's buffers.
+            - nodelay: TCP, TLS: send small messages at once (TCP_NODELAY).
+            - keepalive: TCP, TLS: notice when the peer is gone (SO_KEEPALIVE).
+            - ssl_context, cafile, certfile, keyfile, server_hostname: TLS: certificates, and the name to check.
+            - ragged_end: TLS: treat the end of the TCP connection as the peer's end.
+            - type: System V: the default type for `send` and `receive`.
+            - max_bytes: System V: bytes for which the queue has room.
+            - project: System V: with a path, from 1 to 255 (ftok(3)).
+            - priority: POSIX queues: the default priority for `send`.
+            - max_messages: POSIX queues: messages for which a new queue has room.
+            - pid: Signals: the process to send to.
+
+    Raises:
+        AddressError: An invalid URL or option: at once for an unknown scheme or option, otherwise when it is opened.
+
+    The page of each scheme has its other errors. Cancelled: nothing was opened.
     """
-    return Opening(_opener(CHANNELS, "open_channel", url, given))
+    return opening(CHANNELS, "open_channel", url, options)
 
 
-def listen(url: str, **given: Any) -> Opening[Listener]:
+def listen(url: str, **options: Unpack[ListenerOptions]) -> Opening[Listener]:
     """Listen for connections: `async with aipc.listen("unix:/run/app.sock") as listener`, or await it.
 
-    Options and errors as for `open_channel`. Cancelled: nothing was opened.
+    Options and errors as for `open_channel`, except:
+
+    Args:
+        url: `unix:`, `unix+seqpacket:`, `shm:`, `tcp:`, `tls:`, or `fd:` with the number of a listening socket.
+        **options: Those of the URL's scheme. In addition to those of `open_channel`:
+
+            - backlog: Connections that may wait in the kernel to be accepted.
+            - max_connections: Handlers that `serve` runs at once; further connections wait in the kernel.
+            - mode, unlink, exclusive: For the socket's file. With `exclusive` not even a stale file is replaced.
+            - reuse: TCP, TLS: share the port (SO_REUSEPORT).
+            - capacity: `shm:`: the most bytes that may wait unread in this side's direction.
+
+    Cancelled: nothing was opened.
     """
-    return Opening(_opener(LISTENERS, "listen", url, given))
+    return opening(LISTENERS, "listen", url, options)
 
 
-def open_lock(url: str, **given: Any) -> Opening[Lock]:
+def open_lock(url: str, **options: Unpack[LockOptions]) -> Opening[Lock]:
     """Open a lock or a semaphore, without acquiring it: `async with aipc.open_lock("flock:/run/app.lock") as lock`, or await it.
 
-    Options and errors as for `open_channel`. Cancelled: nothing was opened.
+    Errors as for `open_channel`. `open_semaphore` and `open_byte_range_lock` return the lock's own type.
+
+    Args:
+        url: `flock:`, `fcntl:`, `sysv-sem:` or `posix-sem:`.
+        **options: Those of the URL's scheme, out of these.
+
+            - create: Make the object if it is missing: by default only a file.
+            - exclusive: Make it; ObjectExists if it exists.
+            - mode: Permissions of a new object, such as 0o600.
+            - unlink: Remove the object on close.
+            - shared: Files: several holders, if all use `shared`.
+            - start, length: `fcntl:`: the bytes to lock; a length of 0 reaches to the end.
+            - owner: `fcntl:`: "file" (open file description locks), or "process" (classic locks).
+            - value: Semaphores: the value of a new one.
+            - index, count: System V: the number of the semaphore, and the size of a new set.
+            - undo: System V: give back what a dead process held (SEM_UNDO).
+            - adopt: System V: take a set that nobody has operated on.
+            - project: System V: with a path, from 1 to 255 (ftok(3)).
+            - counter: POSIX: a plain counter: nothing is held.
+            - robust: POSIX: give back what a dead process held.
+
+    Cancelled: nothing was opened.
     """
-    return Opening(_opener(LOCKS, "open_lock", url, given))
+    return opening(LOCKS, "open_lock", url, options)
 
 
-def _opener(table: Mapping[str, str], caller: str, url: str, given: Mapping[str, Any]) -> Callable[[], Awaitable[Any]]:
+def opening(table: Mapping[str, str], caller: str, url: str, given: Mapping[str, Any]) -> Opening[Any]:
+    """Return the opener of `url` in `table`. AddressError at once for a scheme or option that it does not have."""
     address = parse(url)
     with naming(address.url):  # importing the mechanism may also fail, without a free descriptor
         function = _function(table, caller, address)
     known = inspect.signature(function).parameters.values()
-    chosen = options(address, frozenset(p.name for p in known if p.kind is p.KEYWORD_ONLY), given)
+    chosen = options_of(address, frozenset(p.name for p in known if p.kind is p.KEYWORD_ONLY), given)
 
     async def opened() -> Any:
         with naming(address.url):
             return await function(address, **chosen)
 
-    return opened
+    return Opening(opened)
 
 
 def _function(table: Mapping[str, str], caller: str, address: Address) -> Callable[..., Awaitable[Any]]:

@@ -5,18 +5,24 @@ Sizes are bytes. No call has a timeout parameter: use your loop's timeouts. Noth
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Generic, NamedTuple, Self
 
 import anyio
 import anyio.abc
 from anyio import TypedAttributeProvider, TypedAttributeSet, typed_attribute
 
 from aipc.exceptions import UnsupportedOperation
+
+if sys.version_info >= (3, 13):
+    from typing import TypeVar
+else:
+    from typing_extensions import TypeVar  # with a default, so that `Listener` alone is a complete type
 
 Buffer = bytes | bytearray | memoryview
 """Data to send: any contiguous bytes-like object."""
@@ -163,15 +169,29 @@ class Channel(anyio.abc.ObjectStream[bytes]):
         """Return the traffic so far."""
 
 
-class Listener(Closing, TypedAttributeProvider):
-    """Accepts connections, each a Channel. `extra` returns its address, as anyio's `SocketAttribute`, and more."""
+class StreamChannel(Channel):
+    """A channel over a stream of bytes, framed by aipc: sockets, pipes, FIFOs, descriptors, and rings in shared memory."""
 
     @abstractmethod
-    async def accept(self) -> Channel:
+    async def peek(self) -> bytes:
+        """Return the message of the next `receive`, and leave it there. Errors as `receive`. Cancelled: nothing was consumed."""
+
+
+ChannelT_co = TypeVar("ChannelT_co", bound=Channel, default=Channel, covariant=True)
+
+
+class Listener(Closing, TypedAttributeProvider, Generic[ChannelT_co]):
+    """Accepts connections, each a Channel, or of the type in brackets: `Listener[RingChannel]`.
+
+    `extra` returns its address, as anyio's `SocketAttribute`, and more.
+    """
+
+    @abstractmethod
+    async def accept(self) -> ChannelT_co:
         """Accept the next connection. One that fails before it is accepted is skipped (accept(2)). Cancelled: none was taken."""
 
     @abstractmethod
-    async def serve(self, handler: Callable[[Channel], Awaitable[object]]) -> None:
+    async def serve(self, handler: Callable[[ChannelT_co], Awaitable[object]]) -> None:
         """Run `handler(channel)` as a task for each connection, until cancelled, and close the channel when the handler ends.
 
         A handler's error ends its own connection only, and is logged (logger `aipc`). EndOfStream, which a handler gets when its
@@ -191,7 +211,7 @@ class Listener(Closing, TypedAttributeProvider):
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Channel:
+    async def __anext__(self) -> ChannelT_co:
         try:
             return await self.accept()
         except anyio.ClosedResourceError:

@@ -6,7 +6,7 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
 
 import anyio
 import anyio.abc
@@ -17,7 +17,12 @@ from aipc._open import listen
 from aipc.abc import Channel, Listener
 from aipc.signals import SignalReceiver, open_signal_receiver
 
+if TYPE_CHECKING:
+    from aipc._options import ListenerOptions
+
 _logger = logging.getLogger("aipc")
+ChannelT = TypeVar("ChannelT", bound=Channel)
+Args = TypeVarTuple("Args")
 Reload = Callable[[], Awaitable[object] | object]
 
 
@@ -69,13 +74,15 @@ class Service:
         self._stop.set()
         self._tasks.start_soon(self._end_gracefully)
 
-    async def listen(self, url: str, handler: Callable[[Channel], Awaitable[object]], **options: Any) -> Listener:
+    async def listen(
+        self, url: str, handler: Callable[[Channel], Awaitable[object]], **options: Unpack[ListenerOptions]
+    ) -> Listener:
         """Call `aipc.listen(url, **options)`, and `serve` the listener."""
         listener = await listen(url, **options)
         self.serve(listener, handler)
         return listener
 
-    def serve(self, listener: Listener, handler: Callable[[Channel], Awaitable[object]]) -> None:
+    def serve(self, listener: Listener[ChannelT], handler: Callable[[ChannelT], Awaitable[object]]) -> None:
         """Run `handler(channel)` as a task for each connection, as `listener.serve` does, until the service stops.
 
         The stop closes the listener. An error of the listener, also its being closed, ends the service and is raised.
@@ -86,7 +93,7 @@ class Service:
         if self._stop.is_set():
             self._tasks.start_soon(listener.drain)
 
-    def start_soon(self, function: Callable[..., Awaitable[object]], *args: Any) -> None:
+    def start_soon(self, function: Callable[[*Args], Awaitable[object]], *args: *Args) -> None:
         """Run `function(*args)` beside the handlers. It is cancelled when the last handler has ended; its error ends the service."""
         scope = anyio.CancelScope()
         self._running.add(scope)
@@ -98,7 +105,7 @@ class Service:
             self._told_ready = True
             _tell(systemd.ready, status)
 
-    async def _serve(self, listener: Listener, handler: Callable[[Channel], Awaitable[object]]) -> None:
+    async def _serve(self, listener: Listener[ChannelT], handler: Callable[[ChannelT], Awaitable[object]]) -> None:
         try:
             async with listener:
                 await listener.serve(handler)
@@ -108,7 +115,7 @@ class Service:
             self._serving -= 1
             self._changed.wake_all()
 
-    async def _run(self, scope: anyio.CancelScope, function: Callable[..., Awaitable[object]], *args: Any) -> None:
+    async def _run(self, scope: anyio.CancelScope, function: Callable[[*Args], Awaitable[object]], *args: *Args) -> None:
         try:
             with scope:
                 await function(*args)

@@ -5,7 +5,6 @@
 """
 
 import asyncio
-import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -33,7 +32,7 @@ async def demonstrate() -> None:
             print((await server.stdout.readline()).decode(), end="")  # from here on it listens
             await ask(url, ["hello", "world"])
         finally:
-            server.send_signal(signal.SIGINT)
+            server.terminate()
             await server.wait()
 
 

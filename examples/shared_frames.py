@@ -14,8 +14,7 @@ WIDTH, HEIGHT, FRAMES = 640, 480, 50
 
 async def camera(url: str) -> None:
     """Draw frames straight into the ring, then say that there are no more."""
-    async with aipc.open_channel(url) as channel:
-        assert isinstance(channel, aipc.RingChannel)
+    async with aipc.open_ring(url) as channel:
         for number in range(FRAMES):
             async with channel.loan(WIDTH * HEIGHT) as frame:  # waits while the ring is full
                 frame[:] = bytes([number]) * len(frame)
@@ -25,10 +24,9 @@ async def camera(url: str) -> None:
 async def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         url = f"shm:{directory}/frames"
-        async with aipc.listen(url) as listener:
+        async with aipc.listen_ring(url) as listener:
             process = await asyncio.create_subprocess_exec(sys.executable, __file__, url)
             async with await listener.accept() as channel:
-                assert isinstance(channel, aipc.RingChannel)
                 for number in range(FRAMES):
                     async with channel.receive_view() as frame:  # use nothing of it after the block
                         assert len(frame) == WIDTH * HEIGHT

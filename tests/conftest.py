@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import gc
+import os
+import re
 import signal
+import sys
+import zlib
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import hypothesis as hypothesis  # before the freeze below, which would hide from it who uses its random numbers
@@ -14,11 +19,18 @@ import uvloop
 from aipc.testing import nothing_left
 
 from . import namespace
-from .subjects import BLOCKED_SIGNALS, new_key
+from .peers import the_template
+from .subjects import BLOCKED_SIGNALS, LONG, alone_with_signals, new_key
 
 signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED_SIGNALS)  # and so in every thread that starts after this
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # `nohup ... &`; the children would ignore it, too (signal(7))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 namespace.enter()
+
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each interpreter that a test starts compiles aipc anew
+sys.dont_write_bytecode = False
 
 LOOPS = {
     "asyncio": ("asyncio", {}),
@@ -32,18 +44,36 @@ def anyio_backend(request: pytest.FixtureRequest) -> object:
     return request.param
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The kernel counts the signals that are queued for all processes of a user (RLIMIT_SIGPENDING)."""
-    for item in items:
-        if "signal" in item.nodeid:
-            item.add_marker("alone")
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A short run has each test that is marked `one_loop` on one loop: which one, its name and its other parameters decide."""
+    if LONG or any("[" in argument for argument in config.args):
+        return
+    left = [item for item in items if item.get_closest_marker("one_loop") and _loop(item) != _its_loop(item)]
+    config.hook.pytest_deselected(items=left)
+    gone = set(left)
+    items[:] = [item for item in items if item not in gone]
+
+
+def _loop(item: pytest.Item) -> str:
+    return next((loop for loop in LOOPS if re.search(rf"[\[-]{loop}[\]-]", item.name)), "")
+
+
+def _its_loop(item: pytest.Item) -> str:
+    loop = _loop(item)
+    return loop and [*LOOPS][zlib.crc32(item.nodeid.replace(loop, "").encode()) % len(LOOPS)]
 
 
 def pytest_collection_finish() -> None:
     """What is there by now stays: the leak check's collections need not look at it, which takes most of their time."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _template() -> None:
+    """What it has open is open as long as the process lives, and it starts while the first tests run."""
+    namespace.be_an_ordinary_user()
+    the_template()
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -56,8 +86,8 @@ def _first_uvloop() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _leaves_nothing() -> Iterator[None]:
-    with nothing_left():
+def _leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
+    with alone_with_signals() if "signal" in request.node.nodeid else nullcontext(), nothing_left():
         yield
     gc.freeze()  # likewise what pytest keeps of each test: looking at it took a third of the suite's time
 

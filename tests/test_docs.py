@@ -1,4 +1,4 @@
-"""The code in README and the documentation runs, each block in an interpreter of its own; so do the examples."""
+"""The code in README and the documentation runs, each block in a process of its own; so do the examples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from .peers import python
+from .subjects import LONG
+
 ROOT = Path(__file__).parent.parent
+STRICT = "import warnings\nwarnings.simplefilter('error')\n"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCKS = [
     pytest.param(block, id=f"{page.relative_to(ROOT)}:{number}")
@@ -28,7 +32,13 @@ def run(*command: str) -> str:
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_documented_code(block: str) -> None:
-    run("-c", block)
+    """A forked process has all modules of aipc already: that a block imports what it takes, only a long run sees."""
+    if LONG:
+        run("-c", block)
+        return
+    with python(STRICT + block, cwd=ROOT) as running:
+        printed, _ = running.communicate(timeout=30)
+    assert running.returncode == 0, printed
 
 
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)

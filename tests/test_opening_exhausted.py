@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from .conftest import LOOPS
-from .peers import python, said
+from .peers import process, python, said
 
 _NEEDS_NONE = {"sysv-mq", "sysv-sem"}
 
@@ -60,11 +61,12 @@ def test_importing_a_mechanism(place: Path) -> None:
         "flock:/x",
         "tcp://[::1]:0",
     ]
-    with python(IMPORTING, *urls) as child:
+    with process(sys.executable, "-c", IMPORTING, *urls) as child:
         assert child.communicate(timeout=60)[0].split("\n") == ["24 True"] * 11 + ["works", ""]
         assert child.wait(30) == 0
 
 
+@pytest.mark.one_loop
 @pytest.mark.parametrize("loop", LOOPS)
 def test_every_opener(loop: str, place: Path) -> None:
     met: dict[str, int] = {}

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from math import inf
 from time import monotonic
-from typing import ClassVar
 
 from aipc._sys.doorbell.table import WAITERS, Call
 
 from . import fork
 from .doorbell import Doorbell, DoorbellListener
 from .loop import backend
+from .loop.reactor import Reactor
 from .poll_timer import POLL_PRICE, VAIN_WAKE_PRICE, PollTimer, poll_timer
 from .waiter import Owner, Waiter
 
@@ -37,8 +37,6 @@ class Polling(Waiter):
     by `announce`. `selective`: the tasks wait for different things, so that all of them are woken, and not only the first.
     `probes`: how often to ask `available` between two turns of the loop while spinning; 0 if a try costs no more.
     """
-
-    SPIN_SECONDS: ClassVar[float] = 300e-6  # a message there and back while the peer's caches are cold
 
     __slots__ = (
         "_available", "_call", "_doorbells", "_listener", "_pause", "_poll_timer", "_poll_woke", "_probes", "_retries", "_since", "due", "long_waiting",
@@ -196,5 +194,5 @@ class Polling(Waiter):
             doorbell.close()
         self.wake_all()
 
-    def _probe(self) -> Callable[[], object]:
-        return self._available if self._probes else super()._probe()
+    def _may_succeed_now(self, _: Reactor) -> bool:
+        return not self._probes or any(self._available() for _ in range(self._probes))

@@ -3,92 +3,101 @@
 from __future__ import annotations
 
 import asyncio
-import select
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+import fcntl
+import termios
+from collections.abc import Awaitable
 from enum import Enum
-from functools import partial
 from typing import ClassVar
 
 from .loop import backend
-from .loop.wait_queue import KernelWait
+from .loop.reactor import HUNG_UP, READ, WRITE, Reactor
 from .waiter import Owner, Waiter
 
 
 class Direction(Enum):
     """What a `Readiness` waits for."""
 
-    READ = select.POLLIN
-    WRITE = select.POLLOUT
+    READ = READ
+    WRITE = WRITE
 
 
 class Readiness(Waiter):
-    """Any number of tasks that wait for one direction of one descriptor.
+    """Any number of tasks that wait for one direction of one descriptor, which the loop's reactor watches.
 
-    On asyncio and uvloop the loop's reactor watches the descriptor. trio has no lasting registration: there, one task waits
-    in the kernel, in its place of the queue.
+    `trusts_edges`: the reactor watches the descriptor, and it has not hung up. Then a read that comes short of what was asked
+    for has taken all that there was, and the next byte fires (epoll(7)).
     """
 
-    SPIN_SECONDS: ClassVar[float] = 50e-6  # a wake-up through the kernel costs 20 to 60
-    _probes = 16
+    _LOOKS: ClassVar[int] = 16
+    """How often to look for events between two turns of the loop."""
 
-    __slots__ = ("_direction", "_fd", "_in_kernel", "_watched")
+    __slots__ = ("_direction", "_fd", "_fired", "_watched", "trusts_edges")
 
     def __init__(self, owner: Owner, fd: int, direction: Direction, *, spins: bool = True) -> None:
         super().__init__(owner, spins=spins)
         self._fd = fd
         self._direction = direction
+        self._fired: bool | None = None  # whether an event came while a task spins
         self._watched = False  # by `_reactor`
-        self._in_kernel = False  # a task of trio's
+        self.trusts_edges: bool = False
 
     def _park(self, *, front: bool) -> Awaitable[bool | None]:
         loop = asyncio._get_running_loop()
-        if not self._watched or self._reactor is None or self._reactor.loop is not loop or loop is None:
-            if backend.in_trio():
-                return self._park_in_trio(front=front)
-            self._current_reactor().watch(self._fd, self._direction.value, self)
-            self._watched = True
-            assert loop is not None
-        return self._queue_on(loop, front=front)
+        reactor = self._reactor
+        if reactor is None or reactor.loop is not loop or loop is None:
+            reactor = self._current_reactor()
+        if not self._watched:
+            self._watch(reactor)
+        elif self.exhausted and self._unread(reactor):
+            self.exhausted = False
+            return backend.checkpoint()
+        return self._queue_in(reactor.loop, front=front)
 
-    def fired(self) -> None:
+    def _watch(self, reactor: Reactor) -> None:
+        reactor.watch(self._fd, self._direction.value, self)
+        self._watched = self.trusts_edges = True
+
+    def _unread(self, reactor: Reactor) -> bool:
+        """Whether a short read left something after all: one from a Unix socket stops behind descriptors, one from a terminal
+        behind a line.
+        """
+        fcntl.ioctl(self._fd, termios.FIONREAD, reactor.scratch, True)
+        return reactor.scratch[0] > 0
+
+    def fired(self, event: int) -> None:
         """The reactor saw the descriptor become ready."""
+        known, self.exhausted = not self.exhausted, False
+        if event & HUNG_UP:
+            self.trusts_edges = False  # no edge follows the end of the stream
         if self._first is not None:
             self.wake()
-        else:
-            self._leave_loop()
+        elif self._fired is not None:
+            self._fired = True
+        elif known:
+            self._leave_loop()  # nobody has read since the last event: no more of them until somebody waits
 
     def _leave_loop(self) -> None:
+        self.exhausted = self.trusts_edges = False
         if self._watched and self._reactor is not None:
             self._watched = False
             self._reactor.unwatch(self._fd, self._direction.value)
 
-    def _probe(self) -> Callable[[], object]:
-        poll = select.poll()
-        poll.register(self._fd, self._direction.value)
-        return partial(poll.poll, 0)
+    def _spin_begins(self, reactor: Reactor) -> None:
+        if not self._watched:
+            self._watch(reactor)
+        self._fired = False
 
-    def _park_in_trio(self, *, front: bool) -> Awaitable[bool | None]:
-        self._leave_loop()
-        return self._queue_in_trio(front=front) if self._in_kernel else self._wait_in_trio(front=front)
+    def _spin_ends(self) -> None:
+        self._fired = None
 
-    async def _wait_in_trio(self, *, front: bool) -> bool:
-        import trio
-
-        wait = trio.lowlevel.wait_readable if self._direction is Direction.READ else trio.lowlevel.wait_writable
-        place = KernelWait(self._fd)
-        self._add(place, front=front)
-        self._in_kernel = True
-        try:
-            with suppress(trio.ClosedResourceError):  # interrupted: the retry finds out why
-                await wait(self._fd)
-        finally:
-            self._in_kernel = False
-            self._discard(place)
-        return True
+    def _may_succeed_now(self, reactor: Reactor) -> bool:
+        looks = self._LOOKS
+        while looks and not (self._fired or reactor.poll_now()):  # an event for another task: that must have its turn
+            looks -= 1
+        fired, self._fired = self._fired, False
+        return bool(fired)
 
     def close(self) -> None:
         """Leave the loop, before the descriptor's number can be used again; every waiter retries and finds it closed."""
-        self._ready = None  # it would ask about the number, which may be another object's soon
         self._leave_loop()
         self.wake_all()

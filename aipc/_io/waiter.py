@@ -3,19 +3,18 @@
 Nothing is awaited after an operation succeeded, so a cancelled `attempt` did not happen. A wait has no side effect. How
 to wait is the subclass's: `readiness` for what has a descriptor, `polling` for what has none.
 
-One rule keeps wake-ups from being lost: whoever stops waiting, by a success, an error or a cancellation, wakes the next task.
+One rule keeps wake-ups from being lost: a task that stops waiting, by a success, an error or a cancellation, wakes the next one.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from enum import Enum
 from time import perf_counter
-from typing import Any, ClassVar, NoReturn, Protocol, TypeVar, TypeVarTuple
+from typing import Any, NoReturn, Protocol, TypeVar, TypeVarTuple
 
 import anyio
 
@@ -31,10 +30,8 @@ Arguments = TypeVarTuple("Arguments")
 
 BUDGET = 128
 """Immediate successes in a row before a turn of the loop: a busy channel must not starve the rest."""
-LONG_MESSAGE_FACTOR = 3
+LONG_MESSAGE_PATIENCE = 3
 """How many times longer to spin in the middle of a long message: its rest comes as fast as the peer can copy."""
-MOST_SKIPPED = 256
-"""Waits parked without a spin, at most, where spinning does not pay."""
 
 
 class _Outcome(Enum):
@@ -58,29 +55,16 @@ class Owner(Protocol):
 
 
 class Waiter(WaitQueue, ABC):
-    """One direction of one object: all tasks that wait for it, its budget, and what was learnt about spinning.
+    """One direction of one object: all tasks that wait for it, and its budget.
 
-    `stock` is what the owner has already read and not yet handed out: no need to ask the kernel while there is some. `midway`:
-    a long message is under way. The owner has it, and it does not keep the owner: an object that is dropped is collected.
+    `buffered` is what the owner has already read and not yet handed out. `exhausted`: the last try left nothing in the kernel,
+    and the reactor will tell when there is something again, so that a try would be in vain. `in_long_message`: a long message
+    is under way. The owner has the waiter, and the waiter does not keep the owner: an object that is dropped is collected.
     """
 
-    SPIN_SECONDS: ClassVar[float]
-    """How long a spin tries: about what parking would cost, so that a spin still meets an answer from a peer that parked."""
-    _probes: int
-    """How often to ask `_probe` between two turns of the loop while spinning."""
-
     __slots__ = (
-        "_generation",
-        "_owner",
-        "_paused",
-        "_penalty",
-        "_reactor",
-        "_ready",
-        "_skip",
-        "budget",
-        "buffered",
-        "in_long_message",
-    )
+        "_generation", "_owner", "_paused", "_reactor", "_spins", "budget", "buffered", "exhausted", "in_long_message",
+    )  # fmt: skip
 
     def __init__(self, owner: Owner, *, spins: bool = True) -> None:
         super().__init__()
@@ -88,16 +72,15 @@ class Waiter(WaitQueue, ABC):
         self.budget: int = BUDGET
         self.in_long_message: bool = False
         self.buffered: list[Any] = _NOTHING
+        self.exhausted: bool = False
         self._generation = owner.generation  # which may be older: a sending side is made at the first send
         self._paused = False
-        self._penalty = 1
-        self._skip: float = 0 if spins and probes.enabled("spin") else math.inf
-        self._ready: Callable[[], object] | None = None  # kept only while spinning pays
+        self._spins = spins and probes.enabled("spin")
         self._reactor: Reactor | None = None  # of the loop that it was last waited for in
 
     @property
     def owner(self) -> Owner:
-        """The object that is waited for; whoever waits has it."""
+        """The object that is waited for; a task that waits keeps it."""
         owner = self._owner()
         assert owner is not None
         return owner
@@ -124,14 +107,15 @@ class Waiter(WaitQueue, ABC):
         """A parked task was cancelled, perhaps after it was woken."""
         self._discard(parked)
 
-    def _probe(self) -> Callable[[], object]:
-        """A cheap question, true when a try may succeed, to ask while spinning."""
-        return _always
+    def _spin_begins(self, reactor: Reactor) -> None:
+        """Prepare `_may_succeed_now`."""
 
-    def _spin_next(self) -> None:
-        """Spinning would have paid just now."""
-        if self._skip != math.inf:
-            self._skip = 0
+    def _spin_ends(self) -> None:
+        """It is not asked any more."""
+
+    def _may_succeed_now(self, reactor: Reactor) -> bool:
+        """Look a few times, without a side effect, while spinning: True when a try may succeed."""
+        return True
 
     def _current_reactor(self) -> Reactor:
         """What aipc has in the loop that runs here."""
@@ -156,23 +140,27 @@ class Waiter(WaitQueue, ABC):
         result: Result | _Outcome = _BLOCKED
         front: bool | None = False
         try:
-            if self._ready is None or self.buffered or self._spinning() or self._ready():
+            if not self.exhausted or self.buffered:
                 result = _try(operation, *arguments)
             if result is _BLOCKED and not self._paused:
                 self.budget = BUDGET
-                if self._skip:
-                    self._skip -= 1
-                else:
-                    result = await self._spin(operation, *arguments)
+                reactor = self._current_reactor()
+                deadline = reactor.spin.wait_begins(LONG_MESSAGE_PATIENCE if self.in_long_message else 1)
+                if deadline and self._spins:
+                    result = await self._spin(reactor, deadline, operation, *arguments)
                 if result is _BLOCKED:
                     self._wait_begins()
+                    while result is _BLOCKED:
+                        parked = self._turn() if self._paused else self._park(front=bool(front))
+                        try:
+                            front = await parked
+                        except BaseException:
+                            self._wait_cancelled(parked)
+                            raise
+                        result = _try(operation, *arguments)
+                    reactor.spin.wait_ends()
             while result is _BLOCKED:
-                parked = self._turn() if self._paused else self._park(front=bool(front))
-                try:
-                    front = await parked
-                except BaseException:
-                    self._wait_cancelled(parked)
-                    raise
+                await self._turn()
                 result = _try(operation, *arguments)
         except OSError as error:
             raise self.owner.explain(error) from error
@@ -200,14 +188,14 @@ class Waiter(WaitQueue, ABC):
             result = operation(*arguments)
         except Exception as error:
             if self._first is not None and not isinstance(error, BlockingIOError):
-                self.wake()  # it is to meet the error, too
+                self.wake()  # it must meet the error, too
             raise
         if self._first is not None:
             self.wake()
         return result
 
     def charge_budget(self) -> None:
-        """One try of the budget. BlockingIOError: `attempt` is to turn the loop first, or to refuse a forked child."""
+        """One try of the budget. BlockingIOError: `attempt` must turn the loop first, or refuse a forked child."""
         if self.budget <= 0 or self._generation != fork.generation:
             raise BlockingIOError
         self.budget -= 1
@@ -227,43 +215,31 @@ class Waiter(WaitQueue, ABC):
         except OSError as error:
             raise self.owner.explain(error) from error
 
-    def _spinning(self) -> bool:
-        return self._reactor is not None and self._reactor.spinning
-
-    async def _spin(self, operation: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result | _Outcome:
-        """Retry without sleeping, with turns of the loop in between; learn whether that pays.
-
-        One at a time in a loop, because a second one's turns are the first one's delay, and a server has thousands.
-        """
-        reactor = self._current_reactor()
-        if reactor.spinning:
-            return _BLOCKED
-        ready = self._ready = self._ready or self._probe()
+    async def _spin(
+        self, reactor: Reactor, deadline: float, operation: Callable[[*Arguments], Result], *arguments: *Arguments
+    ) -> Result | _Outcome:
+        """Retry without sleeping, with turns of the loop in between, until `deadline`."""
         turn = backend.checkpoint_function()
-        patience = LONG_MESSAGE_FACTOR if self.in_long_message else 1
-        deadline = perf_counter() + patience * self.SPIN_SECONDS
-        reactor.spinning = True
+        spin = reactor.spin
+        self._spin_begins(reactor)
+        spin.active = True
         try:
             while True:
-                for _ in range(patience * self._probes):
-                    if ready():
-                        break
+                if self._may_succeed_now(reactor):
+                    result = _try(operation, *arguments)
+                    if result is not _BLOCKED:
+                        spin.wait_ends()
+                        return result
                 else:
                     os.sched_yield()  # the kernel wakes a peer on the waker's processor, whatever the other one does
-                    await turn()
-                result = _try(operation, *arguments)
-                if result is not _BLOCKED:
-                    self._penalty = max(self._penalty // 2, 1)
-                    return result
                 if perf_counter() >= deadline:
-                    break  # and not before a try: who parks must have tried just now
-                await turn()  # what is there, if anything, is for another task
+                    break
+                await turn()  # what there is, if anything, is for another task
         finally:
-            reactor.spinning = False
-        self._ready = None
-        alone = len(os.sched_getaffinity(0)) == 1  # then the peer can't even run while we spin
-        self._penalty = self._skip = MOST_SKIPPED if alone else min(self._penalty * 2, MOST_SKIPPED)
-        return _BLOCKED
+            spin.active = False
+            self._spin_ends()
+        spin.in_vain()
+        return _try(operation, *arguments)  # a task that parks must have tried just now
 
 
 def _try(operation: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result | _Outcome:
@@ -273,7 +249,3 @@ def _try(operation: Callable[[*Arguments], Result], *arguments: *Arguments) -> R
         return operation(*arguments)
     except BlockingIOError:
         return _BLOCKED
-
-
-def _always() -> bool:
-    return True

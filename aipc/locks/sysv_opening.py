@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from urllib.parse import quote
 
 import anyio
 
-from aipc._address import Address, parse
+from aipc._address import Address
 from aipc._io.errors import naming
 from aipc._io.handle import AddressHandle
 from aipc._sys.create_or_open import create_or_open
@@ -96,14 +94,3 @@ def kernel_limit(error: OSError, where: str) -> OSError:
     if error.errno == errno.EINVAL and not isinstance(error, AipcError):
         return LimitExceeded(errno.EINVAL, f"{where}: more semaphores in a set than the kernel takes (SEMMSL, in kernel.sem)")
     return error
-
-
-def set_address(key: int | str | os.PathLike[str] | None) -> Address:
-    """The address of the set `key`: a URL or the part behind its colon, a number, a path; None means private."""
-    if isinstance(key, str):
-        text = key.removeprefix("sysv-sem:")
-    elif isinstance(key, int):
-        text = hex(key)
-    else:
-        text = "private" if key is None else quote(os.fsencode(key))
-    return parse(f"sysv-sem:{text}")

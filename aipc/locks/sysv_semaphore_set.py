@@ -7,11 +7,10 @@ With `undo` the kernel reverts what a process did when it ends.
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Generator, Iterable, Sequence
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, Unpack
 
-from aipc._address import options
+from aipc._address import Key, keyed, options, parse
 from aipc._io.errors import translate
 from aipc._sys.sysv import semaphore as sysv
 from aipc._sys.sysv.key import object_name
@@ -19,7 +18,10 @@ from aipc.abc import Closing
 from aipc.exceptions import AddressError, LimitExceeded
 
 from .base import LockHandle
-from .sysv_opening import kernel_limit, open_set, set_address
+from .sysv_opening import kernel_limit, open_set
+
+if TYPE_CHECKING:
+    from aipc._options import SysVSemaphoreSetOptions
 
 Result = TypeVar("Result")
 Steps = list[tuple[int, int]]
@@ -94,8 +96,8 @@ class SysVSemaphoreSet(Closing):
 
     __slots__ = ("_address", "_chosen", "_handle", "_undo", "_values")
 
-    def __init__(self, key: int | str | os.PathLike[str] | None, *, values: Iterable[int] | None = None, **given: Any) -> None:
-        self._address = set_address(key)
+    def __init__(self, key: Key, *, values: Iterable[int] | None = None, **given: Unpack[SysVSemaphoreSetOptions]) -> None:
+        self._address = parse(keyed("sysv-sem", key))
         self._chosen = options(self._address, _OPTIONS, given)
         self._undo: bool = self._chosen.pop("undo", False)
         self._values = self._initial(values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from aipc._child.pipes import ChildPipes
 from aipc._child.process import Command, PathName, called
@@ -19,7 +19,7 @@ from .redirect import Redirection, redirected
 
 def popen(
     command: Command,
-    mode: str = "r",
+    mode: Literal["r", "w", "r+"] = "r",
     *,
     shell: bool = False,
     framing: str = "none",

@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, cast
+from typing import Literal, TypeVarTuple, Unpack, cast
 
 import anyio
 import anyio.abc
@@ -14,17 +14,18 @@ import anyio.abc
 from aipc._child.termination import GRACE, terminate
 from aipc._io import fork
 from aipc._io.loop import backend
-from aipc.abc import Buffer
+from aipc.abc import Buffer, Channel
 from aipc.exceptions import AddressError, ProtocolError, WorkerDied
 
 from .backoff import Backoff
 from .changes import Changes
 from .numbered import AskingChannel
 from .slot import Plan, Slot, Welcome
-from .spawn import opening, spawn
+from .spawn import WorkerOptions, opening
 from .worker import Worker
 
 _logger = logging.getLogger("aipc")
+Args = TypeVarTuple("Args")
 POLICIES = ("always", "on-failure", "never")
 _GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
 
@@ -247,39 +248,46 @@ def _asking(worker: Worker) -> AskingChannel:
 @asynccontextmanager
 async def spawn_pool(
     n: int,
-    function: Callable[..., Awaitable[Any]],
-    *args: Any,
-    restart: str = "always",
+    function: Callable[[Channel, *Args], Awaitable[object]],
+    *args: *Args,
+    channel: Literal["stream", "seqpacket", "shm"] = "stream",
+    restart: Literal["always", "on-failure", "never"] = "always",
     backoff: float = 0.1,
     backoff_limit: float = 30.0,
     healthy_after: float = 10.0,
     welcome: Welcome | None = None,
-    grace: float = GRACE,
-    **options: Any,
+    **options: Unpack[WorkerOptions],
 ) -> AsyncIterator[Pool]:
     """Start `n` workers that run `function(channel, *args)`: `async with aipc.spawn_pool(4, work) as pool`.
 
+    Failures are logged (logger `aipc`). Leaving the block ends all workers at the same time, as leaving the block of `spawn` ends
+    one; how they ended is not raised.
+
     Args:
-        n: The number of workers.
-        function: The async function that each worker runs, as for `aipc.spawn`.
-        *args: Its arguments after the channel.
+        n: The number of workers, 1 or more.
+        function: As for `spawn`.
+        *args: As for `spawn`.
+        channel: As for `spawn`.
         restart: When a worker that ended is replaced: "always"; "on-failure", if its function raised or it was killed; "never".
         backoff: Seconds before the second replacement. The first is immediate; later pauses double.
         backoff_limit: The longest pause, in seconds.
         healthy_after: A worker that lived for so many seconds resets the pause.
         welcome: `await welcome(worker)` runs before a worker gets requests, for example to send it a listening socket.
-        grace: Seconds that a worker has to end by itself, and again after SIGTERM.
-        **options: The other options of `aipc.spawn`.
+        **options: `loop`, `grace`, `cwd` and `env`, as for `spawn`.
 
-    Failures are logged (logger `aipc`). Leaving the block ends all workers at the same time, as leaving the block of `spawn` would;
-    how they ended is not raised. TypeError, AddressError: as for `spawn`. Cancelled: all workers are ended and reaped.
+    Raises:
+        TypeError: Before anything is started: `function` or `args` cannot be pickled.
+        AddressError: An unknown kind of channel, loop or `restart`, or `n` below 1.
+
+    Cancelled: all workers are ended and reaped.
     """
     if restart not in POLICIES:
         raise AddressError(f"spawn_pool(restart={restart!r}): must be one of {', '.join(POLICIES)}")
     if n < 1:
         raise AddressError(f"spawn_pool({n}): must be 1 worker or more")
-    spawn(function, *args, grace=grace, **options)  # raises here if an argument is wrong
-    start = partial(opening, function, args, numbered=True, grace=grace, **options)
+    start = partial(opening, function, args, numbered=True, channel=channel, **options)
+    start()  # raises here if an argument is wrong
+    grace = options.get("grace", GRACE)
     plan = Plan(start, welcome, partial(Backoff, backoff, backoff_limit, healthy_after), restart, grace)
     failed: Exception | None = None
     async with anyio.create_task_group() as tasks:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import resource
 import signal
+import sys
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self
 
 import anyio
 
+from aipc._child.members import ChildMembers
 from aipc._child.process import Child
 from aipc._child.termination import terminate
 from aipc._io import fork
@@ -18,9 +19,21 @@ from aipc.transports.base import TransportChannel
 
 from . import task_pickle, worker_channels
 
+if sys.version_info >= (3, 13):
+    from typing import TypeVar
+else:
+    from typing_extensions import TypeVar
 
-class Worker:
+ResultT_co = TypeVar("ResultT_co", default=Any, covariant=True)
+ChannelT_co = TypeVar("ChannelT_co", bound=Channel, default=Channel, covariant=True)
+
+
+class Worker(ChildMembers, Generic[ResultT_co, ChannelT_co]):
     """A Python child that runs an async function, and a channel to it. Made by `aipc.spawn`; leaving its block ends it.
+
+    `Worker[int]`: its function returns an int. `Worker[int, RingChannel]`: its channel also is one of shared memory.
+
+    Its `returncode` is 0 if the function returned, and 1 if it raised. SIGTERM cancels the function.
 
     When the worker dies, its channel ends, even if a grandchild still holds the other end: no task waits for ever.
 
@@ -42,7 +55,7 @@ class Worker:
     )
 
     def __init__(
-        self, child: Child, transport: TransportChannel, channel: Channel, report: int, name: str, grace: float
+        self, child: Child, transport: TransportChannel, channel: ChannelT_co, report: int, name: str, grace: float
     ) -> None:
         self.child: Child = child
         self._transport = transport  # the transport of `channel`, or `channel` itself
@@ -54,7 +67,7 @@ class Worker:
         self._asked = False
         self._value: Any = None
         self._error: Exception | None = None
-        self.channel: Channel = channel
+        self.channel: ChannelT_co = channel
         backend.start_soon(self._watch)
 
     async def _watch(self) -> None:
@@ -66,37 +79,12 @@ class Worker:
         self._check()
         worker_channels.end_stream(self._transport)
 
-    @property
-    def pid(self) -> int:
-        """The worker's process number."""
-        return self.child.pid
-
-    @property
-    def returncode(self) -> int | None:
-        """None while it runs; then 0 if the function returned, 1 if it raised, or the negative number of the signal that ended it."""
-        return self.child.returncode
-
-    @property
-    def outcome(self) -> str:
-        """How the worker ended, in words: "exit status 1", "killed by SIGKILL"; "running"."""
-        return self.child.outcome
-
-    @property
-    def usage(self) -> resource.struct_rusage | None:
-        """The resources that the worker used (getrusage(2)); None while it runs."""
-        return self.child.usage
-
-    @property
-    def forced(self) -> bool:
-        """Whether the worker did not end after SIGTERM, and was sent SIGKILL."""
-        return self.child.forced
-
     async def wait(self) -> int:
         """Wait until the worker has ended by itself; return its `returncode`. Cancelled: nothing happened."""
         self._check()
         return await self.child.wait()
 
-    async def result(self) -> Any:
+    async def result(self) -> ResultT_co:
         """Wait until the worker has ended; return the result of its function.
 
         If the function raised: raises its error, with the worker's traceback as `__cause__`; WorkerFailed if that error cannot
@@ -107,7 +95,8 @@ class Worker:
         self._read_report()
         if self._error is not None:
             raise self._error
-        return self._value
+        value: ResultT_co = self._value
+        return value
 
     def _read_report(self) -> None:
         if self._report >= 0:
@@ -121,14 +110,6 @@ class Worker:
         self._check()
         self._asked = True
         self.child.send_signal(signum)
-
-    def terminate(self) -> None:
-        """Send SIGTERM: this cancels the function."""
-        self.send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """Send SIGKILL."""
-        self.send_signal(signal.SIGKILL)
 
     async def aclose(self) -> None:
         """End the stream to the worker, wait `grace` seconds, send SIGTERM, wait `grace` seconds, send SIGKILL. Idempotent.

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self, Unpack
 
+from aipc._address import Key
 from aipc._sys.sysv.semaphore import LARGEST_VALUE
 from aipc.exceptions import BrokenBarrierError
 
 from .atomic_set import AtomicSet, Change, Values
-from .base import Key, Primitive
+from .base import Primitive
+
+if TYPE_CHECKING:
+    from aipc._options import PrimitiveOptions
 
 PARTIES, INSIDE, STATE = 1, 2, 3
 """The number of parties; the number of tasks inside (reverted for dead processes); and one of these states:"""
@@ -28,8 +32,8 @@ class Barrier(Primitive):
     _KIND: ClassVar[int] = 0x4103
     _MORE: ClassVar[frozenset[str]] = frozenset({"parties"})
 
-    def __init__(self, key: Key, parties: int | None = None, **given: Any) -> None:
-        super().__init__(key, **given if parties is None else given | {"parties": parties})
+    def __init__(self, key: Key, parties: int | None = None, **given: Unpack[PrimitiveOptions]) -> None:
+        self._begin(key, given if parties is None else {**given, "parties": parties})
         made = self._chosen.setdefault("create", bool(self._asked)) or self._chosen.get("exclusive")
         if not self._asked and (made or self._address.path == "private"):
             raise self._address.error("a new barrier needs parties=N")

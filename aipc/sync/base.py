@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
-from aipc._address import options
+from aipc._address import Key, keyed, options, parse
 from aipc.abc import Closing
-from aipc.locks.sysv_opening import set_address
 
 from .atomic_set import AtomicSet
 from .opening import open_set
 
-Key = int | str | os.PathLike[str] | None
+if TYPE_CHECKING:
+    from aipc._options import PrimitiveOptions
 
 _OPTIONS = frozenset({"create", "exclusive", "mode", "unlink", "project"})
 
@@ -36,8 +35,12 @@ class Primitive(Closing):
     _KIND: ClassVar[int]
     _MORE: ClassVar[frozenset[str]] = frozenset()
 
-    def __init__(self, key: Key, **given: Any) -> None:
-        self._address = set_address(key)
+    def __init__(self, key: Key, **given: Unpack[PrimitiveOptions]) -> None:
+        self._begin(key, given)
+
+    def _begin(self, key: Key, given: Mapping[str, Any]) -> None:
+        """Note the key and the options. AddressError for an unknown option."""
+        self._address = parse(keyed("sysv-sem", key))
         self._chosen: dict[str, Any] = options(self._address, _OPTIONS | self._MORE, given)
         self._opened: AtomicSet | None = None
 

@@ -11,14 +11,18 @@ import contextlib
 import copy
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeVar, Unpack
 
 import anyio
 
+from aipc._address import Key
 from aipc.exceptions import LimitExceeded
 
 from .atomic_set import AtomicSet, Change, Values
-from .base import Key, Primitive
+from .base import Primitive
+
+if TYPE_CHECKING:
+    from aipc._options import ConditionOptions
 
 Result = TypeVar("Result")
 
@@ -42,8 +46,8 @@ class Condition(Primitive):
     _KIND: ClassVar[int] = 0x4102
     _MORE: ClassVar[frozenset[str]] = frozenset({"waiters"})
 
-    def __init__(self, key: Key, **given: Any) -> None:
-        super().__init__(key, **given)
+    def __init__(self, key: Key, **given: Unpack[ConditionOptions]) -> None:
+        self._begin(key, given)
         self._inner: Self | None = None
         if self._waiters > MOST_WAITERS:
             raise self._address.error(f"waiters={self._waiters}: at most {MOST_WAITERS}")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Unpack
 
+from aipc._address import Key
 from aipc.abc import Lock
 
 from .atomic_set import AtomicSet, Change, Values
-from .base import Key, Primitive
+from .base import Primitive
+
+if TYPE_CHECKING:
+    from aipc._options import PrimitiveOptions
 
 READERS, WRITERS, WAITING_READERS, WAITING_WRITERS, TURN = 1, 2, 3, 4, 5
 """The numbers of holders and of waiters, each undone for the dead; and 1 when waiting readers go before waiting writers."""
@@ -40,7 +44,7 @@ class RWLock(Primitive):
     __slots__ = ("_reader", "_writer")
     _KIND: ClassVar[int] = 0x4104
 
-    def __init__(self, key: Key, **given: Any) -> None:
+    def __init__(self, key: Key, **given: Unpack[PrimitiveOptions]) -> None:
         super().__init__(key, **given)
         self._reader = Side(self, READERS, WAITING_READERS, _may_read)
         self._writer = Side(self, WRITERS, WAITING_WRITERS, _may_write)

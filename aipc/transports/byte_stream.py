@@ -20,7 +20,7 @@ from aipc._io.handle import FileHandle
 from aipc._io.loop import backend
 from aipc._io.waiter import Waiter
 from aipc._sys.signals import sigpipe
-from aipc.abc import Buffer, Message
+from aipc.abc import Buffer, Message, StreamChannel
 from aipc.exceptions import AipcError
 from aipc.wire.framing import Body, Frame, Framing, Rest, cut_short
 
@@ -67,7 +67,7 @@ class Unfinished:
         return len(ends) - begun - 1
 
 
-class ByteStreamChannel(TransportChannel):
+class ByteStreamChannel(TransportChannel, StreamChannel):
     """Frames over descriptors: `reader`, `writer`, or one for both; None for the way that there is not."""
 
     __slots__ = (
@@ -89,7 +89,10 @@ class ByteStreamChannel(TransportChannel):
 
     def _read(self) -> bytes:
         """One system call; empty at the end of the stream."""
-        return os.read(self._reader.fd, READ_SIZE)
+        reader = self._reader
+        data = os.read(reader.fd, READ_SIZE)
+        reader.readable.exhausted = len(data) < READ_SIZE and reader.readable.trusts_edges
+        return data
 
     def _read_into(self, space: memoryview) -> int:
         """As `_read`, into a long message's own buffer: how many bytes came."""
@@ -140,7 +143,6 @@ class ByteStreamChannel(TransportChannel):
         return messages
 
     async def peek(self) -> bytes:
-        """What the next `receive` is going to give, left there for it. Errors as `receive`. Cancelled: nothing was consumed."""
         return await self._reading({}).attempt(self._next)
 
     def _next(self) -> bytes:
@@ -170,6 +172,8 @@ class ByteStreamChannel(TransportChannel):
             buffered, self._rest, self._input_error = split
             if not data and self._input_error is None:
                 self._input_error = anyio.EndOfStream()
+            if self._input_error is not None:
+                reader.readable.exhausted = False  # the next try need not ask the kernel
             if not buffered:
                 if self._input_error is not None:
                     raise self._input_error

@@ -5,17 +5,23 @@ from __future__ import annotations
 import errno
 import math
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio.abc
 
 from aipc._io import fork
 from aipc._io.handle import ListenerHandle
 from aipc._io.loop.connection_tasks import ConnectionTasks, connection_tasks
-from aipc.abc import Channel, ChannelAttribute, Listener
+from aipc.abc import ChannelAttribute, Listener
 
 from .base import TransportChannel
+
+if sys.version_info >= (3, 13):
+    from typing import TypeVar
+else:
+    from typing_extensions import TypeVar
 
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _GONE = frozenset({errno.ECONNABORTED, errno.EPERM, errno.ENETDOWN, errno.EPROTO, errno.ENOPROTOOPT, errno.EHOSTDOWN})
@@ -29,13 +35,14 @@ LONGEST_BACKLOG = 0x7FFFFFFF
 """The largest value for listen(2); the kernel limits it anyway (net.core.somaxconn)."""
 
 Accepted = TypeVar("Accepted")
+TransportT_co = TypeVar("TransportT_co", bound=TransportChannel, default=TransportChannel, covariant=True)
 
 
 class _NotNow(Exception):
     """accept(2) failed for a reason that may pass."""
 
 
-class SocketListener(Listener):
+class SocketListener(Listener[TransportT_co]):
     """A listening socket. `wrap` makes a channel of each connection; `forget` runs once, before the socket is closed.
 
     `shared`: other processes accept from it, too, and take what is left in its backlog.
@@ -46,7 +53,7 @@ class SocketListener(Listener):
     def __init__(
         self,
         handle: ListenerHandle,
-        wrap: Callable[[socket.socket], TransportChannel],
+        wrap: Callable[[socket.socket], TransportT_co],
         forget: Callable[[], None] = lambda: None,
         *,
         max_connections: int | None = None,
@@ -56,11 +63,11 @@ class SocketListener(Listener):
         self._wrap = wrap
         self._forget = forget
         self._limit = math.inf if max_connections is None else max_connections
-        self._crews: set[ConnectionTasks[TransportChannel]] = set()
+        self._crews: set[ConnectionTasks[TransportT_co]] = set()
         self._draining = False
         self._shared = shared
 
-    async def accept(self) -> TransportChannel:
+    async def accept(self) -> TransportT_co:
         return await self._patiently(self._accept)
 
     async def _patiently(self, accept: Callable[[], Accepted]) -> Accepted:
@@ -70,7 +77,7 @@ class SocketListener(Listener):
             except _NotNow:
                 await anyio.sleep(_PATIENCE)  # no event tells when a descriptor is closed
 
-    def _accept(self) -> TransportChannel:
+    def _accept(self) -> TransportT_co:
         for _ in range(_MOST_GONE):
             connection = self._connection()
             if connection is None:
@@ -95,8 +102,8 @@ class SocketListener(Listener):
                 return None
             raise
 
-    async def serve(self, handler: Callable[[Channel], Awaitable[object]]) -> None:
-        tasks: ConnectionTasks[TransportChannel] = connection_tasks(handler, self._limit)
+    async def serve(self, handler: Callable[[TransportT_co], Awaitable[object]]) -> None:
+        tasks: ConnectionTasks[TransportT_co] = connection_tasks(handler, self._limit)
         self._crews.add(tasks)
         try:
             await tasks.serve(self._next)
@@ -104,13 +111,13 @@ class SocketListener(Listener):
             self._crews.discard(tasks)
             tasks.mark_closed()
 
-    async def _next(self) -> TransportChannel | None:
+    async def _next(self) -> TransportT_co | None:
         accepted = await self._patiently(self._accept_or_end)
         if accepted is None:
             await self.aclose()
         return accepted
 
-    def _accept_or_end(self) -> TransportChannel | None:
+    def _accept_or_end(self) -> TransportT_co | None:
         if not self._draining:
             return self._accept()
         if self._handle.closed or self._shared:

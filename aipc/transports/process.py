@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import resource
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
 from aipc._address import Address
+from aipc._child.members import ChildMembers
 from aipc._child.pipes import ChildPipes
 from aipc._child.process import Child, Command, start
 from aipc._child.termination import GRACE, terminate
@@ -24,7 +23,7 @@ from .byte_stream import ByteStreamChannel
 MODES = ("r", "w", "r+")
 
 
-class ProcessChannel(ByteStreamChannel):
+class ProcessChannel(ByteStreamChannel, ChildMembers):
     """A child process: its output is received, and what is sent is its input. Closing the channel ends and reaps the child."""
 
     __slots__ = ("_grace", "child")
@@ -35,37 +34,6 @@ class ProcessChannel(ByteStreamChannel):
         super().__init__(reader, writer, framing)
         self.child: Child = child
         self._grace = grace
-
-    @property
-    def pid(self) -> int:
-        """The child's process number."""
-        return self.child.pid
-
-    @property
-    def returncode(self) -> int | None:
-        """None while the child runs; then its exit status, or the negative number of the signal that ended it.
-
-        0 if the status is unknown, because SIGCHLD is ignored or another part of the program took it (as in subprocess).
-        """
-        return self.child.returncode
-
-    @property
-    def outcome(self) -> str:
-        """How the child ended, in a shell's words: "exit status 3", "killed by SIGSEGV (core dumped)"; "running"."""
-        return self.child.outcome
-
-    @property
-    def usage(self) -> resource.struct_rusage | None:
-        """The resources that the child, and the children that it waited for, used: seconds of processor time, memory (getrusage(2)).
-
-        None until the `returncode` is known, and if the kernel's answer was lost.
-        """
-        return self.child.usage
-
-    @property
-    def forced(self) -> bool:
-        """Whether it, or its process group, did not end after SIGTERM, and was sent SIGKILL."""
-        return self.child.forced
 
     async def wait(self) -> int:
         """Wait until the child has ended by itself; return its `returncode`. A child that reads needs `send_eof` first.
@@ -80,14 +48,6 @@ class ProcessChannel(ByteStreamChannel):
         If the child leads a process group, all its members get the signal.
         """
         self.child.send_signal(signum, tree=True)
-
-    def terminate(self) -> None:
-        """Send SIGTERM."""
-        self.send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """Send SIGKILL."""
-        self.send_signal(signal.SIGKILL)
 
     async def aclose(self) -> None:
         """Close the pipes, wait `grace` seconds, send SIGTERM, wait `grace` seconds, send SIGKILL. Idempotent.

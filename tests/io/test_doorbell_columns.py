@@ -12,6 +12,7 @@ from aipc._sys.doorbell import table as doorbell_table
 from aipc._sys.doorbell.table import ROWS, WAITERS, Call, WaiterTable, calls
 
 from ..peers import isolated, python, run, said
+from ..subjects import times
 from .waiters import BOARD, CHILD, close, there
 
 pytestmark = pytest.mark.usefixtures("all_features")
@@ -153,6 +154,7 @@ def test_a_dead_one_s_column_is_cleared(bells: Path) -> None:
     close(board)
 
 
+TIMES = times(500, 3_000)
 COMING_AND_GOING = """
 import os, sys
 from aipc._sys.doorbell import table as doorbell_table
@@ -174,8 +176,8 @@ def test_while_waiters_come_and_go(bells: Path) -> None:
     """Nobody clears the byte of one that is there."""
     board = WaiterTable()
     with (
-        python(COMING_AND_GOING, str(bells), str(ROW), "3000") as one,
-        python(COMING_AND_GOING, str(bells), str(ROW), "3000") as other,
+        python(COMING_AND_GOING, str(bells), str(ROW), str(TIMES)) as one,
+        python(COMING_AND_GOING, str(bells), str(ROW), str(TIMES)) as other,
     ):
         while one.poll() is None or other.poll() is None:
             board.call(TAG, 0, WAITERS)

@@ -112,7 +112,7 @@ async def test_released_just_before_the_wait(
         assert said(releaser) == "acquired"
         async with aipc.open_lock(url) as ours:
             handle = ours._handle  # type: ignore[attr-defined]
-            handle.polling._skip = 1  # park at once
+            handle.polling._spins = False  # park at once
 
             def take() -> None:
                 try:

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 import aipc
-from aipc.testing.expect import until
+from aipc.testing.expect import settle, until
 from aipc.testing.leaks import descriptors
 
 from ..subjects import new_key, new_name
@@ -56,6 +56,7 @@ async def waits_of_others(place: Path) -> AsyncIterator[None]:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(one.receive)
             tasks.start_soon(wanted.acquire)
+            await settle()  # they wait, however busy the machine is
             async with aipc.open_lock(url) as another:
                 await wait_in_vain(another.acquire)
             yield

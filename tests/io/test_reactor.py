@@ -21,6 +21,7 @@ import aipc
 from aipc.testing.expect import settle
 
 from ..seccomp import judged_from
+from ..subjects import times
 from .test_waiting import LOOPS, RUNNERS, park_and_receive
 
 Refuse = Callable[[int], None]
@@ -181,7 +182,7 @@ def test_loops_in_many_threads(mechanism: str, place: Path) -> None:
     """They begin and end beside each other, each with what it has of its own."""
     errors: list[BaseException] = []
     urls = ["pair" if mechanism == "pair" else f"flock:{place}/{number}" for number in range(112)]
-    end = monotonic() + 2
+    end = monotonic() + times(1, 5) / 2
 
     def run(number: int) -> None:
         runner = RUNNERS[LOOPS[number % 3]]

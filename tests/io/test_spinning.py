@@ -61,7 +61,7 @@ async def test_one_spins_at_a_time() -> None:
         for _, receiver in pairs:
             tasks.start_soon(receiver.receive)
         for _ in range(20):
-            most = max(most, sum(receiver._handle.readable._ready is not None for _, receiver in pairs))  # type: ignore[attr-defined]
+            most = max(most, sum(receiver._handle.readable._fired is not None for _, receiver in pairs))  # type: ignore[attr-defined]
             await anyio.lowlevel.checkpoint()
         await settle()
         for sender, _ in pairs:
@@ -84,7 +84,7 @@ async def test_what_is_there_for_another_task_does_not_keep_the_loop(key: str) -
                 tasks.start_soon(partial(queue.receive, type=1))
                 turns = 0
                 await anyio.lowlevel.checkpoint()
-                while here.spinning:
+                while here.spin.active:
                     turns += 1
                     await anyio.lowlevel.checkpoint()
                 most = max(most, turns)

@@ -18,7 +18,7 @@ from aipc.abc import Channel
 from aipc.testing.expect import settle
 
 from ..peers import python, run, said, tell
-from ..subjects import fill, new_key
+from ..subjects import fill, new_key, times
 
 Main = Callable[[], Awaitable[object]]
 RUNNERS: dict[str, Callable[[Main], object]] = {
@@ -137,15 +137,15 @@ async def use(url: str) -> None:
 
 @pytest.mark.anyio
 async def test_descriptors_stay_flat(place: Path) -> None:
-    """200 times opening, waiting and closing, inside one loop: sockets, a polled queue and locks."""
+    """Opening, waiting and closing many times, inside one loop: sockets, a polled queue and locks."""
     url = f"unix:{place}/socket"
     with anyio.fail_after(60):
         await use(url)
         before = len(os.listdir("/proc/self/fd"))
-        for _ in range(200):
+        for _ in range(times(40, 200)):
             await use(url)
             assert len(os.listdir("/proc/self/fd")) == before
-        for _ in range(200):
+        for _ in range(times(40, 200)):
             async with aipc.open_lock(f"flock:{place}/lock") as one, aipc.open_lock(f"flock:{place}/lock") as other:
                 one.acquire_nowait()
                 async with anyio.create_task_group() as tasks:

@@ -10,11 +10,12 @@ import anyio
 import pytest
 
 from ..peers import python, said
-from ..subjects import LOCKS
+from ..subjects import LOCKS, times
 from .c_programs import giving_back, taking
 
 pytestmark = pytest.mark.anyio
 
+TURNS = times(5, 20)
 GREEDY = """
 import anyio, sys, aipc
 from aipc._io.loop import backend
@@ -40,13 +41,13 @@ def _one_processor() -> Iterator[None]:
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
 @pytest.mark.parametrize("mechanism", LOCKS)
 async def test_nobody_starves(mechanism: str, loop: str, place: Path) -> None:
-    """Twenty times, against a process that works under the lock and hardly lets go of it."""
+    """Several times, against a process that works under the lock and hardly lets go of it."""
     subject = LOCKS[mechanism](place)
     with anyio.fail_after(40):
         async with subject.open_two() as (lock, _):
             with python(GREEDY, subject.url, loop) as greedy:
                 assert said(greedy) == "begins"
-                for _ in range(20):
+                for _ in range(TURNS):
                     async with lock:
                         await anyio.sleep(0.002)
 
@@ -62,7 +63,7 @@ async def test_no_c_program_starves(mechanism: str, loop: str, place: Path, c_pe
         async with subject.open_two():
             with python(GREEDY, subject.url, loop) as greedy:
                 assert said(greedy) == "begins"
-                for _ in range(20):
+                for _ in range(TURNS):
                     await anyio.run_process(["chrt", "--batch", "0", *taking(subject.url, c_peers)])
                     if mechanism == "posix-sem":
                         await anyio.run_process(giving_back(subject.url, c_peers))

@@ -11,11 +11,11 @@ import pytest
 import aipc
 from aipc.testing.expect import settle
 
-from ..subjects import new_key, new_name
+from ..subjects import new_key, new_name, times
 
 pytestmark = pytest.mark.anyio
 
-FEW, MANY = 100, 400
+FEW, MANY = times(50, 100), times(200, 400)
 
 
 class Herd:

@@ -18,7 +18,7 @@ from aipc._sys.processes import Process, has_ended, this_process
 from aipc.abc import Lock, Semaphore
 from aipc.testing.expect import settle
 
-from ..peers import python, said, tell
+from ..peers import python, said, tell, wait_ended
 from ..peers.posix_semaphore import hammer
 from ..subjects import new_name
 
@@ -152,7 +152,7 @@ async def test_zombie_has_ended(name: str) -> None:
             lock_taken(name)
             assert lock.holder() == holder.pid
             holder.send_signal(signal.SIGKILL)
-            os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)
+            wait_ended(holder)
             assert not lock.locked()
             lock.acquire_nowait()
 

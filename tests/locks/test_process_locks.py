@@ -17,7 +17,9 @@ import aipc
 from aipc._io.loop import backend
 from aipc.testing.expect import in_child
 
-ROUNDS = 20_000
+from ..subjects import times
+
+ROUNDS = times(2_000, 20_000)
 
 
 @pytest.fixture

@@ -25,14 +25,12 @@ class Tests:
 
 _TESTS = {
     "aipc/_io/": Tests("tests/io tests/test_prefork.py", "all"),
-    "aipc/_child/process": Tests(_CHILDREN, "exec or popen"),
+    "aipc/_child/": Tests(_CHILDREN, "exec or popen"),
     "aipc/_io/loop/connection_tasks": Tests(
         "tests/transports/test_{serve_limits,unix_serve,drain_backlog,listener*,tcp}.py tests/test_service.py", "unix or tcp"
     ),
-    "aipc/_child/termination": Tests(_CHILDREN, "exec or popen"),
     "aipc/_io/errors": Tests("tests/io tests/transports tests/locks tests/test_objects.py", "all"),
     "aipc/_sys/files": Tests("tests/transports/test_unix*.py", "unix"),
-    "aipc/_child/pipes": Tests(_CHILDREN, "exec or popen"),
     "aipc/transports/shm/readiness": Tests("tests/transports/test_shm*.py", "shm"),
     "aipc/_io/loop/signals": Tests("tests/signals tests/test_service.py", "signal"),
     "aipc/transports/pipes/fifo_write_lock": Tests("tests/transports/test_fifo*.py", "fifo"),

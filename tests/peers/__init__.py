@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import select
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
+from .forked import Forked
+from .template import Template
+
+Peer = subprocess.Popen[str] | Forked
 _GIVE_UP = "import signal; signal.alarm(60)\n"
 
 
@@ -75,20 +82,48 @@ def process(*command: str, cwd: Path | None = None) -> Iterator[subprocess.Popen
 
 
 @contextmanager
-def python(code: str, *arguments: str, cwd: Path | None = None) -> Iterator[subprocess.Popen[str]]:
-    """A Python process that runs `code`, as by `process`; it dies after a minute, so that no test waits for ever."""
-    with process(sys.executable, "-c", _GIVE_UP + code, *arguments, cwd=cwd) as running:
-        yield running
+def python(code: str, *arguments: str, cwd: Path | None = None) -> Iterator[Peer]:
+    """A Python process that runs `code`, as by `process`; it dies after a minute, so that no test waits for ever.
+
+    The template forks it, unless this process's conditions, such as its limits, are other ones now than the template's.
+    """
+    template = the_template()
+    if not template.suits():
+        with process(sys.executable, "-c", _GIVE_UP + code, *arguments, cwd=cwd) as running:
+            yield running
+        return
+    with closing(Forked(template, _GIVE_UP + code, arguments, cwd)) as forked:
+        try:
+            yield forked
+        finally:
+            forked.kill()
 
 
-def tell(running: subprocess.Popen[str], line: str) -> None:
+@cache
+def the_template() -> Template:
+    """One for this process, ended with it."""
+    template = Template()
+    atexit.register(template.close)
+    return template
+
+
+def wait_ended(running: Peer) -> None:
+    """It is a zombie then, until it is waited for."""
+    pidfd = os.pidfd_open(running.pid)
+    try:
+        select.select([pidfd], [], [])
+    finally:
+        os.close(pidfd)
+
+
+def tell(running: Peer, line: str) -> None:
     """Write a line to its standard input."""
     assert running.stdin is not None
     running.stdin.write(line + "\n")
     running.stdin.flush()
 
 
-def said(running: subprocess.Popen[str]) -> str:
+def said(running: Peer) -> str:
     """The next line that it prints; empty if it has ended."""
     assert running.stdout is not None
     return running.stdout.readline().rstrip("\n")

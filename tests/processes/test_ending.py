@@ -22,7 +22,7 @@ from tests.peers import process
 from . import functions
 from .conftest import children
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
 
 
 class Left(Exception):

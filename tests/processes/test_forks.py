@@ -13,7 +13,7 @@ from aipc.testing.expect import in_child, raises
 from . import functions
 from .ends import KINDS
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
 
 
 def refused(operation: Callable[[], Awaitable[object]]) -> None:

@@ -13,6 +13,7 @@ import anyio
 import pytest
 
 import aipc
+from tests.subjects import times
 
 from .conftest import children
 
@@ -49,8 +50,8 @@ async def test_lines() -> None:
 
 
 @pytest.mark.parametrize("stages", [1, 3])
-async def test_100_mib_through_cat(stages: int) -> None:
-    data = os.urandom(1 << 20) * 100
+async def test_many_mib_through_cat(stages: int) -> None:
+    data = os.urandom(1 << 20) * times(20, 100)
     with anyio.fail_after(60):
         async with aipc.pipeline(*["cat"] * stages) as pipeline:
             got = await pipeline.communicate(memoryview(data))

@@ -18,7 +18,7 @@ from aipc.testing.expect import settle, until
 from . import functions, pool_functions
 from .conftest import children
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
 
 
 async def test_requests_are_answered_by_whoever_is_free() -> None:

@@ -14,7 +14,7 @@ from aipc.testing.expect import until
 from . import pool_functions
 from .conftest import children
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
 
 
 async def cancelled_request(pool: aipc.Pool, data: bytes) -> None:
@@ -30,6 +30,11 @@ async def left(worker: aipc.Worker) -> None:
     before = worker.channel.statistics().messages_sent
     while worker.channel.statistics().messages_sent == before:
         await anyio.lowlevel.checkpoint()
+
+
+def wait_dead(worker: aipc.Worker) -> None:
+    """The loop stands still until then."""
+    os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
 
 
 @pytest.mark.parametrize(
@@ -66,9 +71,18 @@ async def test_also_when_its_request_was_cancelled(how: str, caplog: pytest.LogC
 @pytest.mark.parametrize("kind", ["stream", "shm"])
 async def test_killed_with_half_of_its_answer_sent(kind: str) -> None:
     async with aipc.spawn_pool(1, pool_functions.misbehave, channel=kind) as pool:
-        with anyio.fail_after(30):
+        await pool.request(b"who?")
+        (worker,) = pool.workers
+
+        async def ask() -> None:
             with pytest.raises(aipc.WorkerDied):
                 await pool.request(b"half")
+
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(ask)
+                await left(worker)
+                wait_dead(worker)  # or this process would read the answer as fast as it is written, and have all of it
             assert await pool.request(b"who?")
         assert pool.restarts == 1
 
@@ -97,7 +111,7 @@ async def test_an_answer_counts_though_its_worker_died_at_once(kind: str) -> Non
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(ask)
                     await left(worker)
-                    os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)  # the loop stands still until then
+                    wait_dead(worker)
         await until(lambda: pool.restarts == 3)
 
 

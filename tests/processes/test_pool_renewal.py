@@ -13,7 +13,7 @@ from aipc.testing.expect import settle, until
 from . import functions, pool_functions
 from .conftest import children
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
 
 
 def pids(pool: aipc.Pool) -> set[int]:

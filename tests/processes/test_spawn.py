@@ -20,7 +20,7 @@ from . import functions
 from .conftest import children
 from .test_groups_and_usage import lives
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
 
 
 class Left(Exception):

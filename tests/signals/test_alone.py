@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.subjects import times
+
 pytestmark = pytest.mark.anyio
 
 
@@ -137,19 +139,22 @@ async def function():
 
 def test_signals_while_receivers_come_and_go(alone: Callable[[str], None]) -> None:
     """Each goes to a receiver or to the earlier handler; at no moment is the default action in force."""
-    alone("""
+    alone(
+        f"rounds = {times(1_000, 10_000)}\n"
+        + """
 async def function():
     seen = []
     signal.signal(signal.SIGUSR1, lambda number, _: seen.append(number))
     with subprocess.Popen(["sh", "-c", f"while kill -USR1 {ME}; do sleep 0.0005; done"], stdout=subprocess.DEVNULL) as flood:
         while not seen:
             await anyio.sleep(0)
-        for number in range(10_000):
+        for number in range(rounds):
             async with aipc.open_signal_receiver(signal.SIGUSR1, details=number % 10 == 0) as received:
                 if number % 100 < 2:
                     await anext(received)
         flood.kill()
-""")
+"""
+    )
 
 
 def test_no_descriptors_left(alone: Callable[[str], None]) -> None:

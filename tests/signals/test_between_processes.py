@@ -10,7 +10,7 @@ import pytest
 
 import aipc
 from tests.peers import process, python, said, tell
-from tests.subjects import queued_signals
+from tests.subjects import queued_signals, times
 
 from . import ME, ONE, PRELUDE, detailed, expect_none, take
 
@@ -37,6 +37,7 @@ def test_to_c(c_peer: str) -> None:
         assert [said(peer) for _ in range(5)] == [f"{value} {ME} {os.getuid()}" for value in (-2, -1, 0, 1, 2)]
 
 
+MANY = times(15_000, 100_000)
 RECEIVER = f"""{PRELUDE}
 import resource
 resource.setrlimit(resource.RLIMIT_SIGPENDING, (5_000, resource.getrlimit(resource.RLIMIT_SIGPENDING)[1]))
@@ -55,7 +56,7 @@ main(function)
 """
 
 
-def test_100_000_with_values_from_python(loop: str) -> None:
+def test_many_with_values_from_python(loop: str) -> None:
     """In order, none lost below the kernel's limit; at it an error, and nothing of that signal sent."""
     with python(RECEIVER, loop) as receiver:
         pid = int(said(receiver))
@@ -69,8 +70,8 @@ def test_100_000_with_values_from_python(loop: str) -> None:
         assert 0 < value <= 5_000
         tell(receiver, str(value))
         assert said(receiver) == str(ME)
-        tell(receiver, "100000")
-        for value in range(100_000):
+        tell(receiver, str(MANY))
+        for value in range(MANY):
             while True:
                 with suppress(aipc.LimitExceeded):
                     aipc.send_signal(pid, ONE, value)
@@ -79,11 +80,11 @@ def test_100_000_with_values_from_python(loop: str) -> None:
         assert said(receiver) == str(ME)
 
 
-async def test_100_000_with_values_from_c(c_peer: str) -> None:
+async def test_many_with_values_from_c(c_peer: str) -> None:
     with queued_signals(5_000):
         async with detailed(ONE) as received:
-            with process(c_peer, "send", str(ME), str(int(ONE)), "0", "100000") as peer, anyio.fail_after(60):
-                for value in range(100_000):
+            with process(c_peer, "send", str(ME), str(int(ONE)), "0", str(MANY)) as peer, anyio.fail_after(60):
+                for value in range(MANY):
                     info = await anext(received)
                     assert (info.value, info.pid) == (value, peer.pid)
                 assert int(said(peer).split()[0]) == peer.pid

@@ -22,19 +22,19 @@ def drop_signals() -> None:
 
 
 @contextmanager
-def queued_signals(most: int) -> Iterator[None]:
-    """Let the kernel queue only so many signals for this process's user, as far as they are for this process.
+def alone_with_signals() -> Iterator[None]:
+    """No other test that queues signals runs meanwhile, in another run of the tests neither.
 
-    It counts those of all processes of the user: other runs of the tests wait meanwhile.
+    RLIMIT_SIGPENDING counts those that are queued for all processes of a user (getrlimit(2)).
     """
     with open(f"{tempfile.gettempdir()}/aipc-tests-signals-{os.getuid()}", "w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
-        with _limited(most):
-            yield
+        yield
 
 
 @contextmanager
-def _limited(most: int) -> Iterator[None]:
+def queued_signals(most: int) -> Iterator[None]:
+    """Let the kernel queue only so many signals for this process's user, as far as they are for this process."""
     soft, hard = resource.getrlimit(resource.RLIMIT_SIGPENDING)
     resource.setrlimit(resource.RLIMIT_SIGPENDING, (most, hard))
     try:

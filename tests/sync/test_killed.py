@@ -9,9 +9,10 @@ import pytest
 
 import aipc
 
+from ..subjects import times
 from .family import child, kill_at_random, run, values
 
-TIMES = 40
+TIMES = times(10, 40)
 Tell = Callable[[], None]
 
 

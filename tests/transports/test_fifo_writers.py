@@ -17,9 +17,11 @@ from aipc.testing import CANCELLED, Moment, inject
 from aipc.testing.expect import settle
 
 from ..peers import compile_peer, process, python, said
-from ..subjects import CANCELLATIONS, fill
+from ..subjects import CANCELLATIONS, fill, times
 
 pytestmark = pytest.mark.anyio
+
+MESSAGES = times(50, 1_000)
 
 WRITERS = """
 import asyncio, os, sys, aipc
@@ -69,17 +71,17 @@ async def check_all(receiver: Channel, writers: int, count: int, size: int) -> N
 
 async def test_64_channels_with_messages_of_4096_bytes(url: str) -> None:
     """4,100 bytes with their length: more than the kernel writes in one piece."""
-    with python(WRITERS, url, "8", "8", "1000", "4096") as writers, anyio.fail_after(60):
+    with python(WRITERS, url, "8", "8", str(MESSAGES), "4096") as writers, anyio.fail_after(60):
         async with aipc.open_channel(url, keep_open=True) as receiver:
-            await check_all(receiver, 64, 1_000, 4_096)
+            await check_all(receiver, 64, MESSAGES, 4_096)
         assert said(writers) == str([0] * 8)
 
 
 async def test_64_c_processes_with_messages_of_4096_bytes(url: str, c_peer: str) -> None:
     """They take the same lock."""
-    with process(c_peer, "send", url[5:], "lock", "64", "1000", "4096") as writers, anyio.fail_after(60):
+    with process(c_peer, "send", url[5:], "lock", "64", str(MESSAGES), "4096") as writers, anyio.fail_after(60):
         async with aipc.open_channel(url, keep_open=True) as receiver:
-            await check_all(receiver, 64, 1_000, 4_096)
+            await check_all(receiver, 64, MESSAGES, 4_096)
         assert writers.wait(10) == 0
 
 

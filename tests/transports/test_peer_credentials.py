@@ -38,6 +38,7 @@ anyio.run(main, *sys.argv[1:])
 """
 
 
+@pytest.mark.one_loop
 @pytest.mark.parametrize("scheme", ["unix", "unix+seqpacket", "shm"])
 async def test_of_another_namespace(scheme: str, place: Path) -> None:
     """The pid is None, on both sides of a connection; the user, mapped to root there, is known."""

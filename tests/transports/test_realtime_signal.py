@@ -15,7 +15,7 @@ import aipc
 from aipc.testing.expect import settle
 
 from ..peers import compile_peer, process, python, said
-from ..subjects import CHANNEL_SIGNAL, drop_signals, fill, queued_signals
+from ..subjects import CHANNEL_SIGNAL, drop_signals, fill, queued_signals, times
 
 pytestmark = pytest.mark.anyio
 
@@ -172,30 +172,37 @@ async def test_to_c(c_peer: str) -> None:
             assert [said(peer) for _ in range(5)] == [f"{value} {ME} {os.getuid()}" for value in (-2, -1, 0, 1, 2)]
 
 
+MANY = times(10_000, 100_000)
+
+
+@pytest.mark.one_loop
 async def test_to_c_beyond_the_limit(c_peer: str) -> None:
-    """100,000 messages through a queue of a thousand: `send` waits for room; nothing is lost, and all is in order."""
-    command = f"ulimit -i 1000; exec {c_peer} receive {int(CHANNEL_SIGNAL)} 100000"
+    """Many messages through a queue of a thousand: `send` waits for room; nothing is lost, and all is in order."""
+    command = f"ulimit -i 1000; exec {c_peer} receive {int(CHANNEL_SIGNAL)} {MANY}"
     with process("bash", "-c", command) as peer:
         pid = int(said(peer))
         async with aipc.open_channel(URL, pid=pid) as sender:
             lines: list[str] = []
 
             def read() -> None:
-                lines.extend(said(peer) for _ in range(100_000))
+                lines.extend(said(peer) for _ in range(MANY))
 
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(anyio.to_thread.run_sync, read)
                 with anyio.fail_after(60):
-                    await sender.send_many(integer(value) for value in range(100_000))
-        assert [line.split()[0] for line in lines] == [str(value) for value in range(100_000)]
+                    await sender.send_many(integer(value) for value in range(MANY))
+        assert [line.split()[0] for line in lines] == [str(value) for value in range(MANY)]
 
 
 async def test_from_c_beyond_the_limit(c_peer: str) -> None:
     with queued_signals(1_000):
         async with aipc.open_channel(URL) as receiver:
-            with process(c_peer, "send", str(ME), str(int(CHANNEL_SIGNAL)), "-50000", "100000") as peer, anyio.fail_after(60):
+            with (
+                process(c_peer, "send", str(ME), str(int(CHANNEL_SIGNAL)), str(-MANY // 2), str(MANY)) as peer,
+                anyio.fail_after(60),
+            ):
                 got: list[bytes] = []
-                while len(got) < 100_000:
+                while len(got) < MANY:
                     got += await receiver.receive_many()
                 assert int(said(peer).split()[0]) == peer.pid
-    assert got == [integer(value) for value in range(-50_000, 50_000)]
+    assert got == [integer(value) for value in range(-MANY // 2, MANY // 2)]

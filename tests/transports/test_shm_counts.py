@@ -13,11 +13,13 @@ import aipc
 from aipc import RingChannel
 from aipc.testing import CANCELLED, Moment, inject
 
+from ..subjects import times
 from .rings import connected, meet
 
 pytestmark = pytest.mark.anyio
 
 MOMENTS = (Moment.AWAIT, Moment.READINESS)
+ROUNDS = times(10, 40)
 DEEPEST = 8  # awaits: spins, then parks between the parts
 CAPACITY = 16 * 1024
 SHORT, LONG = b"s" * 5000, b"l" * 100_000  # three of the one fill the ring; the other goes in a dozen parts and more
@@ -69,10 +71,10 @@ async def test_cancelled_at_any_await(full: bool, many: bool, place: Path) -> No
         async with connected(place, CAPACITY) as (ours, theirs):
             await meet(ours, theirs)
             cancelled = 0
-            for attempt in range(40 * DEEPEST):
+            for attempt in range(ROUNDS * DEEPEST):
                 moment = MOMENTS[attempt // DEEPEST % 2]
                 cancelled += await cancelled_at(attempt % DEEPEST, moment, ours, theirs, items, full, many)
-            assert cancelled > 40
+            assert cancelled > ROUNDS
             assert ours.statistics().messages_sent == theirs.statistics().messages_received
 
 

@@ -1,34 +1,43 @@
-"""What aipc has in one event loop: an epoll set, the timer and the doorbell of its polled waits, and one wait that spins.
+"""What aipc has in one event loop: an epoll set, the spin, and the poll timer with its doorbell.
 
-The set has all descriptors that tasks of an asyncio or uvloop loop wait for, edge-triggered, and hangs in that loop as one
-reader. Against `loop.add_reader` for each descriptor: an event is seen once, where a level-triggered one comes a second time
-before the woken task has read (and costs it a vain system call); an idle connection takes some 30 bytes instead of 360; and
-nothing depends on when a loop really lets go of a descriptor (MagicStack/uvloop#61). Registration is sticky: it stays between
-waits, and goes when it fires with nobody waiting. The set itself goes with its last descriptor.
+The set has all descriptors that tasks of the loop wait for, edge-triggered, and hangs in the loop as one reader. Compared with
+`loop.add_reader`, or trio's `wait_readable`, for each descriptor:
 
-Edges are safe because a task always tries, and only then parks, with nothing awaited in between. trio waits by itself.
+- An event is seen once. A level-triggered one comes a second time before the woken task has read, which costs a vain system call.
+- A wait costs no epoll_ctl(2): a registration stays between waits. It goes when it fires twice and nobody reads.
+- An idle connection takes some 30 bytes instead of 360.
+- Nothing depends on when a loop really lets go of a descriptor (MagicStack/uvloop#61).
+- A wait that spins looks for the events of all waits of the loop with one system call.
+
+Edges are safe because a task always tries before it parks, and awaits nothing in between.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import select
-from collections.abc import Callable, Iterator
+from array import array
 from contextlib import suppress
 from threading import RLock
 from typing import Protocol
 
-from .. import fork
-from . import backend
+from aipc._io import fork
 
-READ, WRITE = select.EPOLLIN, select.EPOLLOUT
+from . import backend
+from .spin import Spin
+
+READ, WRITE = select.EPOLLIN | select.EPOLLRDHUP, select.EPOLLOUT
+HUNG_UP = select.EPOLLHUP | select.EPOLLRDHUP | select.EPOLLERR
 _MOST_EVENTS = 256
+_logger = logging.getLogger("aipc")
 
 
 class Watcher(Protocol):
-    """Who wants to know that a descriptor became ready."""
+    """Something that wants to know that a descriptor became ready."""
 
-    def fired(self) -> None: ...
+    def fired(self, event: int) -> None:
+        """It did; `event` has the bits of epoll_ctl(2)."""
 
 
 class LoopResource(Protocol):
@@ -44,19 +53,19 @@ class LoopResource(Protocol):
 class Reactor:
     """What aipc has in one loop, which `loop` stands for (`backend.current`)."""
 
-    __slots__ = ("_epoll", "_readers", "_writers", "loop", "poll_timer", "spinning")
+    __slots__ = ("_epoll", "_readers", "_writers", "loop", "poll_timer", "scratch", "spin")
 
     def __init__(self, loop: object) -> None:
         self.loop = loop
-        self.spinning: bool = False
-        """Whether a wait of this loop spins."""
+        self.spin: Spin = Spin()
         self.poll_timer: LoopResource | None = None
+        self.scratch: array[int] = array("i", [0])  # for ioctl(2), of this loop's thread alone
         self._epoll: select.epoll | None = None
         self._readers: dict[int, Watcher] = {}
         self._writers: dict[int, Watcher] = {}
 
     def watch(self, fd: int, direction: int, watcher: Watcher) -> None:
-        """Call `watcher.fired()` whenever `fd` becomes ready from now on, or is so already."""
+        """Call `watcher.fired` whenever `fd` becomes ready from now on, or is so already."""
         epoll = self._epoll or self._open()
         known = self._mask(fd)
         try:
@@ -79,46 +88,67 @@ class Reactor:
                 self._epoll.unregister(fd)
         self._close_if_empty()
 
+    def poll_now(self) -> bool:
+        """Hand out the events that are there by now; whether there were any."""
+        events = self._epoll.poll(0, _MOST_EVENTS) if self._epoll is not None else None
+        if not events:
+            return False
+        readers, writers = self._readers, self._writers
+        for fd, event in events:
+            try:  # an error or a hang-up concerns both directions
+                if event & ~WRITE and fd in readers:
+                    readers[fd].fired(event)
+                if event & ~READ and fd in writers:
+                    writers[fd].fired(event)
+            except Exception:
+                _logger.exception("a callback failed")
+        return True
+
     def _table(self, direction: int) -> dict[int, Watcher]:
         return self._readers if direction == READ else self._writers
 
     def _mask(self, fd: int) -> int:
         return (READ if fd in self._readers else 0) | (WRITE if fd in self._writers else 0)
 
-    def _dispatch(self) -> None:
-        if self._epoll is not None:
-            backend.call_all(self._callbacks(self._epoll.poll(0, _MOST_EVENTS)))
-
-    def _callbacks(self, events: list[tuple[int, int]]) -> Iterator[Callable[[], None]]:
-        for fd, event in events:  # an error or a hang-up concerns both directions
-            if event & ~WRITE and fd in self._readers:
-                yield self._readers[fd].fired
-            if event & ~READ and fd in self._writers:
-                yield self._writers[fd].fired
-
     def _open(self) -> select.epoll:
-        assert isinstance(self.loop, asyncio.AbstractEventLoop)
         epoll = select.epoll()
         try:
-            self.loop.add_reader(epoll.fileno(), self._dispatch)
+            if isinstance(self.loop, asyncio.AbstractEventLoop):
+                self.loop.add_reader(epoll.fileno(), self.poll_now)
+            else:
+                backend.start_soon(self._poll_in_trio, epoll)
         except BaseException:
             epoll.close()
             raise
         self._epoll = epoll
         return epoll
 
+    async def _poll_in_trio(self, epoll: select.epoll) -> None:
+        import trio
+
+        with suppress(trio.ClosedResourceError, ValueError, OSError):  # closed: the last descriptor has left the set
+            while True:
+                await trio.lowlevel.wait_readable(epoll.fileno())
+                self.poll_now()
+
     def _close_if_empty(self) -> None:
         """In another thread, as when the garbage collector runs there, the set waits for the next to leave."""
-        assert isinstance(self.loop, asyncio.AbstractEventLoop)
-        if self._readers or self._writers or self._epoll is None:
-            return
-        closed = self.loop.is_closed()
-        if not closed and self.loop.is_running() and asyncio._get_running_loop() is not self.loop:
+        if self._readers or self._writers or self._epoll is None or not self._may_close():
             return
         epoll, self._epoll = self._epoll, None
-        if not closed:
+        if not isinstance(self.loop, asyncio.AbstractEventLoop):
+            import trio
+
+            with suppress(RuntimeError):  # the run is over
+                trio.lowlevel.notify_closing(epoll)
+        elif not self.loop.is_closed():
             self.loop.remove_reader(epoll.fileno())
         epoll.close()
+
+    def _may_close(self) -> bool:
+        if not isinstance(self.loop, asyncio.AbstractEventLoop):
+            return backend.running() and backend.current() is self.loop
+        return self.loop.is_closed() or not self.loop.is_running() or asyncio._get_running_loop() is self.loop
 
     def close(self) -> None:
         """The loop is over."""
@@ -129,8 +159,7 @@ class Reactor:
             self.poll_timer.close()
         self._readers.clear()
         self._writers.clear()
-        if self._epoll is not None:
-            self._close_if_empty()
+        self._close_if_empty()
 
     def forget(self) -> None:
         """In a forked child: the set is its parent's, too, and must keep what is registered in it."""

@@ -95,19 +95,6 @@ class WaitQueue:
             _resume(self._pop(), front=False)
 
 
-class KernelWait:
-    """A trio task's place in a queue while it waits in the kernel for a descriptor."""
-
-    __slots__ = ("_fd",)
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    def interrupt(self) -> None:
-        """Let it try again, and whoever else waits in the kernel for that descriptor."""
-        sys.modules["trio"].lowlevel.notify_closing(self._fd)
-
-
 def _resume(waiter: Any, *, front: bool) -> bool:
     """Whether that task runs again."""
     if isinstance(waiter, asyncio.Future):
@@ -118,8 +105,5 @@ def _resume(waiter: Any, *, front: bool) -> bool:
         except RuntimeError:  # its loop is closed
             return False
         return True
-    if isinstance(waiter, KernelWait):
-        waiter.interrupt()
-    else:
-        sys.modules["trio"].lowlevel.reschedule(waiter, sys.modules["outcome"].Value(front))
+    sys.modules["trio"].lowlevel.reschedule(waiter, sys.modules["outcome"].Value(front))
     return True

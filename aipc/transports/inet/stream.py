@@ -21,7 +21,7 @@ from aipc._io.errors import os_error
 from aipc._io.handle import ListenerHandle, SocketHandle
 from aipc.exceptions import AipcError
 
-from ..listener import LONGEST_BACKLOG, SocketListener
+from ..listener import LONGEST_BACKLOG, SocketListener, TransportT_co
 from ..socket_stream import SocketStreamChannel
 from .address import Resolved, endpoint, resolve
 
@@ -52,8 +52,8 @@ class InetStreamChannel(SocketStreamChannel):
         return {**super().extra_attributes, **_attributes(self._handle.ask)}
 
 
-class InetListener(SocketListener):
-    """Listens at an internet address. `extra(SocketAttribute.local_port)` is its port, which is useful if 0 was asked for."""
+class InetListener(SocketListener[TransportT_co]):
+    """Listens at an internet address: `extra(SocketAttribute.local_port)` is its port, which is useful if 0 was asked for."""
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:

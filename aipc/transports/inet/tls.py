@@ -375,7 +375,7 @@ async def listen(
     reuse: bool = False,
     send_buffer: int | None = None,
     receive_buffer: int | None = None,
-) -> InetListener:
+) -> InetListener[TlsChannel]:
     """Listen as `tcp:` does, with `certfile` and `keyfile`, or an `ssl_context`. With `cafile`, clients need certificates, too.
 
     Accepting does not wait for a handshake: a client that never does one delays only its own handler.

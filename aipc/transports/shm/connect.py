@@ -50,7 +50,7 @@ async def listen(
     mode: int = 0o600,
     exclusive: bool = False,
     unlink: bool = True,
-) -> SocketListener:
+) -> SocketListener[RingChannel]:
     """Listen. The rings are the client's; `capacity`: how many bytes may wait unread in ours at most. The rest is as for `unix:`.
 
     Cancelled: nothing was made.

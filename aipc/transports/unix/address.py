@@ -20,8 +20,7 @@ from aipc._sys.files import LONGEST_SOCKET_PATH, path_reserved, remove_same_file
 from aipc.abc import Credentials
 from aipc.exceptions import AddressError, WrongObject
 
-from ..base import TransportChannel
-from ..listener import LONGEST_BACKLOG, SocketListener
+from ..listener import LONGEST_BACKLOG, SocketListener, TransportT_co
 
 TAKEN = "the socket there is connected to another one, and receives from that one only"
 _SO_PEERPIDFD = 77
@@ -113,14 +112,14 @@ def _kind(sock: socket.socket) -> str:
 async def listen(
     address: Address,
     sock: socket.socket,
-    wrap: Callable[[socket.socket], TransportChannel],
+    wrap: Callable[[socket.socket], TransportT_co],
     *,
     backlog: int,
     max_connections: int | None,
     mode: int,
     exclusive: bool,
     unlink: bool,
-) -> SocketListener:
+) -> SocketListener[TransportT_co]:
     """Bind `sock` and listen. An error or a cancellation closes it. `wrap` makes a channel of each connection."""
     forget = keep
     try:

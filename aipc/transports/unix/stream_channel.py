@@ -8,7 +8,6 @@ descriptors that come, because plain read(2) saves a tenth of a round trip.
 from __future__ import annotations
 
 import math
-import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -37,7 +36,7 @@ class UnixChannel(SocketStreamChannel):
 
     def _read(self) -> bytes:
         if self._received_fds is None:
-            return os.read(self._handle.fd, READ_SIZE)
+            return super()._read()
         received = rights.receive(self._handle.socket(), READ_SIZE)
         self._received_fds.add(self._received + 1, received.fds, received.flags)
         return received.data

@@ -1,0 +1,241 @@
+"""The options of each opener, for type checkers and editors: names and types. `_address.OPTIONS` reads them.
+Nothing imports it at run time: to make these classes takes 2 ms.
+
+tests/test_options.py checks that an opener's options here are the keyword-only parameters of the mechanisms behind it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypedDict
+
+if TYPE_CHECKING:
+    import ssl
+
+
+class ChannelOptions(TypedDict, total=False):
+    """The options of `open_channel`, of all schemes. `docs/reference/urls-and-options.md` says which scheme takes which."""
+
+    bind: str
+    cafile: str
+    capacity: int
+    certfile: str
+    create: bool
+    direction: Literal["receive", "send"]
+    exclusive: bool
+    fds: bool
+    framing: str
+    keep_open: bool
+    keepalive: bool
+    keyfile: str
+    max_bytes: int
+    max_message_size: int
+    max_messages: int
+    mode: int
+    nodelay: bool
+    pid: int
+    priority: int
+    project: int
+    ragged_end: bool
+    receive_buffer: int
+    reuse: bool
+    send_buffer: int
+    server_hostname: str
+    shell: bool
+    ssl_context: ssl.SSLContext
+    type: int
+    unlink: bool
+    wait: bool
+
+
+class StreamOptions(TypedDict, total=False):
+    """The options of `open_stream`."""
+
+    cafile: str
+    capacity: int
+    certfile: str
+    create: bool
+    direction: Literal["receive", "send"]
+    exclusive: bool
+    fds: bool
+    framing: str
+    keep_open: bool
+    keepalive: bool
+    keyfile: str
+    max_message_size: int
+    mode: int
+    nodelay: bool
+    ragged_end: bool
+    receive_buffer: int
+    send_buffer: int
+    server_hostname: str
+    shell: bool
+    ssl_context: ssl.SSLContext
+    unlink: bool
+    wait: bool
+
+
+class TlsOptions(TypedDict, total=False):
+    """The options of `open_tls`."""
+
+    cafile: str
+    certfile: str
+    framing: str
+    keepalive: bool
+    keyfile: str
+    max_message_size: int
+    nodelay: bool
+    ragged_end: bool
+    receive_buffer: int
+    send_buffer: int
+    server_hostname: str
+    ssl_context: ssl.SSLContext
+
+
+class RingOptions(TypedDict, total=False):
+    """The options of `open_ring`."""
+
+    capacity: int
+    max_message_size: int
+
+
+class SysVQueueOptions(TypedDict, total=False):
+    """The options of `open_sysv_queue`."""
+
+    create: bool
+    exclusive: bool
+    max_bytes: int
+    max_message_size: int
+    mode: int
+    project: int
+    type: int
+    unlink: bool
+
+
+class ListenerOptions(TypedDict, total=False):
+    """The options of `listen`, of all schemes."""
+
+    backlog: int
+    cafile: str
+    capacity: int
+    certfile: str
+    exclusive: bool
+    fds: bool
+    framing: str
+    keepalive: bool
+    keyfile: str
+    max_connections: int
+    max_message_size: int
+    mode: int
+    nodelay: bool
+    ragged_end: bool
+    receive_buffer: int
+    reuse: bool
+    send_buffer: int
+    ssl_context: ssl.SSLContext
+    unlink: bool
+
+
+class TlsListenerOptions(TypedDict, total=False):
+    """The options of `listen_tls`."""
+
+    backlog: int
+    cafile: str
+    certfile: str
+    framing: str
+    keepalive: bool
+    keyfile: str
+    max_connections: int
+    max_message_size: int
+    nodelay: bool
+    ragged_end: bool
+    receive_buffer: int
+    reuse: bool
+    send_buffer: int
+    ssl_context: ssl.SSLContext
+
+
+class RingListenerOptions(TypedDict, total=False):
+    """The options of `listen_ring`."""
+
+    backlog: int
+    capacity: int
+    exclusive: bool
+    max_connections: int
+    max_message_size: int
+    mode: int
+    unlink: bool
+
+
+class LockOptions(TypedDict, total=False):
+    """The options of `open_lock`, of all schemes."""
+
+    adopt: bool
+    count: int
+    counter: bool
+    create: bool
+    exclusive: bool
+    index: int
+    length: int
+    mode: int
+    owner: Literal["file", "process"]
+    project: int
+    robust: bool
+    shared: bool
+    start: int
+    undo: bool
+    unlink: bool
+    value: int
+
+
+class ByteRangeOptions(TypedDict, total=False):
+    """The options of `open_byte_range_lock`."""
+
+    create: bool
+    exclusive: bool
+    length: int
+    mode: int
+    owner: Literal["file", "process"]
+    shared: bool
+    start: int
+
+
+class SemaphoreOptions(TypedDict, total=False):
+    """The options of `open_semaphore`, of both schemes."""
+
+    adopt: bool
+    count: int
+    counter: bool
+    create: bool
+    exclusive: bool
+    index: int
+    mode: int
+    project: int
+    robust: bool
+    undo: bool
+    unlink: bool
+    value: int
+
+
+class PrimitiveOptions(TypedDict, total=False):
+    """The options of `Event` and `RWLock`, and of the other primitives."""
+
+    create: bool
+    exclusive: bool
+    mode: int
+    project: int
+    unlink: bool
+
+
+class ConditionOptions(PrimitiveOptions, total=False):
+    """The options of `Condition`."""
+
+    waiters: int
+
+
+class SysVSemaphoreSetOptions(PrimitiveOptions, total=False):
+    """The options of `SysVSemaphoreSet`."""
+
+    adopt: bool
+    count: int
+    undo: bool
+    value: int
