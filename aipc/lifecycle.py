@@ -152,7 +152,7 @@ class Service:
         while not true():
             await self._changed.queue()
 
-    async def heed(self, received: SignalReceiver) -> None:
+    async def _handle_signals(self, received: SignalReceiver) -> None:
         """Act on the signals."""
         async for info in received:
             if info.signum != signal.SIGHUP:
@@ -179,7 +179,7 @@ class Service:
         self._reloading = False
 
     @contextmanager
-    def body(self) -> Iterator[None]:
+    def _run_body(self) -> Iterator[None]:
         """Run the block's own code."""
         try:
             with self._body:
@@ -190,7 +190,7 @@ class Service:
             self._body_ended = True
             self._changed.wake_all()
 
-    async def ended(self) -> None:
+    async def _wait_idle(self) -> None:
         """Wait for everything that the block started."""
         self.ready()
         await self._until(lambda: not (self._serving or self._running))
@@ -198,7 +198,7 @@ class Service:
         if not self.is_stopping:
             _tell(systemd.stopping)
 
-    def check(self) -> None:
+    def _raise_failure(self) -> None:
         """Raise the first error, if there was one."""
         if self._failed is not None:
             raise self._failed
@@ -223,14 +223,14 @@ async def service(*, grace: float = 30.0, reload: Reload | None = None) -> Async
     """
     signals = [signal.SIGTERM, signal.SIGINT] + ([signal.SIGHUP] if reload is not None else [])
     async with open_signal_receiver(*signals) as received, anyio.create_task_group() as tasks:
-        it = Service(tasks, grace, reload)
-        tasks.start_soon(it.heed, received)
+        running = Service(tasks, grace, reload)
+        tasks.start_soon(running._handle_signals, received)
         tasks.start_soon(_keep_watch)
-        with it.body():
-            yield it
-        await it.ended()
+        with running._run_body():
+            yield running
+        await running._wait_idle()
         tasks.cancel_scope.cancel()
-    it.check()
+    running._raise_failure()
 
 
 async def _keep_watch() -> None:

@@ -93,9 +93,9 @@ class LockHandle(Handle):
             self._wanted = self._others_wait()
 
     def _others_wait(self) -> bool:
-        board = self.polling.others_wait()
+        others = self.polling.others_wait()
         try:
-            return board is None or board or self._kernel_waiters()
+            return others is None or others or self._kernel_waiters()
         except OSError:
             return True  # as without /proc: unknown
 

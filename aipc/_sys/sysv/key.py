@@ -20,7 +20,7 @@ def key_of(address: Address, project: int | None) -> int | None:
     """
     text = address.path
     if address.authority:
-        raise address.error("a key stands behind the colon, as in sysv-mq:0x4d2, without //")
+        raise address.error("a key follows the colon, as in sysv-mq:0x4d2, without //")
     if text == "private" and project is None:
         return None
     if text.startswith("/"):
@@ -38,7 +38,7 @@ def key_of(address: Address, project: int | None) -> int | None:
 
 def _ftok(address: Address, path: str, project: int | None) -> int:
     if project is None or not 1 <= project <= 255:
-        raise address.error("a path stands for a key together with project=N, N from 1 to 255, as in ftok(3)")
+        raise address.error("a path needs project=N to be a key, N from 1 to 255, as in ftok(3)")
     try:
         file = os.stat(path)
     except FileNotFoundError:

@@ -43,7 +43,7 @@ def endpoint(address: Address, text: str | None = None) -> Endpoint:
     if match is None or not host:
         raise address.error(f"{text!r} must be host:port, as in 127.0.0.1:7000, [::1]:7000 or localhost:7000")
     if match["v6"] and ":" not in host:
-        raise address.error(f"{text!r}: only an IPv6 address stands in brackets")
+        raise address.error(f"{text!r}: only an IPv6 address may be in brackets")
     port = int(match["port"])
     if port > 0xFFFF:
         raise address.error(f"port {port}: must be from 0 to 65535")
