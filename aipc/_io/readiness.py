@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import termios
 from collections.abc import Awaitable
@@ -41,11 +40,7 @@ class Readiness(Waiter):
         self._watched = False  # by `_reactor`
         self.trusts_edges: bool = False
 
-    def _park(self, *, front: bool) -> Awaitable[bool | None]:
-        loop = asyncio._get_running_loop()
-        reactor = self._reactor
-        if reactor is None or reactor.loop is not loop or loop is None:
-            reactor = self._current_reactor()
+    def _park(self, reactor: Reactor, *, front: bool) -> Awaitable[bool | None]:
         if not self._watched:
             self._watch(reactor)
         elif self.exhausted and self._unread(reactor):
