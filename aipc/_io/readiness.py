@@ -31,6 +31,7 @@ class Readiness(Waiter):
     """How often to look for events between two turns of the loop."""
 
     __slots__ = ("_direction", "_fd", "_fired", "_watched", "trusts_edges")
+    exhausted: bool  # of Waiter; declared again, because pyright takes what is set below for a new attribute
 
     def __init__(self, owner: Owner, fd: int, direction: Direction, *, spins: bool = True) -> None:
         super().__init__(owner, spins=spins)
