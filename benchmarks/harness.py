@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import statistics
 import struct
 import tempfile
@@ -113,6 +114,12 @@ def pinned(core: int | None) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, everywhere)
+
+
+def raise_descriptor_limit() -> None:
+    """As many descriptors as this process may have."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def child(function: Callable[..., None], *arguments: Any) -> int:

@@ -23,7 +23,7 @@ import trio
 
 import aipc
 
-from .harness import child, pinned, run
+from .harness import child, run
 
 NUMBER = struct.Struct(">I")
 REQUEST = bytes(60)  # behind its number
@@ -220,8 +220,7 @@ class Pattern:
         return samples
 
     async def call(self, caller: Caller, samples: list[float]) -> None:
-        for _ in range(self.calls // self.callers):
-            samples.append(await caller.call())
+        samples.extend([await caller.call() for _ in range(self.calls // self.callers)])
 
     async def arrive(self, caller: Caller, tasks: Any, samples: list[float]) -> None:
         """Timed from when each call was meant to be made: who is late because an earlier one hung counts that."""
@@ -264,13 +263,13 @@ def measure(contestant: Contestant, pattern: Pattern) -> Figures:
         started, ready = os.pipe()
         server = child(_serve, contestant, pattern, path, ready)
         assert os.read(started, 1) == b"r"
-        before = _processor_time(server)
+        before = processor_time(server)
         results, done = os.pipe()
         clients = [child(_use, contestant, pattern, path, done) for _ in range(pattern.clients)]
         os.close(done)
         with open(results, "rb") as source:
             texts = source.read().split(b"\n")
-        processor = _processor_time(server) - before
+        processor = processor_time(server) - before
         os.kill(server, 15)
         for pid, expected in ((server, 15), *((client, 0) for client in clients)):
             _, status = os.waitpid(pid, 0)
@@ -284,7 +283,7 @@ def measure(contestant: Contestant, pattern: Pattern) -> Figures:
     return Figures(cuts[49] * 1e6, cuts[98] * 1e6, processor / len(samples) * 1e6)
 
 
-def _processor_time(pid: int) -> float:
+def processor_time(pid: int) -> float:
     """Seconds that its main thread has run (proc(5))."""
     with open(f"/proc/{pid}/schedstat") as file:
         return int(file.read().split()[0]) * 1e-9

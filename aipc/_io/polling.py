@@ -71,8 +71,7 @@ class Polling(Waiter):
             self._poll_timer.cancel(self)  # it may be in a long pause of another task's wait
         self.long_waiting = False
 
-    def _park(self, *, front: bool) -> Awaitable[bool | None]:
-        reactor = self._current_reactor()
+    def _park(self, reactor: Reactor, *, front: bool) -> Awaitable[bool | None]:
         if self._poll_timer is None:
             self._poll_timer = poll_timer(reactor)
         used = self._poll_timer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import termios
 from collections.abc import Awaitable
@@ -32,6 +31,7 @@ class Readiness(Waiter):
     """How often to look for events between two turns of the loop."""
 
     __slots__ = ("_direction", "_fd", "_fired", "_watched", "trusts_edges")
+    exhausted: bool  # of Waiter; declared again, because pyright takes what is set below for a new attribute
 
     def __init__(self, owner: Owner, fd: int, direction: Direction, *, spins: bool = True) -> None:
         super().__init__(owner, spins=spins)
@@ -41,11 +41,7 @@ class Readiness(Waiter):
         self._watched = False  # by `_reactor`
         self.trusts_edges: bool = False
 
-    def _park(self, *, front: bool) -> Awaitable[bool | None]:
-        loop = asyncio._get_running_loop()
-        reactor = self._reactor
-        if reactor is None or reactor.loop is not loop or loop is None:
-            reactor = self._current_reactor()
+    def _park(self, reactor: Reactor, *, front: bool) -> Awaitable[bool | None]:
         if not self._watched:
             self._watch(reactor)
         elif self.exhausted and self._unread(reactor):

@@ -22,6 +22,7 @@ from aipc._sys import probes
 
 from . import fork
 from .loop import backend
+from .loop.backend import asyncio_loop
 from .loop.reactor import Reactor, reactor_of
 from .loop.wait_queue import WaitQueue
 
@@ -86,7 +87,7 @@ class Waiter(WaitQueue, ABC):
         return owner
 
     @abstractmethod
-    def _park(self, *, front: bool) -> Awaitable[bool | None]:
+    def _park(self, reactor: Reactor, *, front: bool) -> Awaitable[bool | None]:
         """Wait until a retry may succeed; `front`: before all others. No side effect; a cancellation point.
 
         Gives whether to wait at the front if the retry is in vain.
@@ -119,11 +120,12 @@ class Waiter(WaitQueue, ABC):
 
     def _current_reactor(self) -> Reactor:
         """What aipc has in the loop that runs here."""
-        loop = backend.current()
         reactor = self._reactor
-        if reactor is None or reactor.loop is not loop:
-            self._leave_loop()
-            reactor = self._reactor = reactor_of(loop)
+        if reactor is None or reactor.loop is not asyncio_loop():
+            loop = backend.current()
+            if reactor is None or reactor.loop is not loop:
+                self._leave_loop()
+                reactor = self._reactor = reactor_of(loop)
         return reactor
 
     async def attempt(self, operation: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
@@ -151,7 +153,7 @@ class Waiter(WaitQueue, ABC):
                 if result is _BLOCKED:
                     self._wait_begins()
                     while result is _BLOCKED:
-                        parked = self._turn() if self._paused else self._park(front=bool(front))
+                        parked = self._turn() if self._paused else self._park(reactor, front=bool(front))
                         try:
                             front = await parked
                         except BaseException:

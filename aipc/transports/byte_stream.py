@@ -202,7 +202,7 @@ class ByteStreamChannel(TransportChannel, StreamChannel):
         if meta or waiting is None:
             waiting = self._writing(meta)
         frame = self._framing.encode(item)
-        write = bind(self._write, meta)
+        write = bind(self._write, meta) if meta else self._write
         try:
             waiting.try_now(write, frame)
         except OSError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from contextlib import suppress
 
 import anyio
@@ -18,11 +19,16 @@ pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
 
 
 async def cancelled_request(pool: aipc.Pool, data: bytes) -> None:
-    """Send a request to the one worker, and give it up at once."""
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(pool.request, data)
-        await left(pool.workers[0])
-        tasks.cancel_scope.cancel()
+    """Send a request to the one worker, and give it up before that can answer."""
+    (worker,) = pool.workers
+    os.kill(worker.pid, signal.SIGSTOP)
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(pool.request, data)
+            await left(worker)
+            tasks.cancel_scope.cancel()
+    finally:
+        os.kill(worker.pid, signal.SIGCONT)
 
 
 async def left(worker: aipc.Worker) -> None:

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import re
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.peers import compile_peer, python, said
+from tests.peers import compile_peer, process, said
 from tests.subjects import drop_signals
 
 from . import FLAG, PRELUDE
@@ -50,11 +51,11 @@ def loop(anyio_backend: tuple[str, dict[str, bool]]) -> str:
 
 @pytest.fixture
 def alone(loop: str) -> Callable[[str], None]:
-    """Runs `async def function()` in a fresh process, with no signal blocked; it must end well."""
+    """Runs `async def function()` in a fresh interpreter, with no signal blocked; it must end well."""
 
     def run_alone(code: str) -> None:
-        code = f"{PRELUDE}signal.pthread_sigmask(signal.SIG_SETMASK, [])\n{code}\nmain(function)\n"
-        with python(code, loop) as child:
+        code = f"{PRELUDE}signal.alarm(60)\nsignal.pthread_sigmask(signal.SIG_SETMASK, [])\n{code}\nmain(function)\n"
+        with process(sys.executable, "-c", code, loop) as child:
             assert said(child) == "ok"
 
     return run_alone

@@ -21,6 +21,10 @@ Arguments = TypeVarTuple("Arguments")
 _logger = logging.getLogger("aipc")
 
 
+asyncio_loop = asyncio._get_running_loop
+"""The loop of asyncio's that runs here, or None: the quickest question."""
+
+
 def in_trio() -> bool:
     """Whether trio runs this code, also in its guest mode, inside an asyncio loop. A callback of asyncio's is asyncio's."""
     lowlevel = getattr(sys.modules.get("trio"), "lowlevel", None)  # None, too, while another thread imports trio

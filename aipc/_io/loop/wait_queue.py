@@ -34,13 +34,13 @@ class WaitQueue:
 
     def _queue_in(self, loop: object, *, front: bool) -> Awaitable[bool]:
         """A place in the queue, in that loop (`current`): gives whether to take the first place if the next try is in vain."""
-        if isinstance(loop, asyncio.AbstractEventLoop):
-            return self._queue_on(loop, front=front)
-        return self._queue_in_trio(front=front)
-
-    def _queue_on(self, loop: asyncio.AbstractEventLoop, *, front: bool) -> asyncio.Future[bool]:
+        if not isinstance(loop, asyncio.AbstractEventLoop):
+            return self._queue_in_trio(front=front)
         future: asyncio.Future[bool] = loop.create_future()
-        self._add(future, front=front)
+        if self._first is None:
+            self._first = future
+        else:
+            self._add(future, front=front)
         return future
 
     async def _queue_in_trio(self, *, front: bool) -> bool:
@@ -86,6 +86,12 @@ class WaitQueue:
 
     def wake(self) -> None:
         """Let the task that has waited longest try again; if in vain, it keeps its place. One whose loop is closed is skipped."""
+        first = self._first
+        if not self._others:
+            self._first = None
+            if first is not None:
+                _resume(first, front=True)
+            return
         while self._first is not None and not _resume(self._pop(), front=True):
             pass
 

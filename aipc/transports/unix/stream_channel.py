@@ -8,6 +8,7 @@ descriptors that come, because plain read(2) saves a tenth of a round trip.
 from __future__ import annotations
 
 import math
+import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -36,7 +37,10 @@ class UnixChannel(SocketStreamChannel):
 
     def _read(self) -> bytes:
         if self._received_fds is None:
-            return super()._read()
+            reader = self._handle  # as the base does, but a call to it takes a tenth of the time
+            data = os.read(reader.fd, READ_SIZE)
+            reader.readable.exhausted = len(data) < READ_SIZE and reader.readable.trusts_edges
+            return data
         received = rights.receive(self._handle.socket(), READ_SIZE)
         self._received_fds.add(self._received + 1, received.fds, received.flags)
         return received.data
