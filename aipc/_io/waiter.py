@@ -8,7 +8,6 @@ One rule keeps wake-ups from being lost: a task that stops waiting, by a success
 
 from __future__ import annotations
 
-import os
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
@@ -230,10 +229,10 @@ class Waiter(WaitQueue, ABC):
                 if self._may_succeed_now(reactor):
                     result = _try(operation, *arguments)
                     if result is not _BLOCKED:
-                        spin.wait_ends()
+                        spin.was_useful()
                         return result
-                else:
-                    os.sched_yield()  # the kernel wakes a peer on the waker's processor, whatever the other one does
+                elif not spin.keeps_processor():
+                    break
                 if perf_counter() >= deadline:
                     break
                 await turn()  # what there is, if anything, is for another task

@@ -18,14 +18,18 @@ import asyncio
 import logging
 import select
 from array import array
+from collections.abc import Callable
 from contextlib import suppress
 from threading import RLock
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from aipc._io import fork
 
 from . import backend
 from .spin import Spin
+
+if TYPE_CHECKING:
+    import trio
 
 READ, WRITE = select.EPOLLIN | select.EPOLLRDHUP, select.EPOLLOUT
 HUNG_UP = select.EPOLLHUP | select.EPOLLRDHUP | select.EPOLLERR
@@ -124,12 +128,21 @@ class Reactor:
         return epoll
 
     async def _poll_in_trio(self, epoll: select.epoll) -> None:
+        """End trio's wait for events when the set has some; the instrument hands them out, before trio runs any task.
+
+        If this task did that, each wake-up would take one more pass of trio's loop.
+        """
         import trio
 
-        with suppress(trio.ClosedResourceError, ValueError, OSError):  # closed: the last descriptor has left the set
+        instrument = _after_each_wait(self.poll_now)
+        trio.lowlevel.add_instrument(instrument)
+        try:
             while True:
                 await trio.lowlevel.wait_readable(epoll.fileno())
-                self.poll_now()
+        except (trio.ClosedResourceError, ValueError):  # closed, also before this task began: no descriptor is left in the set
+            pass
+        finally:
+            trio.lowlevel.remove_instrument(instrument)
 
     def _close_if_empty(self) -> None:
         """In another thread, as when the garbage collector runs there, the set waits for the next to leave."""
@@ -168,6 +181,16 @@ class Reactor:
             self._epoll = None
         if self.poll_timer is not None:
             self.poll_timer.forget()
+
+
+def _after_each_wait(function: Callable[[], object]) -> trio.abc.Instrument:
+    import trio
+
+    class AfterWait(trio.abc.Instrument):
+        def after_io_wait(self, timeout: float) -> None:
+            function()
+
+    return AfterWait()
 
 
 _reactors: dict[object, Reactor] = {}

@@ -22,33 +22,33 @@ _CAP = 4 * LONGEST
 """A longer wait counts as if it had lasted so long: one of hours must not be remembered for hours."""
 _WEIGHT = 1 / 8
 """Of the last wait, in the expectation."""
-_RECHECK = 256
-"""Waits until a process that had one processor looks for others."""
+_YIELDED = 5e-6
+"""Seconds: a sched_yield(2) that takes longer has let another process run."""
+_MOST_SKIPPED = 256
+"""Waits parked without a spin, at most, where another process wants this processor."""
 
 
 class Spin:
     """What one event loop has learnt about its waits."""
 
-    __slots__ = ("_began", "_expected", "_parked", "_processors", "active")
+    __slots__ = ("_began", "_expected", "_penalty", "_skip", "active")
 
     def __init__(self) -> None:
         self.active: bool = False
         """Whether a wait of this loop spins now."""
         self._began = 0.0
         self._expected = SHORTEST
-        self._processors = len(os.sched_getaffinity(0))
-        self._parked = 0
+        self._penalty = 1
+        self._skip = 0 if _has_choice() else _MOST_SKIPPED
 
     def wait_begins(self, patience: int = 1) -> float:
         """Until when to spin, by `perf_counter`; 0 to park at once. `patience` multiplies the time."""
         self._began = now = perf_counter()
         if self.active or self._expected > LONGEST:
             return 0.0
-        if self._processors == 1:  # the peer can't even run while this process spins
-            self._parked += 1
-            if self._parked % _RECHECK:
-                return 0.0
-            self._processors = len(os.sched_getaffinity(0))
+        if self._skip:
+            self._skip -= 1
+            return 0.0
         return now + patience * min(max(_FACTOR * self._expected, SHORTEST), LONGEST)
 
     def wait_ends(self) -> None:
@@ -56,15 +56,44 @@ class Spin:
         lasted = min(perf_counter() - self._began, _CAP)
         self._expected += (lasted - self._expected) * _WEIGHT
 
+    def was_useful(self) -> None:
+        """A spin met its event, and so the wait ends."""
+        self.wait_ends()
+        self._penalty = max(self._penalty // 2, 1)
+
     def was_quick(self) -> None:
         """A wait was over at the first look, without a clock."""
         self._expected *= 1 - _WEIGHT
 
+    def keeps_processor(self) -> bool:
+        """Let another process run if one wants this processor: then False, and the next waits park.
+
+        The kernel wakes a peer on the processor of the process that wakes it, even if another one is idle. A peer that shares
+        the processor can't answer while this process spins; once this one has parked, the kernel finds it an idle one.
+        """
+        before = perf_counter()
+        os.sched_yield()
+        if perf_counter() - before < _YIELDED:
+            return True
+        self._park_next()
+        return False
+
     def in_vain(self) -> None:
         """A spin met nothing."""
-        self._processors = len(os.sched_getaffinity(0))
+        if not _has_choice():
+            self._penalty = _MOST_SKIPPED
+            self._park_next()
+
+    def _park_next(self) -> None:
+        self._skip = self._penalty
+        self._penalty = min(2 * self._penalty, _MOST_SKIPPED)
 
     @property
     def pays(self) -> bool:
         """Whether a wait may spin now."""
-        return not self.active and self._expected <= LONGEST and self._processors > 1
+        return not (self.active or self._skip) and self._expected <= LONGEST
+
+
+def _has_choice() -> bool:
+    """Whether this process may run on more than one processor; if not, its peer can hardly run while it spins."""
+    return len(os.sched_getaffinity(0)) > 1
