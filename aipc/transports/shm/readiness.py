@@ -57,12 +57,11 @@ class RingReadable(Readiness):
     def _park(self, reactor: Reactor, *, front: bool) -> Awaitable[bool | None]:
         if self._end.sleep():
             return backend.checkpoint()
-        return self.park_on_doorbell(reactor, front=front)
-
-    def park_on_doorbell(self, reactor: Reactor, *, front: bool) -> Awaitable[bool | None]:
-        """Wait for the doorbell, for whatever reason."""
-        self.exhausted = False
         return super()._park(reactor, front=front)
+
+    def park_on_doorbell(self, *, front: bool) -> Awaitable[bool | None]:
+        """Wait for the doorbell on behalf of the other direction."""
+        return super()._park(self._current_reactor(), front=front)
 
     def rearm(self) -> None:
         """The doorbell was not drained to its end: the next wait must find it ready, though no edge comes."""
@@ -86,7 +85,7 @@ class RingWritable(Waiter):
         self._doorbell = doorbell
 
     def _park(self, reactor: Reactor, *, front: bool) -> Awaitable[bool | None]:
-        return backend.checkpoint() if self._end.sleep() else self._doorbell.park_on_doorbell(reactor, front=front)
+        return backend.checkpoint() if self._end.sleep() else self._doorbell.park_on_doorbell(front=front)
 
     def _wait_cancelled(self, parked: Awaitable[bool | None]) -> None:
         self._doorbell._wait_cancelled(parked)
