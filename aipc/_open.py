@@ -31,6 +31,7 @@ CHANNELS: Mapping[str, str] = {
     "signal": "aipc.transports.realtime_signal:connect",
     "tcp": "aipc.transports.inet.tcp:connect",
     "tls": "aipc.transports.inet.tls:connect",
+    "jobs": "aipc.services.jobs.channel:connect",
 }
 LISTENERS: Mapping[str, str] = {
     "fd": "aipc.transports.fd_listener:listen",
