@@ -56,6 +56,11 @@ class Database:
             self._durable = True
             self._db.execute("PRAGMA synchronous = FULL")
 
+    @property
+    def synchronous(self) -> str:
+        """When SQLite syncs: FULL is at each commit, NORMAL when the log is written back."""
+        return "FULL" if self._durable else "NORMAL"
+
     def transact(self, work: Callable[[Tables], Result]) -> Result:
         """Do `work` in one transaction, in turn with other processes. Any error: nothing was done.
 

@@ -10,9 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from time import time
-from typing import NamedTuple, cast
-
-Rows = Iterable[tuple[int, int, int, int, bytes]]
+from typing import NamedTuple
 
 READY, LEASED, DEAD, DELAYED = range(4)
 APPLICATION, VERSION = 0x61697063, 1  # "aipc", and the version of these tables
@@ -23,7 +21,6 @@ CREATE TABLE jobs (
     due REAL NOT NULL, attempts INTEGER NOT NULL, owner INTEGER NOT NULL, data BLOB NOT NULL
 );
 CREATE INDEX jobs_ready ON jobs (priority DESC, id) WHERE state = {READY};
-CREATE INDEX jobs_ready_by_type ON jobs (type, priority DESC, id) WHERE state = {READY};
 CREATE INDEX jobs_delayed ON jobs (due) WHERE state = {DELAYED};
 CREATE INDEX jobs_leased ON jobs (owner) WHERE state = {LEASED};
 CREATE INDEX jobs_dead ON jobs (id) WHERE state = {DEAD};
@@ -40,9 +37,10 @@ _INSERT = "INSERT INTO jobs (state, priority, type, due, attempts, owner, data) 
 _ROW = "(?, ?, ?, ?, 0, 0, ?)"
 _ROWS = 50
 """Rows of one INSERT: each statement's end is a moment at which another thread may run."""
-_LEASE = f"""UPDATE jobs SET state = {LEASED}, owner = ?, attempts = attempts + 1 WHERE id IN (
-    SELECT id FROM jobs WHERE state = {{state}} {{chosen}} ORDER BY {{order}} LIMIT ?
-) RETURNING id, type, priority, attempts, data"""  # noqa: S608
+_BY_TYPE = f"CREATE INDEX IF NOT EXISTS jobs_ready_by_type ON jobs (type, priority DESC, id) WHERE state = {READY}"
+"""Made when jobs are first selected by type: most queues need it never, and it takes part in each change."""
+_SELECT = "SELECT id, type, priority, attempts + 1, data FROM jobs WHERE state = {state} {chosen} ORDER BY {order} LIMIT ?"
+_LEASE = f"UPDATE jobs SET state = {LEASED}, owner = ?, attempts = attempts + 1 WHERE id = ?"
 _MINE = f"WHERE id = ? AND owner = ? AND attempts = ? AND state = {LEASED}"
 
 
@@ -103,7 +101,7 @@ class Tables:
 
     def finish(self) -> None:
         """Write what the transaction counted."""
-        if self._live != self._live_before:
+        if self.max_messages and self._live != self._live_before:
             self._db.execute("UPDATE limits SET live = ?", (self._live,))
 
     @property
@@ -119,7 +117,10 @@ class Tables:
     def limit(self, max_messages: int | None, max_attempts: int | None) -> None:
         """Change what is given."""
         if max_messages is not None and max_messages != self.max_messages:
-            self._db.execute("UPDATE limits SET max_messages = ?", (max_messages,))
+            live = self._db.execute(f"SELECT count(*) FROM jobs WHERE state <> {DEAD}").fetchone()[0]
+            self._db.execute(
+                "UPDATE limits SET max_messages = ?, live = ?", (max_messages, live)
+            )  # live counts only under a limit
             self.room += max_messages
         if max_attempts is not None and max_attempts != self.max_attempts:
             self._db.execute("UPDATE limits SET max_attempts = ?", (max_attempts,))
@@ -147,15 +148,18 @@ class Tables:
             chosen = "AND type = ?"
         elif wanted < 0:
             wanted, chosen, order = -wanted, "AND type <= ?", "type, priority DESC, id"
-        state = DEAD if selection.dead else READY
-        statement = _LEASE.format(state=state, chosen=chosen, order="id" if selection.dead else order)
-        values = (owner, wanted, most) if chosen else (owner, most)
-        jobs = [Job(*row, owner) for row in cast(Rows, self._db.execute(statement, values))]
+        if chosen and not selection.dead:
+            self._db.execute(_BY_TYPE)
         if selection.dead:
-            self._live += len(jobs)
-        if len(jobs) > 1:
-            jobs.sort(key=lambda job: (job.type if selection.type < 0 else 0, -job.priority, job.id))
-        return jobs
+            state, order = DEAD, "id"
+        else:
+            state = READY
+        values = (wanted, most) if chosen else (most,)
+        found = self._db.execute(_SELECT.format(state=state, chosen=chosen, order=order), values).fetchall()
+        self._db.executemany(_LEASE, [(owner, row[0]) for row in found])
+        if selection.dead:
+            self._live += len(found)
+        return [Job._make((*row, owner)) for row in found]
 
     def done(self, jobs: Iterable[Job]) -> list[Job]:
         """Remove leased jobs; those whose lease had ended already are given back to the caller, and stay."""
@@ -234,6 +238,7 @@ def prepare(db: sqlite3.Connection) -> bool:
         return True
     if application or version or db.execute("SELECT 1 FROM sqlite_master").fetchone():
         return False
+    db.execute("PRAGMA page_size = 1024")
     db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table, or not at all
     db.execute("PRAGMA journal_mode = WAL")
     db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
