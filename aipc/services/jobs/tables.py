@@ -32,7 +32,7 @@ CREATE TABLE limits (live INTEGER NOT NULL, max_messages INTEGER NOT NULL, max_a
 INSERT INTO limits VALUES (0, 0, 0);
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {VERSION};
-"""  # noqa: S608 - numbers only
+"""
 _INSERT = "INSERT INTO jobs (state, priority, type, due, attempts, owner, data) VALUES "
 _ROW = "(?, ?, ?, ?, 0, 0, ?)"
 _ROWS = 50
@@ -95,7 +95,7 @@ class Tables:
 
     def _end_delays(self) -> None:
         self.readied += self._db.execute(
-            f"UPDATE jobs SET state = {READY} WHERE state = {DELAYED} AND due <= ?",  # noqa: S608
+            f"UPDATE jobs SET state = {READY} WHERE state = {DELAYED} AND due <= ?",
             (time(),),
         ).rowcount
 
@@ -165,7 +165,7 @@ class Tables:
         """Remove leased jobs; those whose lease had ended already are given back to the caller, and stay."""
         lost = []
         for job in jobs:
-            removed = self._db.execute(f"DELETE FROM jobs {_MINE}", (job.id, job.owner, job.attempts)).rowcount  # noqa: S608
+            removed = self._db.execute(f"DELETE FROM jobs {_MINE}", (job.id, job.owner, job.attempts)).rowcount
             if not removed:
                 lost.append(job)
                 continue
@@ -178,7 +178,7 @@ class Tables:
         for job in jobs:
             dies = counted and 0 < self.max_attempts <= job.attempts
             changed = self._db.execute(
-                f"UPDATE jobs SET state = ?, owner = 0, attempts = ? {_MINE}",  # noqa: S608
+                f"UPDATE jobs SET state = ?, owner = 0, attempts = ? {_MINE}",
                 (DEAD if dies else READY, job.attempts - (not counted), job.id, job.owner, job.attempts),
             ).rowcount
             self._count_returned(changed * (not dies), changed * dies)
@@ -204,21 +204,21 @@ class Tables:
         """That process has ended: give back what it had leased."""
         mine = f"WHERE owner = ? AND state = {LEASED}"
         limit = self.max_attempts or (1 << 62)
-        dead = self._db.execute(f"UPDATE jobs SET state = {DEAD}, owner = 0 {mine} AND attempts >= ?", (owner, limit)).rowcount  # noqa: S608
-        ready = self._db.execute(f"UPDATE jobs SET state = {READY}, owner = 0 {mine}", (owner,)).rowcount  # noqa: S608
+        dead = self._db.execute(f"UPDATE jobs SET state = {DEAD}, owner = 0 {mine} AND attempts >= ?", (owner, limit)).rowcount
+        ready = self._db.execute(f"UPDATE jobs SET state = {READY}, owner = 0 {mine}", (owner,)).rowcount
         self._db.execute("DELETE FROM owners WHERE id = ?", (owner,))
         self._count_returned(ready, dead)
 
     def revive(self) -> int:
         """Make all dead jobs ready again, as if never leased: how many."""
-        count = self._db.execute(f"UPDATE jobs SET state = {READY}, attempts = 0 WHERE state = {DEAD}").rowcount  # noqa: S608
+        count = self._db.execute(f"UPDATE jobs SET state = {READY}, attempts = 0 WHERE state = {DEAD}").rowcount
         self.readied += count
         self._live += count
         return count
 
     def next_due(self) -> float | None:
         """When the next delay ends, a time as of time(2)."""
-        due: float | None = self._db.execute(f"SELECT min(due) FROM jobs WHERE state = {DELAYED}").fetchone()[0]  # noqa: S608
+        due: float | None = self._db.execute(f"SELECT min(due) FROM jobs WHERE state = {DELAYED}").fetchone()[0]
         return due
 
     def status(self) -> JobsStatus:
@@ -226,7 +226,7 @@ class Tables:
         return JobsStatus(*(self._count(state) for state in (READY, LEASED, DELAYED, DEAD)))
 
     def _count(self, state: int) -> int:
-        count: int = self._db.execute(f"SELECT count(*) FROM jobs WHERE state = {state}").fetchone()[0]  # noqa: S608
+        count: int = self._db.execute(f"SELECT count(*) FROM jobs WHERE state = {state}").fetchone()[0]
         return count
 
 
