@@ -19,7 +19,7 @@ from types import TracebackType
 
 from aipc._address import Address
 from aipc._io.errors import os_error
-from aipc._io.files import remove_same_file, same_file
+from aipc._sys.files import remove_same_file, same_file
 from aipc.exceptions import ObjectRemoved, WrongObject
 
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -7,7 +7,7 @@ from enum import Enum, auto
 from typing import Generic, TypeVar
 
 from aipc._io.loop import backend
-from aipc._io.loop.backend import WaitQueue
+from aipc._io.loop.wait_queue import WaitQueue
 
 from .tables import Job, NewJob, Selection, Tables
 

@@ -17,7 +17,7 @@ from typing import Any
 import anyio
 
 from aipc._io.loop import backend
-from aipc._io.loop.backend import WaitQueue
+from aipc._io.loop.wait_queue import WaitQueue
 from aipc._sys.doorbell.table import Call
 from aipc._sys.signals.mask import blocked_signals
 from aipc._sys.signals.numbers import VALID
