@@ -41,6 +41,10 @@ def tcp(place: Path) -> tuple[str, dict[str, Any], dict[str, Any]]:
     return f"tcp://127.0.0.1:{free_port()}", {"reuse": True}, {}
 
 
+def shm(place: Path) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    return f"shm:{place}/topics", {"capacity": 4096}, {}
+
+
 def tls(place: Path) -> tuple[str, dict[str, Any], dict[str, Any]]:
     server, client = certified()
     return f"tls://127.0.0.1:{free_port()}", {"reuse": True, "ssl_context": server}, {"ssl_context": client}
@@ -49,7 +53,7 @@ def tls(place: Path) -> tuple[str, dict[str, Any], dict[str, Any]]:
 Kind = Callable[[Path], tuple[str, dict[str, Any], dict[str, Any]]]
 
 
-@pytest.fixture(params=[unix, tcp, tls], ids=lambda kind: kind.__name__)
+@pytest.fixture(params=[unix, tcp, tls, shm], ids=lambda kind: kind.__name__)
 def kind(request: pytest.FixtureRequest) -> Kind:
     made: Kind = request.param
     return made

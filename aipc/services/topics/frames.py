@@ -13,7 +13,7 @@ a count tells how many those are by now, where that is not told by a message. So
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from aipc.exceptions import InvalidMessage, ProtocolError
@@ -25,6 +25,10 @@ _COUNT, _MESSAGE = 0, 1
 _HEAD = struct.Struct(">BQ")
 _TOPIC = struct.Struct(">BQH")
 _LENGTH = struct.Struct(">H")
+_COUNTED = struct.Struct(">QH")
+_PIECE = 32_768
+OVERHEAD = _TOPIC.size
+"""Bytes of a message besides topic and data."""
 
 
 class Frame(NamedTuple):
@@ -93,9 +97,30 @@ def decode(frame: bytes) -> Frame:
     return Frame(number, _text(frame[_TOPIC.size : start]), frame[start:])
 
 
-def overhead(topic: bytes) -> int:
-    """Bytes of a message besides its data."""
-    return _TOPIC.size + len(topic)
+def encode_counts(counts: Iterable[tuple[bytes, int]]) -> Iterator[bytes]:
+    """How many messages topics have had, in pieces of some 32 KiB."""
+    piece = bytearray()
+    for topic, count in counts:
+        piece += _COUNTED.pack(count, len(topic)) + topic
+        if len(piece) >= _PIECE:
+            yield bytes(piece)
+            piece.clear()
+    if piece:
+        yield bytes(piece)
+
+
+def decode_counts(piece: bytes) -> Iterator[tuple[bytes, int]]:
+    """The same, of one piece. ProtocolError."""
+    at = 0
+    while at < len(piece):
+        start = at + _COUNTED.size
+        if start > len(piece):
+            raise ProtocolError("a publisher's counts are cut short")
+        count, length = _COUNTED.unpack_from(piece, at)
+        at = start + length
+        if at > len(piece):
+            raise ProtocolError("a publisher's counts are cut short")
+        yield piece[start:at], count
 
 
 def _text(encoded: bytes) -> str:

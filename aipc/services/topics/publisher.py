@@ -1,88 +1,89 @@
-"""A publisher over a listener: it filters before it sends, and has a queue for each subscriber."""
+"""What all publishers share: a listener, and tasks that serve those who connect."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import anyio
-import anyio.lowlevel
 
 from aipc._io import fork
 from aipc._io.loop import backend
-from aipc._open import listen
 from aipc.abc import Buffer, Channel, Listener
 from aipc.exceptions import MessageTooLarge
 from aipc.wire.framing import as_bytes
 
-from .frames import decode_request, encode_topic, overhead
-from .matching import Members, matcher
-from .outbox import Outbox
+from .frames import decode_request, encode_topic
 
-_BETWEEN_TURNS = 32
-"""Messages published without a turn of the loop, at most: subscribers' tasks need turns."""
+GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
+"""How a peer's end shows."""
 _REQUEST_SECONDS = 10.0
 """How long a connection may stay without saying what it wants."""
 _FLUSH_SECONDS = 1.0
-_GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
 
 
-class Publisher:
+class Publisher(ABC):
     """Publishes messages under topics. Each subscriber gets those whose topics match its patterns, in order.
 
-    `overflow` says what happens when a subscriber's queue is full: the oldest or the newest message is dropped, and the subscriber
-    learns how many were; or it is disconnected; or `publish` waits for it. Any number of tasks may publish.
+    Any number of tasks may publish. A subscriber that is too slow loses messages, and learns how many; over sockets, `overflow`
+    can say otherwise.
     """
 
-    def __init__(self, listener: Listener, url: str, *, queue: int, overflow: str, max_message_size: int) -> None:
+    def __init__(self, listener: Listener, url: str, limit: int) -> None:
         self._listener = listener
         self._url = url
-        self._queue = queue
-        self._overflow = overflow
-        self._limit = max_message_size
-        self._members: Members[Outbox] = Members()
+        self._limit = limit
+        self._subscribers = 0
         self._changed: anyio.Event = anyio.Event()
         self._generation = fork.generation
-        self._turn = _BETWEEN_TURNS
         self._scope = anyio.CancelScope()
         self._closed = False
         self._ended = anyio.Event()
         backend.start_soon(self._run)
 
+    @abstractmethod
     async def publish(self, topic: str, data: Buffer) -> None:
-        """Queue a message for all subscribers that want its topic; with `overflow="block"`, wait until all have room.
+        """Publish a message to all subscribers that want its topic; with `overflow="block"`, wait until all have room.
 
-        InvalidMessage, MessageTooLarge: for a topic or data over the limit, before anything is queued. ClosedResourceError after
-        `aclose`. Cancelled: queued for all, or for none.
+        InvalidMessage, MessageTooLarge: for a topic or data over the limit, before anything is published. ClosedResourceError after
+        `aclose`. Cancelled: published to all, or to none.
         """
-        name, content = self._checked(topic, data)
-        self._turn -= 1
-        if self._turn <= 0:
-            self._turn = _BETWEEN_TURNS
-            await anyio.lowlevel.checkpoint()
-        while self._overflow == "block":
-            full = self._first_full(topic)
-            if full is None:
-                break
-            await full.wait_emptied()
-            self._check()
-        self._put(topic, name, content)
 
+    @abstractmethod
     def publish_nowait(self, topic: str, data: Buffer) -> None:
-        """`publish`, or WouldBlock, and then nothing was queued."""
-        name, content = self._checked(topic, data)
-        if self._overflow == "block" and self._first_full(topic) is not None:
-            raise anyio.WouldBlock
-        self._put(topic, name, content)
+        """`publish`, or WouldBlock, and then nothing was published."""
+
+    @abstractmethod
+    async def flush(self) -> None:
+        """Wait until everything published is on its way to the subscribers that are there. Cancelled: nothing happened."""
+
+    @abstractmethod
+    async def _serve_subscriber(self, channel: Channel, patterns: tuple[str, ...]) -> None:
+        """Serve one, until it leaves."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Let go of all else, when nobody is served any more."""
+
+    @property
+    def subscribers(self) -> int:
+        """How many there are now."""
+        return self._subscribers
+
+    async def wait_subscribers(self, count: int = 1) -> None:
+        """Wait until there are so many. Cancelled: nothing happened."""
+        while self._subscribers < count:
+            self._check()
+            await self._changed.wait()
 
     def _checked(self, topic: str, data: Buffer) -> tuple[bytes, bytes]:
         self._check()
         name, content = encode_topic(topic), bytes(as_bytes(data))
-        if overhead(name) + len(content) > self._limit:
+        if len(name) + len(content) > self._limit:
             raise MessageTooLarge(
-                f"{self._url}: a message of {len(content):,} bytes, and {overhead(name):,} for its topic; "
-                f"max_message_size is {self._limit:,}"
+                f"{self._url}: {len(content):,} bytes of data and {len(name):,} of topic; together at most {self._limit:,}"
             )
         return name, content
 
@@ -91,33 +92,9 @@ class Publisher:
         if self._closed:
             raise anyio.ClosedResourceError(f"{self._url}: closed")
 
-    def _first_full(self, topic: str) -> Outbox | None:
-        return next((outbox for outbox in self._members.of(topic) if outbox.full), None)
-
-    def _put(self, topic: str, name: bytes, content: bytes) -> None:
-        for outbox in self._members.of(topic):
-            outbox.put(name, content)
-
-    @property
-    def subscribers(self) -> int:
-        """How many there are now."""
-        return len(self._members)
-
-    async def wait_subscribers(self, count: int = 1) -> None:
-        """Wait until there are so many. Cancelled: nothing happened."""
-        while len(self._members) < count:
-            self._check()
-            await self._changed.wait()
-
-    async def flush(self) -> None:
-        """Wait until everything queued is on its way to the subscribers that are there. Cancelled: nothing happened."""
-        for outbox in self._members.all():
-            while not outbox.idle:
-                await outbox.wait_emptied()
-
     async def _run(self) -> None:
         try:
-            with self._scope, suppress(*_GONE):
+            with self._scope, suppress(*GONE):
                 await self._listener.serve(self._serve)
         finally:
             self._ended.set()
@@ -127,33 +104,14 @@ class Publisher:
             patterns = decode_request(await channel.receive())
         if patience.cancelled_caught:
             return
-        outbox = Outbox(self._queue, self._overflow)
-        self._members.add(outbox, matcher(patterns))
-        self._tell()
+        self._count(1)
         try:
-            async with anyio.create_task_group() as tasks:
-                for function in (self._feed, self._watch):
-                    tasks.start_soon(function, channel, outbox)
-                await outbox.over.wait()
-                tasks.cancel_scope.cancel()
+            await self._serve_subscriber(channel, patterns)
         finally:
-            outbox.close()
-            self._members.remove(outbox)
-            self._tell()
+            self._count(-1)
 
-    async def _feed(self, channel: Channel, outbox: Outbox) -> None:
-        with suppress(*_GONE):
-            while True:
-                await channel.send_many(await outbox.take())
-                outbox.sent()
-        outbox.close()
-
-    async def _watch(self, channel: Channel, outbox: Outbox) -> None:
-        with suppress(*_GONE):
-            await channel.receive()  # a subscriber says nothing more: this is its end, or an offence
-        outbox.close()
-
-    def _tell(self) -> None:
+    def _count(self, change: int) -> None:
+        self._subscribers += change
         event, self._changed = self._changed, anyio.Event()
         event.set()
 
@@ -168,12 +126,11 @@ class Publisher:
         finally:
             self._closed = True
             self._scope.cancel()
-            self._tell()
-            for outbox in self._members.all():
-                outbox.close()
+            self._count(0)
             await self._listener.aclose()
             with anyio.CancelScope(shield=True):
                 await self._ended.wait()
+            self._close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -184,10 +141,4 @@ class Publisher:
         await self.aclose()
 
     def __repr__(self) -> str:
-        return f"<Publisher {self._url}>"
-
-
-async def publish_on(url: str, *, queue: int, overflow: str, max_message_size: int, **options: Any) -> Publisher:
-    """Listen at `url`, and publish to all who connect."""
-    listener = await listen(url, max_message_size=max_message_size, **options)
-    return Publisher(listener, url, queue=queue, overflow=overflow, max_message_size=max_message_size)
+        return f"<{type(self).__name__} {self._url}>"

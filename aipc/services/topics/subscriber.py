@@ -1,20 +1,16 @@
-"""A subscriber over a channel: it connects again by itself, and counts what it missed."""
+"""What all subscribers share: they connect again by themselves, and tell what was missed."""
 
 from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 
 import anyio
 
-from aipc._open import open_channel
-from aipc.abc import Channel
 from aipc.exceptions import AccessDenied, AddressError, CertificateRefused, ForkedError, ProtocolError, WrongObject
-
-from .frames import Frame, decode, encode_request
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
 _FOR_GOOD = (AccessDenied, AddressError, CertificateRefused, ForkedError, ProtocolError, WrongObject)
@@ -25,7 +21,7 @@ _NOBODY_THERE = (OSError, anyio.BrokenResourceError, anyio.EndOfStream)
 class TopicMessage(NamedTuple):
     """A published message.
 
-    missed      how many messages for this subscriber were lost before it, as the publisher counts them
+    missed      how many messages for this subscriber were lost before it, as far as was not told by an earlier one
     resumed     whether it is the first one after a new connection: between the two, an unknown number may have been lost
     """
 
@@ -35,19 +31,35 @@ class TopicMessage(NamedTuple):
     resumed: bool = False
 
 
+class Received(NamedTuple):
+    """What a connection gives: a message, or only how many were lost (`topic` is None)."""
+
+    topic: str | None
+    data: bytes
+    lost: int
+
+
+class Connection(Protocol):
+    """A connection to a publisher that has taken the request."""
+
+    async def read(self) -> Iterable[Received]:
+        """What came, perhaps nothing. EndOfStream, BrokenResourceError: the publisher is gone. Cancelled: nothing was consumed."""
+
+    async def aclose(self) -> None:
+        """Close it."""
+
+
 class Subscriber:
     """Receives the messages whose topics match. Any number of tasks may receive; each message goes to exactly one of them."""
 
-    def __init__(self, url: str, patterns: tuple[str, ...], options: dict[str, Any]) -> None:
+    def __init__(self, url: str, connect: Callable[[], Awaitable[Connection]]) -> None:
         self.missed: int = 0
         """Messages lost so far, on all connections."""
         self._url = url
-        self._request = encode_request(patterns)
-        self._options = options
-        self._channel: Channel | None = None
+        self._connect = connect
+        self._connection: Connection | None = None
         self._connecting = anyio.Lock()
         self._ready: deque[TopicMessage] = deque()
-        self._number = 0
         self._lost = 0  # since the last message
         self._resumed = False
         self._closed = False
@@ -55,7 +67,7 @@ class Subscriber:
     @property
     def connected(self) -> bool:
         """Whether there is a connection, as far as is known."""
-        return self._channel is not None
+        return self._connection is not None
 
     async def receive(self) -> TopicMessage:
         """The next message. While there is no publisher, it waits for one.
@@ -65,73 +77,51 @@ class Subscriber:
         """
         while not self._ready:
             self._check()
-            channel = self._channel or await self._connected()
+            connection = self._connection or await self._connected()
             try:
-                frames = await channel.receive_many()
+                received = await connection.read()
             except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
                 self._check()
-                await self._disconnect(channel)
+                await self._disconnect(connection)
                 if isinstance(error, ProtocolError):
                     raise
             else:
-                await self._accept(frames, channel)
+                self._accept(received)
         return self._ready.popleft()
 
-    async def _accept(self, frames: list[bytes], channel: Channel) -> None:
-        try:
-            for frame in map(decode, frames):
-                self._count(frame)
-        except ProtocolError:
-            await self._disconnect(channel)
-            raise
-
-    def _count(self, frame: Frame) -> None:
-        before = self._number + (frame.topic is not None)
-        if frame.number < before:
-            raise ProtocolError(f"{self._url}: message {frame.number} came after {self._number}")
-        self._lost += frame.number - before
-        self.missed += frame.number - before
-        self._number = frame.number
-        if frame.topic is not None:
-            self._ready.append(TopicMessage(frame.topic, frame.data, self._lost, self._resumed))
-            self._lost, self._resumed = 0, False
+    def _accept(self, received: Iterable[Received]) -> None:
+        for topic, data, lost in received:
+            if lost:
+                self._lost += lost
+                self.missed += lost
+            if topic is not None:
+                self._ready.append(TopicMessage(topic, data, self._lost, self._resumed))
+                self._lost, self._resumed = 0, False
 
     async def connect(self) -> None:
         """Connect if somebody is there, or leave that to `receive`. Errors that no later try would change are raised."""
         try:
-            await self._open()
+            self._connection = await self._connect()
         except _FOR_GOOD:
             raise
         except _NOBODY_THERE:
             return
 
-    async def _connected(self) -> Channel:
+    async def _connected(self) -> Connection:
         async with self._connecting:
             pause = _FIRST_PAUSE
-            while self._channel is None:
+            while self._connection is None:
                 self._check()
                 await self.connect()
-                if self._channel is None:
+                if self._connection is None:
                     await anyio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - thousands must not come at once
                     pause = min(2 * pause, _LONGEST_PAUSE)
-            return self._channel
+            return self._connection
 
-    async def _open(self) -> None:
-        channel = await open_channel(self._url, **self._options)
-        try:
-            await channel.send(self._request)
-            first = decode(await channel.receive())
-            if first.topic is not None:
-                raise ProtocolError(f"{self._url}: a publisher's first message must be a count")
-        except BaseException:
-            await channel.aclose()
-            raise
-        self._channel, self._number = channel, first.number
-
-    async def _disconnect(self, channel: Channel) -> None:
-        if self._channel is channel:
-            self._channel, self._resumed = None, True
-        await channel.aclose()
+    async def _disconnect(self, connection: Connection) -> None:
+        if self._connection is connection:
+            self._connection, self._resumed = None, True
+        await connection.aclose()
 
     def _check(self) -> None:
         if self._closed:
@@ -146,9 +136,9 @@ class Subscriber:
     async def aclose(self) -> None:
         """Close. Idempotent. Cancelled: it closes all the same."""
         self._closed = True
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            await channel.aclose()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -160,10 +150,3 @@ class Subscriber:
 
     def __repr__(self) -> str:
         return f"<Subscriber {self._url}>"
-
-
-async def subscribe_to(url: str, patterns: tuple[str, ...], **options: Any) -> Subscriber:
-    """Subscribe at `url`; whether or not a publisher is there yet."""
-    subscriber = Subscriber(url, patterns, options)
-    await subscriber.connect()
-    return subscriber
