@@ -25,6 +25,16 @@ from .ring_publisher import doorbell_name
 from .subscriber import Received, Subscriber
 
 _MOST_NAMES = 1024
+_SHORTEST_PAUSE = 2e-3
+
+
+class _RingPolling(Polling):
+    """The publisher calls those who wait, so that a short pause would only take time from it."""
+
+    __slots__ = ()
+
+    def _next_pause(self) -> float:
+        return max(super()._next_pause(), _SHORTEST_PAUSE)
 
 
 class _Ring(Handle):
@@ -40,7 +50,7 @@ class _Ring(Handle):
         memory = memoryview(mmap.mmap(fd, size, prot=mmap.PROT_READ))
         self.gone: bool = False
         self.reader: Reader = Reader(memory, position, membarrier.Barriers().fence)
-        self.polling: Polling = Polling(self, self._available, doorbell_name(os.fstat(fd)), probes=8)
+        self.polling: Polling = _RingPolling(self, self._available, doorbell_name(os.fstat(fd)), probes=8)
 
     def _available(self) -> bool:
         return self.gone or self.reader.behind
