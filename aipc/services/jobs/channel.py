@@ -17,6 +17,7 @@ import anyio
 from aipc._address import Address
 from aipc._io.errors import naming
 from aipc._io.handle import Handle
+from aipc._io.loop import backend
 from aipc.abc import Buffer, Channel, ChannelAttribute, ChannelStatistics, Message
 from aipc.exceptions import InvalidMessage, LeaseLost, MessageTooLarge, UnsupportedOperation
 from aipc.wire.framing import as_bytes
@@ -136,26 +137,33 @@ class JobChannel(Channel):
         selected = self._selection(selection)
 
         async def take() -> Job:
-            return (await self._take(selected, 1))[0]
+            (job,) = await self._take(Take(selected, 1))
+            self._leases[job.id] = job
+            return job
 
         return Lease(take, self._done, self._give_back)
 
     async def receive(self, **selection: Any) -> bytes:
-        return self._received_now(await self._take(self._selection(selection), 1))[0].data
+        return (await self._receive(selection, 1))[0].data
 
     def receive_nowait(self, **selection: Any) -> bytes:
-        take = Take(self._selection(selection), 1, now=True)
-        return self._received_now(self._ask_now(take))[0].data
+        take = Take(self._selection(selection), 1, removes=True, now=True)
+        self._ask_now(take)
+        return self._received_now(take)[0].data
 
     async def receive_many(self, max_messages: int | None = None, **selection: Any) -> list[bytes]:
         if max_messages is not None and max_messages < 1:
             raise ValueError(f"max_messages={max_messages}: must be 1 or more")
-        jobs = await self._take(self._selection(selection), min(max_messages or _MANY, _MANY))
-        return [job.data for job in self._received_now(jobs)]
+        return [job.data for job in await self._receive(selection, min(max_messages or _MANY, _MANY))]
 
     async def receive_message(self, **selection: Any) -> Message:
-        job = self._received_now(await self._take(self._selection(selection), 1))[0]
+        (job,) = await self._receive(selection, 1)
         return Message(job.data, type=job.type, priority=job.priority)
+
+    async def _receive(self, selection: Mapping[str, Any], most: int) -> list[Job]:
+        take = Take(self._selection(selection), most, removes=True)
+        await self._take(take)
+        return self._received_now(take)
 
     def _selection(self, given: Mapping[str, Any]) -> Selection:
         self._check()
@@ -165,24 +173,21 @@ class JobChannel(Channel):
             raise InvalidMessage(f"{self._name}: type={kind}: no job has such a type; the largest is {_LARGEST:,}")
         return Selection(kind, bool(given.get("dead")))
 
-    async def _take(self, selection: Selection, most: int) -> list[Job]:
-        take = Take(selection, most)
+    async def _take(self, take: Take) -> list[Job]:
         try:
-            jobs = await self._ask(take)
+            return await self._ask(take)
         except BaseException:
-            if take.value:  # leased, and nobody to have it
+            if take.value and not take.removed:  # leased, and nobody to have it
                 self._end_leases(take.value, counted=False)
             raise
-        for job in jobs:
-            self._leases[job.id] = job
-        return jobs
 
-    def _received_now(self, jobs: list[Job]) -> list[Job]:
+    def _received_now(self, take: Take) -> list[Job]:
         """Leases that end at once: the removal is on its way, and nothing is awaited any more."""
+        jobs = take.result()
         for job in jobs:
-            self._leases.pop(job.id, None)
             self._count_received(job)
-        self._worker.submit(Step(lambda tables: tables.done(jobs)))
+        if not take.removed:
+            self._worker.submit(Step(lambda tables: tables.done(jobs)))
         return jobs
 
     def _count_received(self, job: Job) -> None:
@@ -264,6 +269,19 @@ class JobChannel(Channel):
     async def _ask(self, request: Request[Result], *, withdraws: bool = True) -> Result:
         """Have the worker do something. Cancelled: not done; or `request.value` tells what was; without `withdraws`: done."""
         self._check()
+        worker = self._worker
+        worker.asking += 1
+        try:
+            if withdraws:
+                await backend.checkpoint()
+                self._check()
+            if worker.asking > 1 or not worker.serve_now(request):  # many requests are served together
+                await self._wait_for(request, withdraws=withdraws)
+        finally:
+            worker.asking -= 1
+        return request.result()
+
+    async def _wait_for(self, request: Request[Any], *, withdraws: bool) -> None:
         self._requests.add(request)
         self._worker.submit(request)
         try:
@@ -274,10 +292,11 @@ class JobChannel(Channel):
             raise
         finally:
             self._requests.discard(request)
-        return request.result()
 
     def _ask_now(self, request: Request[Result]) -> Result:
         self._check()
+        if not self._worker.asking and self._worker.serve_now(request):
+            return request.result()
         self._worker.submit(request)
         if not self._worker.inbox.wait(request, _PATIENCE):
             raise anyio.WouldBlock

@@ -24,27 +24,29 @@ _CODES = {
     sqlite3.SQLITE_READONLY: errno.EACCES,
     sqlite3.SQLITE_CANTOPEN: errno.EACCES,
 }
-_VACUUM_EVERY, _VACUUM_PAGES = 4096, 4096
+_VACUUM_PAGES = 4096
+_LONGEST_LOG = 8192
+"""KiB from which on the log is written back."""
 
 
 class Database:
-    """For one thread. `busy` is held while SQLite works: a fork(2) at such a moment would copy its locks as they are."""
+    """Used by the thread that opened it, or by others in its turn. `busy` is held while SQLite works: a fork(2) at such a moment would copy its locks as they are."""
 
     def __init__(self, files: QueueFiles) -> None:
         self._files = files
-        self._transactions = 0
         self._durable = False
         self.busy: Lock = Lock()
-        with files, self.busy:
+        with files.turn(waits=True), self.busy:
             self._db = self._opened()
 
     def _opened(self) -> sqlite3.Connection:
         self._files.check()
-        db = sqlite3.connect(self._files.path, isolation_level=None, timeout=0.1)
+        db = sqlite3.connect(self._files.path, isolation_level=None, timeout=0, check_same_thread=False)
         try:
             if not prepare(db):
                 raise WrongObject(errno.EINVAL, f"{self._files.url}: another program's database, or a later version's queue")
             db.execute("PRAGMA synchronous = NORMAL")
+            db.execute("PRAGMA wal_autocheckpoint = 0")  # it may take long: `write_back`
         except BaseException:
             db.close()
             raise
@@ -61,12 +63,12 @@ class Database:
         """When SQLite syncs: FULL is at each commit, NORMAL when the log is written back."""
         return "FULL" if self._durable else "NORMAL"
 
-    def transact(self, work: Callable[[Tables], Result]) -> Result:
+    def transact(self, work: Callable[[Tables], Result], *, waits: bool = True) -> Result:
         """Do `work` in one transaction, in turn with other processes. Any error: nothing was done.
 
-        BlockingIOError: a program that takes no turns has the database.
+        BlockingIOError: a program that takes no turns has the database; or, without `waits`, another process has its turn.
         """
-        with self._files, self.busy:
+        with self._files.turn(waits=waits), self.busy:
             self._files.check()
             self._begin()
             try:
@@ -80,7 +82,7 @@ class Database:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
-            self._vacuum()
+            self._files.log += tables.kibibytes
             return result
 
     def _begin(self) -> None:
@@ -91,15 +93,24 @@ class Database:
                 raise BlockingIOError(errno.EAGAIN, "busy") from None
             raise
 
-    def _vacuum(self) -> None:
-        """Give a part of what is free back to the file system, now and then."""
-        self._transactions += 1
-        if self._transactions % _VACUUM_EVERY == 0:
-            self._db.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+    def write_back(self) -> None:
+        """If the log is long, write it back, and give a part of what is free to the file system. It syncs: not on a loop."""
+        if self._files.log < _LONGEST_LOG:
+            return
+        with self._files.turn(waits=True), self.busy:
+            if self._files.log >= _LONGEST_LOG:
+                self._db.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+                self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                self._files.log = 0
+
+    @property
+    def log_is_long(self) -> bool:
+        """Whether `write_back` has something to do."""
+        return self._files.log >= _LONGEST_LOG
 
     def close(self, *, remove: bool) -> None:
         """Close it; the last process to do so writes back the log. `remove` the files, too."""
-        with self._files, self.busy:
+        with self._files.turn(waits=True), self.busy:
             self._db.close()
             if remove:
                 self._files.remove()

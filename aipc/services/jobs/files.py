@@ -1,7 +1,7 @@
 """The files of a queue: the SQLite database, and beside it `PATH-turn`, whose flock(2) gives processes turns.
 
-The turn file also has two counters of 8 bytes that all processes map: how often jobs or room were added, and how often an owner
-was. Each is raised before the commit that it tells of, so that a process killed in between causes one look too many, never one
+The turn file also has three counters of 8 bytes that all processes map: how often jobs or room were added, how often an owner was,
+and about how many KiB the log has grown since it was last written back. Each of the first two is raised before the commit that it tells of, so that a process killed in between causes one look too many, never one
 too few. SQLite's own locks keep the data sound; without turns, writers would keep its log from being reset.
 
 Opening the database file by other means than SQLite, and closing it, would drop SQLite's locks of this process (fcntl(2),
@@ -15,7 +15,10 @@ import fcntl
 import mmap
 import os
 import stat
-from types import TracebackType
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+from time import perf_counter
 
 from aipc._address import Address
 from aipc._io.errors import os_error
@@ -23,13 +26,15 @@ from aipc._sys.files import remove_same_file, same_file
 from aipc.exceptions import ObjectRemoved, WrongObject
 
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-_COUNTERS = 16
+_COUNTERS = 24
+_PATIENCE = 500e-6
+"""Seconds for which a plain call tries to have its turn: about two transactions of others."""
 BESIDE = ("-wal", "-shm", "-turn")
 """What the names of the files beside the database end in."""
 
 
 class QueueFiles:
-    """A queue's files, and the turn: `with files:` waits for it, and holds it for a block. For one thread."""
+    """A queue's files, and the turn."""
 
     def __init__(self, path: str, url: str, status: os.stat_result) -> None:
         self.path: str = path
@@ -44,6 +49,7 @@ class QueueFiles:
             os.close(self._fd)
             raise
         self._counters = memoryview(memory).cast("Q")
+        self._mutex = Lock()  # a turn is the process's, as flock(2) sees it
 
     @property
     def identity(self) -> tuple[int, int]:
@@ -68,11 +74,43 @@ class QueueFiles:
         """An owner is about to be added. Only in a turn."""
         self._counters[1] = (self._counters[1] + 1) % 2**64
 
-    def __enter__(self) -> None:
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
+    @property
+    def log(self) -> int:
+        """About how many KiB the log has grown since it was last written back."""
+        return self._counters[2]
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        fcntl.flock(self._fd, fcntl.LOCK_UN)
+    @log.setter
+    def log(self, size: int) -> None:
+        self._counters[2] = size % 2**64
+
+    @contextmanager
+    def turn(self, *, waits: bool) -> Iterator[None]:
+        """Have the turn for a block. Without `waits`, BlockingIOError if it does not come at once."""
+        if not self._mutex.acquire(blocking=waits):
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        try:
+            if waits:
+                fcntl.flock(self._fd, fcntl.LOCK_EX)
+            else:
+                self._take_soon()
+            try:
+                yield
+            finally:
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+        finally:
+            self._mutex.release()
+
+    def _take_soon(self) -> None:
+        deadline = 0.0
+        while True:
+            try:
+                return fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                now = perf_counter()
+                deadline = deadline or now + _PATIENCE
+                if now >= deadline:
+                    raise
+                os.sched_yield()
 
     def check(self) -> None:
         """ObjectRemoved if the database's path does not name it any more."""

@@ -75,6 +75,7 @@ class Inbox:
             for request in requests:
                 if request.state is State.CLAIMED:
                     request.state = State.PENDING
+                    request.reset()
             self._changed.notify_all()
 
     def settle(self, claimed: Iterable[Request[Any]], served: list[Request[Any]]) -> None:

@@ -48,6 +48,10 @@ class Owners:
         """Whether this process has a number."""
         return self._own is not None
 
+    def forget(self) -> None:
+        """The transaction in which this process got its number failed."""
+        self._own = None
+
     def remove_ended(self, tables: Tables) -> None:
         """Give back what processes had leased that have ended, and watch the others."""
         known = set()

@@ -40,6 +40,10 @@ class Request(WaitQueue, Generic[Result]):
         self.value: Result | None = None
         self.error: Exception | None = None
 
+    def reset(self) -> None:
+        """The transaction that served it failed."""
+        self.value = None
+
     def result(self) -> Result:
         """What it gave, or what it raised."""
         if self.error is not None:
@@ -70,11 +74,17 @@ class Put(Request[int]):
 
 
 class Take(Request[list[Job]]):
-    """Lease at least one job and up to `most`."""
+    """Lease at least one job and up to `most`. `removes`: they may be removed as well, which `removed` tells."""
 
-    __slots__ = ("most", "selection")
+    __slots__ = ("most", "removed", "removes", "selection")
 
-    def __init__(self, selection: Selection, most: int, *, now: bool = False) -> None:
+    def __init__(self, selection: Selection, most: int, *, removes: bool = False, now: bool = False) -> None:
         super().__init__(selection, now=now)
         self.selection: Selection = selection
         self.most: int = most
+        self.removes: bool = removes
+        self.removed: bool = False
+
+    def reset(self) -> None:
+        super().reset()
+        self.removed = False

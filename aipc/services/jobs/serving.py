@@ -26,14 +26,21 @@ class Served:
     all_look: bool = False
 
 
-def serve(tables: Tables, claimed: Sequence[Request[Any]], owner: Callable[[], int]) -> Served:
-    """Do what can be done of `claimed`, in which requests with the same key stand together: steps, puts, takes."""
+def serve(tables: Tables, claimed: Sequence[Request[Any]], owner: Callable[[], int], *, removes: bool) -> Served:
+    """Do what can be done of `claimed`, in which requests with the same key stand together: steps, puts, takes.
+
+    `removes`: takes that remove may do so at once, because their caller can't be cancelled before it has the jobs.
+    """
     served = Served()
     for _, group in groupby(claimed, key=lambda request: request.key):
         requests = list(group)
         _do_steps(tables, [request for request in requests if isinstance(request, Step)], served)
         _do_puts(tables, [request for request in requests if isinstance(request, Put)], served)
         _do_takes(tables, [request for request in requests if isinstance(request, Take)], served, owner)
+    for take in served.requests if removes else ():
+        if isinstance(take, Take) and take.removes:
+            tables.done(take.result())
+            take.removed = True
     served.readied = max(tables.readied - served.took, 0)
     served.all_look = tables.all_look
     served.room = max(tables.room - served.put, 0)

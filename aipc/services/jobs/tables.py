@@ -33,6 +33,8 @@ INSERT INTO limits VALUES (0, 0, 0);
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {VERSION};
 """
+_NEXT_DUE = f"(SELECT min(due) FROM jobs WHERE state = {DELAYED})"
+_BEGINNING = f"SELECT live, max_messages, max_attempts, {_NEXT_DUE} FROM limits"
 _INSERT = "INSERT INTO jobs (state, priority, type, due, attempts, owner, data) VALUES "
 _ROW = "(?, ?, ?, ?, 0, 0, ?)"
 _ROWS = 50
@@ -82,22 +84,30 @@ class JobsStatus:
 
 
 class Tables:
-    """One transaction's view. `readied` and `room` count what it added. `all_look`: all others that wait need to look."""
+    """One transaction's view. `readied` and `room` count what it added. `all_look`: all others that wait need to look.
+
+    `due` is when the next delay ends, a time as of time(2); None: there is none.
+    """
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        self._live, self.max_messages, self.max_attempts = db.execute("SELECT * FROM limits").fetchone()
+        beginning: tuple[int, int, int, float | None] = db.execute(_BEGINNING).fetchone()
+        self._live, self.max_messages, self.max_attempts, self.due = beginning
         self._live_before = self._live
         self.readied: int = 0
         self.room: int = 0
         self.all_look: bool = False
-        self._end_delays()
+        self.kibibytes: int = 6
+        """About how much this adds to the log: each transaction changes some pages."""
+        if self.due is not None:
+            self._end_delays(time())
 
-    def _end_delays(self) -> None:
-        self.readied += self._db.execute(
-            f"UPDATE jobs SET state = {READY} WHERE state = {DELAYED} AND due <= ?",
-            (time(),),
-        ).rowcount
+    def _end_delays(self, now: float) -> None:
+        if self.due is not None and self.due <= now:
+            self.readied += self._db.execute(
+                f"UPDATE jobs SET state = {READY} WHERE state = {DELAYED} AND due <= ?", (now,)
+            ).rowcount
+            self.due = self._db.execute(f"SELECT {_NEXT_DUE}").fetchone()[0]
 
     def finish(self) -> None:
         """Write what the transaction counted."""
@@ -133,11 +143,14 @@ class Tables:
             rows = added[first : first + _ROWS]
             values: list[object] = []
             for job in rows:
+                self.kibibytes += 1 + len(job.data) // 512
                 values += (DELAYED if job.due else READY, job.priority, job.type, job.due, job.data)
             self._db.execute(_INSERT + ",".join([_ROW] * len(rows)), values)
-        later = sum(1 for job in added if job.due)
-        self.all_look |= bool(later)
-        self.readied += len(added) - later
+        dues = [job.due for job in added if job.due]
+        if dues:
+            self.all_look = True
+            self.due = min(dues if self.due is None else (self.due, *dues))
+        self.readied += len(added) - len(dues)
         self._live += len(added)
         return len(added)
 
@@ -215,11 +228,6 @@ class Tables:
         self.readied += count
         self._live += count
         return count
-
-    def next_due(self) -> float | None:
-        """When the next delay ends, a time as of time(2)."""
-        due: float | None = self._db.execute(f"SELECT min(due) FROM jobs WHERE state = {DELAYED}").fetchone()[0]
-        return due
 
     def status(self) -> JobsStatus:
         """How many jobs there are of each kind."""

@@ -21,6 +21,7 @@ from aipc._io.loop.wait_queue import WaitQueue
 from aipc._sys.doorbell.table import Call
 from aipc._sys.signals.mask import blocked_signals
 from aipc._sys.signals.numbers import VALID
+from aipc.exceptions import AipcError
 
 from .database import Database, explain
 from .files import QueueFiles
@@ -46,6 +47,9 @@ class Worker:
         self.durable: bool = False
         self.unlink: bool = False
         self.database: Database | None = None
+        self.asking: int = 0
+        """Tasks that ask for something."""
+        self._session: _Session | None = None
         self.ended: bool = False
         self._waiting_for_end: list[tuple[object, WaitQueue]] = []
         self._stopping = False
@@ -61,6 +65,15 @@ class Worker:
         """Have a request served; what it asks for comes about even if nobody waits for it, unless it is withdrawn."""
         self.inbox.submit(request)
         self._wake()
+
+    def serve_now(self, request: Request[Any]) -> bool:
+        """Serve it in this thread, which takes half the time; True if that was possible at once. Not where many ask, or to sync."""
+        session = self._session
+        if session is None or self.durable or self.inbox.waits or self.inbox.has_steps or not session.serve_now(request):
+            return False
+        if session.log_is_long:
+            self._wake()
+        return True
 
     def stop(self) -> None:
         """Serve the steps that are queued, and end."""
@@ -88,8 +101,9 @@ class Worker:
             self._refuse(error)
         else:
             self.database = database
-            _Session(self, database).run()
-            self.database = None
+            session = self._session = _Session(self, database)
+            session.run()
+            self._session = self.database = None
         self.files.close()
         os.close(self._wake_fd)
         self.ended = True
@@ -145,6 +159,8 @@ class _Session:
         while not self._worker.stopping:
             if self._inbox.fresh or self._something_came():
                 self._serve()
+            with suppress(sqlite3.Error):  # such as a full disk: the next request meets it, too
+                self._database.write_back()
         self._inbox.fail_all(anyio.ClosedResourceError(f"{self._files.url}: closed"))
         with suppress(Exception):  # it is closed all the same: others see that this process has ended
             self._database.transact(self._owners.leave)
@@ -196,6 +212,21 @@ class _Session:
                 if self._inbox.claim_one(request):
                     self._serve_one(request)
 
+    def serve_now(self, request: Request[Any]) -> bool:
+        """Serve it in another thread, if nothing hinders that. An error is for the session's own thread to meet again."""
+        try:
+            served = self._carry_out([request], waits=False)
+        except (OSError, sqlite3.Error, AipcError):
+            request.reset()
+            return False
+        self._tell(served)
+        return bool(served.requests)
+
+    @property
+    def log_is_long(self) -> bool:
+        """Whether the thread has to write back the log."""
+        return self._database.log_is_long
+
     def _serve_one(self, request: Request[Any]) -> None:
         try:
             self._transact([request])
@@ -204,7 +235,7 @@ class _Session:
 
     def _transact(self, claimed: list[Request[Any]]) -> None:
         try:
-            served = self._database.transact(lambda tables: self._work(tables, claimed))
+            served = self._carry_out(claimed, waits=True)
         except BlockingIOError:
             self._inbox.unclaim(claimed)
             self._worker.sleep(select.poll(), _BUSY)
@@ -218,18 +249,28 @@ class _Session:
             self._inbox.settle(claimed, served.requests)
             self._notify(served)
 
-    def _work(self, tables: Tables, claimed: list[Request[Any]]) -> Served:
+    def _carry_out(self, claimed: list[Request[Any]], *, waits: bool) -> Served:
+        registered = self._owners.registered
+        try:
+            return self._database.transact(lambda tables: self._work(tables, claimed, removes=not waits), waits=waits)
+        except BaseException:
+            self._seen_owners = -1
+            if not registered:
+                self._owners.forget()
+            raise
+
+    def _work(self, tables: Tables, claimed: list[Request[Any]], *, removes: bool) -> Served:
         looks = any(isinstance(request, Step) and request.looks for request in claimed)
         if looks or self._files.owners != self._seen_owners:
             self._seen_owners = self._files.owners
             self._owners.remove_ended(tables)
             self._poll = self._descriptors()
         registered = self._owners.registered
-        served = serve(tables, claimed, lambda: self._owners.own(tables))
+        served = serve(tables, claimed, lambda: self._owners.own(tables), removes=removes)
         if self._owners.registered and not registered:
             self._files.count_owner()
         self._seen = self._files.changes + tables.adds
-        self._due = tables.next_due()
+        self._due = tables.due
         return served
 
     def _descriptors(self) -> select.poll:
@@ -244,5 +285,8 @@ class _Session:
         for index, call in calls:
             if not (served.took, served.put)[index]:
                 self._doorbell.pass_on(call)
+        self._tell(served)
+
+    def _tell(self, served: Served) -> None:
         self._doorbell.notify(IN, ALL if served.all_look else served.readied)
         self._doorbell.notify(OUT, served.room)
