@@ -9,8 +9,8 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import cast
@@ -20,6 +20,7 @@ import pytest
 
 import aipc
 from aipc import JobChannel, JobsStatus
+from aipc.services.jobs import worker
 from aipc.testing.expect import until
 
 pytestmark = pytest.mark.anyio
@@ -32,6 +33,12 @@ _ROOT = Path(__file__).parent.parent.parent
 @pytest.fixture
 def url(place: Path) -> str:
     return f"jobs:{place}/app.jobs?create=1"
+
+
+@pytest.fixture
+def no_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what the thread is told wakes it."""
+    monkeypatch.setattr(worker, "_LOOK", 60.0)
 
 
 async def opened(url: str) -> JobChannel:
@@ -48,11 +55,18 @@ def started(role: str, url: str, stdout: int = subprocess.PIPE) -> Iterator[subp
             process.kill()
 
 
+@asynccontextmanager
+async def patience() -> AsyncIterator[None]:
+    with anyio.fail_after(20):
+        yield
+
+
 async def line(process: subprocess.Popen[bytes]) -> bytes:
     assert process.stdout is not None
     return await anyio.to_thread.run_sync(process.stdout.readline)
 
 
+@pytest.mark.usefixtures("no_looks")
 async def test_a_killed_consumers_job_is_anothers_at_once(url: str) -> None:
     """It is not reaped, either: a zombie counts as dead."""
     async with await opened(url) as queue:
@@ -62,7 +76,7 @@ async def test_a_killed_consumers_job_is_anothers_at_once(url: str) -> None:
             with started("hold", url) as process:
                 assert await line(process) == b"job\n"
                 assert queue.stat() == JobsStatus(0, 1, 0, 0)
-                async with anyio.create_task_group() as tasks:
+                async with patience(), anyio.create_task_group() as tasks:
                     begun = anyio.Event()
                     times = []
 
@@ -89,6 +103,22 @@ async def test_statistics_know_who_is_dead(url: str) -> None:
             process.kill()
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
             assert queue.stat() == JobsStatus(1, 0, 0, 0)
+
+
+@pytest.mark.usefixtures("no_looks")
+async def test_another_process_wakes_this_one(url: str) -> None:
+    async with await opened(url) as queue:
+        with started("produce", url):
+            async with patience():
+                for number in range(20):
+                    assert await queue.receive() == b"%d" % number
+        while queue.stat().ready:
+            await queue.receive_many()
+        with anyio.move_on_after(0.05):
+            await queue.receive()
+        with started("produce", url):
+            async with patience():
+                assert await queue.receive() == b"0"
 
 
 async def test_a_stopped_consumer_keeps_its_job(url: str) -> None:
