@@ -25,8 +25,8 @@ from aipc.testing.expect import until
 
 pytestmark = pytest.mark.anyio
 
-JOBS = int(os.environ.get("AIPC_TESTS_JOBS", "2000"))
-KILLS = int(os.environ.get("AIPC_TESTS_KILLS", "6"))
+JOBS = int(os.environ.get("AIPC_TESTS_JOBS", "800"))
+KILLS = int(os.environ.get("AIPC_TESTS_KILLS", "3"))
 _ROOT = Path(__file__).parent.parent.parent
 
 
