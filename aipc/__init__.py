@@ -13,6 +13,7 @@ sync/           Event, Condition, Barrier, RWLock between processes
 signals.py      signals, received and sent
 systemd.py      what a service tells systemd, and gets from it
 wire/           framing, without I/O
+services/       on top of channels: job queues, topics
 processes/      children: popen, pipeline, spawn, spawn_pool
 lifecycle.py    the life of a service
 _io/            the only room that waits, and the only one that knows the event loops

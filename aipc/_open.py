@@ -118,7 +118,9 @@ def open_channel(url: str, **options: Unpack[ChannelOptions]) -> Opening[Channel
             - max_bytes: System V: how many bytes the queue holds.
             - project: System V: with a path, from 1 to 255 (ftok(3)).
             - priority: POSIX queues: the default priority for `send`.
-            - max_messages: POSIX queues: how many messages a new queue holds.
+            - max_messages: POSIX queues: how many messages a new queue holds. `jobs:`: from how many on senders wait.
+            - max_attempts: `jobs:`: how often a job may be leased before it is dead.
+            - durable: `jobs:`: sync each transaction, against power loss.
             - pid: Signals: the process to send to.
 
     Raises:

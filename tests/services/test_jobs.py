@@ -8,7 +8,7 @@ import stat
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import anyio
 import pytest
@@ -25,8 +25,8 @@ def url(place: Path) -> str:
     return f"jobs:{place}/app.jobs"
 
 
-async def opened(url: str, **options: object) -> JobChannel:
-    return cast(JobChannel, await aipc.open_channel(url, create=True, **options))
+async def opened(url: str, **options: Any) -> JobChannel:
+    return await aipc.open_jobs(url, create=True, **options)
 
 
 async def fail(queue: JobChannel, **selection: bool) -> Job:

@@ -116,7 +116,7 @@ async def publish_on(url: str, *, capacity: int, **options: Any) -> RingPublishe
     """Listen at `url`, a Unix socket, and publish to all who connect."""
     if not is_capacity(capacity):
         raise AddressError(f"{url!r}: capacity={capacity}: must be a power of two from {SMALLEST:,} to {LARGEST:,}")
-    listener = await listen(url, fds=1, **options)
+    listener = await listen(url, fds=True, **options)
     try:
         return RingPublisher(listener, url, capacity)
     except BaseException:

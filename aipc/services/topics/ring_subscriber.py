@@ -141,7 +141,7 @@ async def subscribe_to(url: str, patterns: tuple[str, ...], **options: Any) -> S
     request, wants = encode_request(patterns), matcher(patterns) if patterns else None
 
     async def connect() -> RingConnection:
-        channel = await open_channel(url, fds=1, **options)
+        channel = await open_channel(url, fds=True, **options)
         try:
             await channel.send(request)
             ring, number = await _attached(channel, url)
