@@ -34,7 +34,8 @@ Result = TypeVar("Result")
 _LARGEST = sys.maxsize
 _MANY = 100
 """Jobs of one transaction, at most."""
-_PATIENCE = 0.1
+_PATIENCE, _LONG_PATIENCE = 0.1, 1.0
+"""Seconds that plain calls wait for the thread."""
 _CLOSING = 5.0
 
 
@@ -211,8 +212,11 @@ class JobChannel(Channel):
     # The rest
 
     def stat(self) -> JobsStatus:
-        """How many jobs are ready, leased, delayed, and dead; those of processes that have ended were given back before."""
-        return self._ask_now(Step(Tables.status, looks=True, now=True))
+        """How many jobs are ready, leased, delayed, and dead; those of processes that have ended were given back before.
+
+        WouldBlock after a second: another process was stopped in its turn.
+        """
+        return self._ask_now(Step(Tables.status, looks=True, now=True), patience=_LONG_PATIENCE)
 
     async def revive(self) -> int:
         """Make all dead jobs ready again, with no attempts: how many. Cancelled: all or none."""
@@ -293,12 +297,12 @@ class JobChannel(Channel):
         finally:
             self._requests.discard(request)
 
-    def _ask_now(self, request: Request[Result]) -> Result:
+    def _ask_now(self, request: Request[Result], *, patience: float = _PATIENCE) -> Result:
         self._check()
         if not self._worker.asking and self._worker.serve_now(request):
             return request.result()
         self._worker.submit(request)
-        if not self._worker.inbox.wait(request, _PATIENCE):
+        if not self._worker.inbox.wait(request, patience):
             raise anyio.WouldBlock
         return request.result()
 

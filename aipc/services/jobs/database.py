@@ -36,7 +36,7 @@ class Database:
         self._files = files
         self._durable = False
         self.busy: Lock = Lock()
-        with files.turn(waits=True), self.busy:
+        with files.turn.taken(waits=True), self.busy:
             self._db = self._opened()
 
     def _opened(self) -> sqlite3.Connection:
@@ -68,7 +68,7 @@ class Database:
 
         BlockingIOError: a program that takes no turns has the database; or, without `waits`, another process has its turn.
         """
-        with self._files.turn(waits=waits), self.busy:
+        with self._files.turn.taken(waits=waits), self.busy:
             self._files.check()
             self._begin()
             try:
@@ -97,7 +97,7 @@ class Database:
         """If the log is long, write it back, and give a part of what is free to the file system. It syncs: not on a loop."""
         if self._files.log < _LONGEST_LOG:
             return
-        with self._files.turn(waits=True), self.busy:
+        with self._files.turn.taken(waits=True), self.busy:
             if self._files.log >= _LONGEST_LOG:
                 self._db.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
                 self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
@@ -110,7 +110,7 @@ class Database:
 
     def close(self, *, remove: bool) -> None:
         """Close it; the last process to do so writes back the log. `remove` the files, too."""
-        with self._files.turn(waits=True), self.busy:
+        with self._files.turn.taken(waits=True), self.busy:
             self._db.close()
             if remove:
                 self._files.remove()

@@ -1,4 +1,4 @@
-"""The files of a queue: the SQLite database, and beside it `PATH-turn`, whose flock(2) gives processes turns.
+"""The files of a queue: the SQLite database, and beside it `PATH-turn`, by whose locks processes take turns (`turn`).
 
 The turn file also has three counters of 8 bytes that all processes map: how often jobs or room were added, how often an owner was,
 and about how many KiB the log has grown since it was last written back. Each of the first two is raised before the commit that it tells of, so that a process killed in between causes one look too many, never one
@@ -11,24 +11,19 @@ classic locks). So this module only asks for its status, and opens it only to cr
 from __future__ import annotations
 
 import errno
-import fcntl
 import mmap
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import Lock
-from time import perf_counter
 
 from aipc._address import Address
 from aipc._io.errors import os_error
 from aipc._sys.files import remove_same_file, same_file
 from aipc.exceptions import ObjectRemoved, WrongObject
 
+from .turn import Turn
+
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _COUNTERS = 24
-_PATIENCE = 500e-6
-"""Seconds for which a plain call tries to have its turn: about two transactions of others."""
 BESIDE = ("-wal", "-shm", "-turn")
 """What the names of the files beside the database end in."""
 
@@ -40,16 +35,16 @@ class QueueFiles:
         self.path: str = path
         self.url: str = url
         self._status = status
-        self._fd = os.open(f"{path}-turn", _FLAGS | os.O_CREAT, stat.S_IMODE(status.st_mode))
+        fd = os.open(f"{path}-turn", _FLAGS | os.O_CREAT, stat.S_IMODE(status.st_mode))
         try:
-            if os.fstat(self._fd).st_size < _COUNTERS:
-                os.ftruncate(self._fd, _COUNTERS)
-            memory = mmap.mmap(self._fd, _COUNTERS)
+            if os.fstat(fd).st_size < _COUNTERS:
+                os.ftruncate(fd, _COUNTERS)
+            memory = mmap.mmap(fd, _COUNTERS)
         except BaseException:
-            os.close(self._fd)
+            os.close(fd)
             raise
         self._counters = memoryview(memory).cast("Q")
-        self._mutex = Lock()  # a turn is the process's, as flock(2) sees it
+        self.turn: Turn = Turn(fd)
 
     @property
     def identity(self) -> tuple[int, int]:
@@ -83,35 +78,6 @@ class QueueFiles:
     def log(self, size: int) -> None:
         self._counters[2] = size % 2**64
 
-    @contextmanager
-    def turn(self, *, waits: bool) -> Iterator[None]:
-        """Have the turn for a block. Without `waits`, BlockingIOError if it does not come at once."""
-        if not self._mutex.acquire(blocking=waits):
-            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        try:
-            if waits:
-                fcntl.flock(self._fd, fcntl.LOCK_EX)
-            else:
-                self._take_soon()
-            try:
-                yield
-            finally:
-                fcntl.flock(self._fd, fcntl.LOCK_UN)
-        finally:
-            self._mutex.release()
-
-    def _take_soon(self) -> None:
-        deadline = 0.0
-        while True:
-            try:
-                return fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                now = perf_counter()
-                deadline = deadline or now + _PATIENCE
-                if now >= deadline:
-                    raise
-                os.sched_yield()
-
     def check(self) -> None:
         """ObjectRemoved if the database's path does not name it any more."""
         if not same_file(self.path, self._status):
@@ -130,13 +96,7 @@ class QueueFiles:
     def close(self) -> None:
         """Give the turn file back."""
         self._counters.release()
-        self.forget()
-
-    def forget(self) -> None:
-        """In a forked child: a turn is to end with its parent."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        self.turn.close()
 
 
 def open_files(address: Address, *, create: bool, exclusive: bool, mode: int) -> QueueFiles:

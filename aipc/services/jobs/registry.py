@@ -59,7 +59,7 @@ def _after_fork() -> None:
 def _in_child() -> None:
     _after_fork()
     for worker in _workers.values():
-        worker.files.forget()
+        worker.files.turn.close()
     _workers.clear()
 
 

@@ -92,7 +92,11 @@ class Tables:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         beginning: tuple[int, int, int, float | None] = db.execute(_BEGINNING).fetchone()
-        self._live, self.max_messages, self.max_attempts, self.due = beginning
+        live, max_messages, max_attempts, due = beginning
+        self._live = live
+        self.max_messages: int = max_messages
+        self.max_attempts: int = max_attempts
+        self.due: float | None = due
         self._live_before = self._live
         self.readied: int = 0
         self.room: int = 0
