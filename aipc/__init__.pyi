@@ -39,6 +39,7 @@ from .exceptions import BrokenBarrierError as BrokenBarrierError
 from .exceptions import CertificateRefused as CertificateRefused
 from .exceptions import ForkedError as ForkedError
 from .exceptions import InvalidMessage as InvalidMessage
+from .exceptions import LeaseLost as LeaseLost
 from .exceptions import LimitExceeded as LimitExceeded
 from .exceptions import MessageTooLarge as MessageTooLarge
 from .exceptions import NobodyListens as NobodyListens
@@ -71,6 +72,15 @@ from .processes.pool import spawn_pool as spawn_pool
 from .processes.spawn import spawn as spawn
 from .processes.stopping import stop_children as stop_children
 from .processes.worker import Worker as Worker
+from .services.jobs.channel import JobChannel as JobChannel
+from .services.jobs.opening import open_jobs as open_jobs
+from .services.jobs.tables import Job as Job
+from .services.jobs.tables import JobsStatus as JobsStatus
+from .services.topics.opening import open_publisher as open_publisher
+from .services.topics.opening import open_subscriber as open_subscriber
+from .services.topics.publisher import Publisher as Publisher
+from .services.topics.subscriber import Subscriber as Subscriber
+from .services.topics.subscriber import TopicMessage as TopicMessage
 from .signals import SignalReceiver as SignalReceiver
 from .signals import open_signal_receiver as open_signal_receiver
 from .signals import send_signal as send_signal

@@ -130,6 +130,8 @@ OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
     "capacity": _SIZE,
     "max_bytes": _SIZE,
     "max_messages": _SIZE,
+    "max_attempts": _COUNT,
+    "durable": _BOOLEAN,
     "priority": _COUNT,
     "type": _INTEGER,
     "project": _INTEGER,

@@ -31,6 +31,7 @@ CHANNELS: Mapping[str, str] = {
     "signal": "aipc.transports.realtime_signal:connect",
     "tcp": "aipc.transports.inet.tcp:connect",
     "tls": "aipc.transports.inet.tls:connect",
+    "jobs": "aipc.services.jobs.channel:connect",
 }
 LISTENERS: Mapping[str, str] = {
     "fd": "aipc.transports.fd_listener:listen",
@@ -118,7 +119,9 @@ def open_channel(url: str, **options: Unpack[ChannelOptions]) -> Opening[Channel
             - max_bytes: System V: bytes for which the queue has room.
             - project: System V: with a path, from 1 to 255 (ftok(3)).
             - priority: POSIX queues: the default priority for `send`.
-            - max_messages: POSIX queues: messages for which a new queue has room.
+            - max_messages: POSIX queues: messages for which a new queue has room. `jobs:`: from how many on senders wait.
+            - max_attempts: `jobs:`: how often a job may be leased before it is dead.
+            - durable: `jobs:`: sync each transaction, against power loss.
             - pid: Signals: the process to send to.
 
     Raises:

@@ -21,12 +21,14 @@ class ChannelOptions(TypedDict, total=False):
     certfile: str
     create: bool
     direction: Literal["receive", "send"]
+    durable: bool
     exclusive: bool
     fds: bool
     framing: str
     keep_open: bool
     keepalive: bool
     keyfile: str
+    max_attempts: int
     max_bytes: int
     max_message_size: int
     max_messages: int
@@ -108,6 +110,19 @@ class SysVQueueOptions(TypedDict, total=False):
     mode: int
     project: int
     type: int
+    unlink: bool
+
+
+class JobsOptions(TypedDict, total=False):
+    """The options of `open_jobs`."""
+
+    create: bool
+    durable: bool
+    exclusive: bool
+    max_attempts: int
+    max_message_size: int
+    max_messages: int
+    mode: int
     unlink: bool
 
 

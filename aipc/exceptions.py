@@ -85,6 +85,10 @@ class ObjectRemoved(AipcError, anyio.BrokenResourceError):
     """The kernel object was removed while this process used it (EIDRM, or EINVAL at the next try)."""
 
 
+class LeaseLost(AipcError, anyio.BrokenResourceError):
+    """What was leased, a job or a lock, was given back or went to somebody else before it was done with."""
+
+
 class BrokenBarrierError(AipcError, anyio.BrokenResourceError, threading.BrokenBarrierError):
     """A barrier was aborted, or reset while this task waited at it; as for threading's and multiprocessing's barriers."""
 

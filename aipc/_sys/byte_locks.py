@@ -1,4 +1,4 @@
-"""Byte-range locks (fcntl(2), F_OFD_SETLK and F_SETLK): plain calls that do not wait."""
+"""Byte-range locks (fcntl(2), F_OFD_SETLK and F_SETLK): plain calls, of which only `wait_for` waits."""
 
 from __future__ import annotations
 
@@ -39,6 +39,11 @@ def lock(fd: int, where: Range, *, shared: bool, process: bool) -> None:
         fcntl.fcntl(fd, fcntl.F_SETLK if process else fcntl.F_OFD_SETLK, _packed(kind, where))
     except PermissionError:  # EACCES: fcntl(2) allows it instead of EAGAIN, and CIFS uses it
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
+
+
+def wait_for(fd: int, where: Range) -> None:
+    """Lock for the open file alone, and block this thread until that is possible."""
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, _packed(fcntl.F_WRLCK, where))
 
 
 def unlock(fd: int, where: Range, *, process: bool) -> None:

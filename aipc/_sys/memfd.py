@@ -21,10 +21,20 @@ def create(name: str, size: int) -> int:
 
     `name` is shown in /proc/PID/maps only. The kernel allocates a page when it is first touched.
     """
+    fd = create_unsealed(name, size)
+    try:
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def create_unsealed(name: str, size: int) -> int:
+    """The same, for a maker that adds seals itself."""
     fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.ftruncate(fd, size)
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
     except BaseException:
         os.close(fd)
         raise

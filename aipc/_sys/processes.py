@@ -43,20 +43,30 @@ def this_process() -> Process:
 def has_ended(process: Process) -> bool:
     """Whether it has ended, reaped or not. Only in this PID namespace; after execve(2) it is the same process."""
     try:
-        fd = os.pidfd_open(process.pid)
+        os.close(pidfd_of(process))
     except ProcessLookupError:
         return True
+    return False
+
+
+def pidfd_of(process: Process) -> int:
+    """A pidfd, readable once the process ends. ProcessLookupError if it has, reaped or not. Only of this PID namespace."""
+    try:
+        fd = os.pidfd_open(process.pid)
     except OSError as error:
-        if error.errno in (errno.EINVAL, errno.ENOENT):
-            return True  # a thread now has the number
+        if error.errno in (errno.EINVAL, errno.ENOENT):  # by now the number is a thread's
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
         raise
     try:
         another = _is_another(process, fd)
         poll = select.poll()
         poll.register(fd, select.POLLIN)
-        return bool(poll.poll(0)) or another
-    finally:
+        if poll.poll(0) or another:
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+    except BaseException:
         os.close(fd)
+        raise
+    return fd
 
 
 def _is_another(process: Process, pidfd: int) -> bool:

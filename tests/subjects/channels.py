@@ -271,6 +271,17 @@ def realtime_signal(directory: Path) -> ChannelSubject:
     return ChannelSubject(open_pair, limit=4, duplex=False, ends=False, hangs_up=False, empties=False, size=4)
 
 
+def jobs(directory: Path) -> ChannelSubject:
+    url = f"jobs:{directory}/queue.jobs?create=1&max_messages=200"
+
+    @asynccontextmanager
+    async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
+        async with aipc.open_channel(url, unlink=True) as ours, aipc.open_channel(url) as theirs:
+            yield ours, theirs
+
+    return ChannelSubject(open_pair, limit=_FRAMED, ends=False, hangs_up=False)
+
+
 def fill(channel: Channel, message: bytes) -> int:
     """How many messages fit."""
     count = 0
@@ -312,6 +323,7 @@ CHANNELS: dict[str, Callable[[Path], ChannelSubject]] = {
     "sysv-mq": sysv_queue,
     "posix-mq": posix_queue,
     "signal": realtime_signal,
+    "jobs": jobs,
     "exec": lambda directory: ChannelSubject(lambda: children.exec_pair(directory), limit=_FRAMED),
     "popen-w": lambda directory: ChannelSubject(lambda: children.popen_pair(directory, "w"), limit=_FRAMED, duplex=False),
     "popen-r": lambda directory: ChannelSubject(lambda: children.popen_pair(directory, "r"), limit=_FRAMED, duplex=False),

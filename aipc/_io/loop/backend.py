@@ -10,7 +10,8 @@ import logging
 import sys
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
-from typing import Any, Protocol, TypeVar, TypeVarTuple
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar, TypeVarTuple, cast
 
 import anyio
 
@@ -106,6 +107,15 @@ def call_later(loop: object, seconds: float, function: Callable[[], None]) -> Ti
     timer = _TrioTimer()
     sys.modules["trio"].lowlevel.spawn_system_task(timer.run, seconds, function)
     return timer
+
+
+def call_from_thread(loop: object, function: Callable[[], object]) -> None:
+    """Call `function` on that loop (`current`), from a thread that does not run it. Nothing, if the loop is over."""
+    with suppress(RuntimeError):  # the loop is closed; trio.RunFinishedError is one, too
+        if isinstance(loop, asyncio.AbstractEventLoop):
+            loop.call_soon_threadsafe(call_all, (function,))
+        else:
+            cast(Any, loop).run_sync_soon(call_all, (function,))
 
 
 _background: set[asyncio.Task[None]] = set()

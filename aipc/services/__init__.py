@@ -1,0 +1,1 @@
+"""Services on top of channels: typed messages, calls, jobs, topics."""

@@ -1,0 +1,66 @@
+"""One worker for each queue that this process has open, and what fork(2) needs of them."""
+
+from __future__ import annotations
+
+import os
+from threading import Lock
+
+from aipc._io import fork
+
+from .files import QueueFiles
+from .worker import Worker
+
+_workers: dict[tuple[int, int], Worker] = {}
+_lock = Lock()
+_held: list[Lock] = []
+
+
+def worker_of(files: QueueFiles, *, durable: bool, unlink: bool) -> Worker:
+    """The worker of that queue, for one user more; `files` are its or closed."""
+    with _lock:
+        worker = _workers.get(files.identity)
+        if worker is None:
+            worker = _workers[files.identity] = Worker(files)
+        else:
+            files.close()
+        worker.users += 1
+        worker.durable |= durable
+        worker.unlink |= unlink
+        return worker
+
+
+def leave(worker: Worker) -> bool:
+    """One user less. True: it was the last one, and the worker ends."""
+    with _lock:
+        worker.users -= 1
+        if worker.users:
+            return False
+        del _workers[worker.files.identity]
+        worker.stop()
+        return True
+
+
+def _before_fork() -> None:
+    """Let no transaction run: the child would have copies of SQLite's locks that nobody releases."""
+    _lock.acquire()
+    for worker in _workers.values():
+        if worker.database is not None:
+            worker.database.busy.acquire()
+            _held.append(worker.database.busy)
+
+
+def _after_fork() -> None:
+    while _held:
+        _held.pop().release()
+    _lock.release()
+
+
+@fork.in_child
+def _in_child() -> None:
+    _after_fork()
+    for worker in _workers.values():
+        worker.files.turn.close()
+    _workers.clear()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork)

@@ -1,0 +1,75 @@
+"""Turns between processes and threads: a lock that lets nobody be passed for ever.
+
+The turn is the flock(2) of a file. flock(2) alone favours a process that asks again at once: those that it made sleep wake too late.
+So whoever wants the turn first locks the door, a byte of the same file (F_OFD_SETLK of fcntl(2)), and keeps it until the turn has
+come: the process that had the turn finds the door locked, and waits behind. Both locks end with their process.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Lock
+from time import perf_counter
+
+from aipc._sys import byte_locks
+from aipc._sys.byte_locks import Range
+
+_DOOR = Range(4096, 4097)
+_PATIENCE = 500e-6
+"""Seconds for which a plain call tries to have its turn: a few transactions of others."""
+
+
+class Turn:
+    """The turn of one open file, which it owns."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._mutex = Lock()  # the kernel's locks are the process's
+
+    @contextmanager
+    def taken(self, *, waits: bool) -> Iterator[None]:
+        """Have the turn for a block. `waits`: block this thread until then; else BlockingIOError if it does not come soon."""
+        if not self._mutex.acquire(blocking=waits):
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        try:
+            self._take(waits)
+            try:
+                yield
+            finally:
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+        finally:
+            self._mutex.release()
+
+    def _take(self, waits: bool) -> None:
+        if waits:
+            byte_locks.wait_for(self._fd, _DOOR)
+        else:
+            deadline = perf_counter() + _PATIENCE
+            _soon(deadline, lambda: byte_locks.lock(self._fd, _DOOR, shared=False, process=False))
+        try:
+            if waits:
+                fcntl.flock(self._fd, fcntl.LOCK_EX)
+            else:
+                _soon(deadline, lambda: fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB))
+        finally:
+            byte_locks.unlock(self._fd, _DOOR, process=False)
+
+    def close(self) -> None:
+        """Close the file. In a forked child, so that a turn ends with its parent."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def _soon(deadline: float, lock: Callable[[], None]) -> None:
+    while True:
+        try:
+            return lock()
+        except BlockingIOError:
+            if perf_counter() >= deadline:
+                raise
+            os.sched_yield()

@@ -1,0 +1,292 @@
+"""The one thread of a process that has a queue's database: it serves what all tasks ask, many requests to a transaction.
+
+It sleeps until a request comes, another process calls it by the doorbell, a process with leases ends, or a delay is over. A look
+every tenth of a second finds what nobody told: changes by other users' processes, or by one that was killed before it told.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sqlite3
+import threading
+from contextlib import suppress
+from time import time
+from typing import Any
+
+import anyio
+
+from aipc._io.loop import backend
+from aipc._io.loop.wait_queue import WaitQueue
+from aipc._sys.doorbell.table import Call
+from aipc._sys.signals.mask import blocked_signals
+from aipc._sys.signals.numbers import VALID
+from aipc.exceptions import AipcError
+
+from .database import Database, explain
+from .files import QueueFiles
+from .inbox import Inbox
+from .owners import Owners
+from .requests import Request, Step
+from .serving import Served, serve
+from .tables import Tables
+from .thread_doorbell import ALL, ThreadDoorbell
+
+IN, OUT = 0, 1
+_LOOK = 0.1
+_BUSY = 0.005
+
+
+class Worker:
+    """One queue's thread. `users` counts the channels that have it."""
+
+    def __init__(self, files: QueueFiles) -> None:
+        self.files: QueueFiles = files
+        self.inbox: Inbox = Inbox()
+        self.users: int = 0
+        self.durable: bool = False
+        self.unlink: bool = False
+        self.database: Database | None = None
+        self.asking: int = 0
+        """Tasks that ask for something."""
+        self._session: _Session | None = None
+        self.ended: bool = False
+        self._waiting_for_end: list[tuple[object, WaitQueue]] = []
+        self._stopping = False
+        self._asleep = False
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._thread = threading.Thread(target=self._run, name=f"aipc {files.url}", daemon=True)
+        with blocked_signals(*VALID):  # the thread inherits that: signals are for others
+            self._thread.start()
+
+    # Called by others
+
+    def submit(self, request: Request[Any]) -> None:
+        """Have a request served; what it asks for comes about even if nobody waits for it, unless it is withdrawn."""
+        self.inbox.submit(request)
+        self._wake()
+
+    def serve_now(self, request: Request[Any]) -> bool:
+        """Serve it in this thread, which takes half the time; True if that was possible at once. Not where many ask, or to sync."""
+        session = self._session
+        if session is None or self.durable or self.inbox.waits or self.inbox.has_steps or not session.serve_now(request):
+            return False
+        if session.log_is_long:
+            self._wake()
+        return True
+
+    def stop(self) -> None:
+        """Serve the steps that are queued, and end."""
+        self._stopping = True
+        self._wake()
+
+    async def wait_ended(self) -> None:
+        """Wait until the thread has closed everything. Cancelled: it ends all the same."""
+        queue = WaitQueue()
+        self._waiting_for_end.append((backend.current(), queue))
+        if not self.ended:
+            await queue.queue()
+
+    def _wake(self) -> None:
+        if self._asleep:
+            with suppress(OSError):  # it ends, and has closed it
+                os.eventfd_write(self._wake_fd, 1)
+
+    # The thread
+
+    def _run(self) -> None:
+        try:
+            database = Database(self.files)
+        except Exception as error:  # noqa: BLE001 - each request's caller is to see it
+            self._refuse(error)
+        else:
+            self.database = database
+            session = self._session = _Session(self, database)
+            session.run()
+            self._session = self.database = None
+        self.files.close()
+        os.close(self._wake_fd)
+        self.ended = True
+        for loop, queue in self._waiting_for_end:
+            backend.call_from_thread(loop, queue.wake)
+
+    def _refuse(self, error: Exception) -> None:
+        explained = explain(error, self.files.url)
+        while not self._stopping:
+            self.inbox.fail_all(explained)
+            self.sleep(select.poll(), None)
+
+    def sleep(self, poll: select.poll, seconds: float | None) -> list[int]:
+        """Sleep until there are requests, for `seconds` at most: the descriptors of `poll` that are ready."""
+        self._asleep = True
+        try:
+            if self.inbox.fresh or self._stopping:
+                seconds = 0
+            poll.register(self._wake_fd, select.POLLIN)
+            ready = [fd for fd, _ in poll.poll(None if seconds is None else max(seconds, 0) * 1000)]
+        finally:
+            self._asleep = False
+        if self._wake_fd in ready:
+            with suppress(BlockingIOError):
+                os.eventfd_read(self._wake_fd)
+        return ready
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called, and no step is queued."""
+        return self._stopping and not self.inbox.has_steps
+
+
+class _Session:
+    """What the thread knows while the database is open."""
+
+    def __init__(self, worker: Worker, database: Database) -> None:
+        self._worker = worker
+        self._inbox = worker.inbox
+        self._files = worker.files
+        self._database = database
+        self._owners = Owners()
+        device, inode = worker.files.identity
+        self._doorbell = ThreadDoorbell(f"jobs {device} {inode} in", f"jobs {device} {inode} out")
+        self._calls: list[tuple[int, Call]] = []
+        self._seen = -1  # changes
+        self._seen_owners = -1
+        self._due: float | None = None
+        self._poll = self._descriptors()
+
+    def run(self) -> None:
+        """Serve until the worker stops; close everything."""
+        while not self._worker.stopping:
+            if self._inbox.fresh or self._something_came():
+                self._serve()
+            with suppress(sqlite3.Error):  # such as a full disk: the next request meets it, too
+                self._database.write_back()
+        self._inbox.fail_all(anyio.ClosedResourceError(f"{self._files.url}: closed"))
+        with suppress(Exception):  # it is closed all the same: others see that this process has ended
+            self._database.transact(self._owners.leave)
+            self._doorbell.notify(IN, ALL)
+        self._owners.close()
+        self._doorbell.close()
+        self._database.close(remove=self._worker.unlink)
+
+    def _something_came(self) -> bool:
+        waits = self._inbox.waits
+        if self._mark(waits):
+            return True
+        ready = self._worker.sleep(self._poll, self._patience(waits))
+        self._calls += self._doorbell.take_calls() if self._doorbell.fd in ready else []
+        if not waits:
+            self._notify(Served())
+            return False
+        return bool(self._calls) or self._owners_ended(ready) or self._changed()
+
+    def _mark(self, waits: bool) -> bool:
+        """Show others whether requests wait here. True: they did not show before, so that one more try is needed."""
+        marked = [self._doorbell.wait_for(index, waits) for index in (IN, OUT)]
+        return any(marked)
+
+    def _patience(self, waits: bool) -> float | None:
+        if not waits:
+            return None
+        return _LOOK if self._due is None else min(_LOOK, self._due - time())
+
+    def _owners_ended(self, ready: list[int]) -> bool:
+        ended = any(fd in ready for fd in self._owners.pidfds.values())
+        if ended:
+            self._seen_owners = -1
+        return ended
+
+    def _changed(self) -> bool:
+        if self._due is not None and self._due <= time():
+            return True
+        return self._files.changes != self._seen or self._files.owners != self._seen_owners
+
+    def _serve(self) -> None:
+        claimed = self._inbox.claim()
+        self._database.be_durable(self._worker.durable)
+        try:
+            self._transact(claimed)
+        except sqlite3.Error:
+            self._inbox.unclaim(claimed)
+            for request in claimed:  # whose fault it is, a transaction for each tells
+                if self._inbox.claim_one(request):
+                    self._serve_one(request)
+
+    def serve_now(self, request: Request[Any]) -> bool:
+        """Serve it in another thread, if nothing hinders that. An error is for the session's own thread to meet again."""
+        try:
+            served = self._carry_out([request], waits=False)
+        except (OSError, sqlite3.Error, AipcError):
+            request.reset()
+            return False
+        self._tell(served)
+        return bool(served.requests)
+
+    @property
+    def log_is_long(self) -> bool:
+        """Whether the thread has to write back the log."""
+        return self._database.log_is_long
+
+    def _serve_one(self, request: Request[Any]) -> None:
+        try:
+            self._transact([request])
+        except sqlite3.Error as error:
+            self._inbox.fail(request, explain(error, self._files.url))
+
+    def _transact(self, claimed: list[Request[Any]]) -> None:
+        try:
+            served = self._carry_out(claimed, waits=True)
+        except BlockingIOError:
+            self._inbox.unclaim(claimed)
+            self._worker.sleep(select.poll(), _BUSY)
+            self._inbox.fresh = True
+        except sqlite3.Error:
+            raise
+        except Exception as error:  # noqa: BLE001 - such as ObjectRemoved: it concerns all
+            self._inbox.unclaim(claimed)
+            self._inbox.fail_all(error)
+        else:
+            self._inbox.settle(claimed, served.requests)
+            self._notify(served)
+
+    def _carry_out(self, claimed: list[Request[Any]], *, waits: bool) -> Served:
+        registered = self._owners.registered
+        try:
+            return self._database.transact(lambda tables: self._work(tables, claimed, removes=not waits), waits=waits)
+        except BaseException:
+            self._seen_owners = -1
+            if not registered:
+                self._owners.forget()
+            raise
+
+    def _work(self, tables: Tables, claimed: list[Request[Any]], *, removes: bool) -> Served:
+        looks = any(isinstance(request, Step) and request.looks for request in claimed)
+        if looks or self._files.owners != self._seen_owners:
+            self._seen_owners = self._files.owners
+            self._owners.remove_ended(tables)
+            self._poll = self._descriptors()
+        registered = self._owners.registered
+        served = serve(tables, claimed, lambda: self._owners.own(tables), removes=removes)
+        if self._owners.registered and not registered:
+            self._files.count_owner()
+        self._seen = self._files.changes + tables.adds
+        self._due = tables.due
+        return served
+
+    def _descriptors(self) -> select.poll:
+        poll = select.poll()
+        for fd in (self._doorbell.fd, *self._owners.pidfds.values()):
+            if fd >= 0:
+                poll.register(fd, select.POLLIN)
+        return poll
+
+    def _notify(self, served: Served) -> None:
+        calls, self._calls = self._calls, []
+        for index, call in calls:
+            if not (served.took, served.put)[index]:
+                self._doorbell.pass_on(call)
+        self._tell(served)
+
+    def _tell(self, served: Served) -> None:
+        self._doorbell.notify(IN, ALL if served.all_look else served.readied)
+        self._doorbell.notify(OUT, served.room)
