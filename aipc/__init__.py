@@ -15,6 +15,7 @@ systemd.py      what a service tells systemd, and gets from it
 wire/           framing, without I/O
 processes/      children: popen, pipeline, spawn, spawn_pool
 lifecycle.py    the life of a service
+services/       typed messages and calls (`aipc.rpc`), over any channel
 _io/            the only room that waits, and the only one that knows the event loops
 _sys/           plain system calls
 testing/        conformance suites, cancellation injector, leak checker: for your own transports, too

@@ -71,6 +71,9 @@ from .processes.pool import spawn_pool as spawn_pool
 from .processes.spawn import spawn as spawn
 from .processes.stopping import stop_children as stop_children
 from .processes.worker import Worker as Worker
+from .services import rpc as rpc
+from .services.typed import TypedChannel as TypedChannel
+from .services.typed import typed as typed
 from .signals import SignalReceiver as SignalReceiver
 from .signals import open_signal_receiver as open_signal_receiver
 from .signals import send_signal as send_signal

@@ -1,0 +1,6 @@
+"""Services over any channel: typed messages, calls. They use the public Channel and Listener only."""
+
+import lazy_loader
+
+# so that `aipc.rpc`, which __init__.pyi of the package above names, is imported at its first use
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submodules=["rpc"])

@@ -1,0 +1,1 @@
+"""Calls over any duplex channel."""
