@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import anyio
+
 from aipc.exceptions import AipcError
 
 PARSE_ERROR = -32700
@@ -53,6 +55,18 @@ class CallCancelled(RemoteError):
     """The call was cancelled, as its caller asked (the Language Server Protocol's RequestCancelled)."""
 
     CODE = -32800
+
+
+class ConnectionLost(AipcError, anyio.BrokenResourceError):
+    """The connection ended before the answer came: whether the method ran is not known."""
+
+    @classmethod
+    def during(cls, method: str, cause: Exception) -> ConnectionLost:
+        """The error of a call that was not answered."""
+        why = str(cause) or type(cause).__name__
+        error = cls(f"{method}: the connection was lost before the answer ({why}): the method may have run, or not")
+        error.__cause__ = cause
+        return error
 
 
 _BY_CODE = {kind.CODE: kind for kind in (MethodMissing, InvalidParameters, DeadlineExceeded, CallCancelled)}
