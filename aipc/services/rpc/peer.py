@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.abc import SocketAttribute
 
+from aipc._io import loops
 from aipc._io.crew import crew
 from aipc.abc import Channel
 from aipc.services.codecs import check
@@ -92,6 +93,7 @@ class Peer:
                 if admitted:
                     return execution
             self._close_fds()
+            await loops.turning()()  # those that were woken run before this task looks, or spins, for the next message
             self._events = self._feed(await self._receive())
 
     async def _receive(self) -> Sequence[bytes]:
