@@ -5,7 +5,7 @@ peer.py                         one connection: reads, and gives each message to
 calls.py, handlers.py           the calls of this side; those of the other one
 outbox.py                       sends in order, and never half
 router.py, method.py            which function answers, checked by its annotations
-client.py, stream.py, stub.py   what a caller uses
+client.py, stream.py, stub.py   what a caller uses; connect.py, serve.py: both ends of a connection
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from .caller import Caller as Caller
 from .caller import current_caller as current_caller
 from .client import Client as Client
-from .client import connect as connect
+from .connect import connect as connect
 from .errors import CallCancelled as CallCancelled
 from .errors import ConnectionLost as ConnectionLost
 from .errors import DeadlineExceeded as DeadlineExceeded

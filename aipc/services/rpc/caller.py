@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
 
 from aipc.abc import Channel, ChannelAttribute, Credentials
 
-if TYPE_CHECKING:
-    from .client import Client
-    from .peer import Peer
+from .client import Client
+from .fds import close_all
 
 _current: ContextVar[Caller] = ContextVar("aipc caller")
 
@@ -24,10 +20,10 @@ class Caller:
     deadline    when it is cancelled, by the clock of `anyio.current_time`; infinite if the caller set none
     """
 
-    __slots__ = ("_answer_fds", "_fds", "_peer", "_taken", "deadline")
+    __slots__ = ("_answer_fds", "_client", "_fds", "_taken", "deadline")
 
-    def __init__(self, peer: Peer, fds: Sequence[int] = ()) -> None:
-        self._peer = peer
+    def __init__(self, client: Client, fds: Sequence[int] = ()) -> None:
+        self._client = client
         self._fds = tuple(fds)
         self._taken = False
         self._answer_fds: list[int] = []
@@ -36,17 +32,17 @@ class Caller:
     @property
     def channel(self) -> Channel:
         """The connection."""
-        return self._peer.channel
+        return self._client.channel
 
     @property
     def credentials(self) -> Credentials | None:
         """The peer process, where the mechanism tells: over Unix sockets and `shm:`."""
-        return self._peer.channel.extra(ChannelAttribute.peer_credentials, None)
+        return self.channel.extra(ChannelAttribute.peer_credentials, None)
 
     @property
     def client(self) -> Client:
         """To call back over the same connection."""
-        return self._peer.client
+        return self._client
 
     @property
     def fds(self) -> tuple[int, ...]:
@@ -75,7 +71,7 @@ class Caller:
         _current.set(self)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} over {self._peer.channel!r}>"
+        return f"<{type(self).__name__} over {self.channel!r}>"
 
 
 def current_caller() -> Caller:
@@ -84,10 +80,3 @@ def current_caller() -> Caller:
         return _current.get()
     except LookupError:
         raise RuntimeError("current_caller: this task runs no method for a caller") from None
-
-
-def close_all(fds: Iterable[int]) -> None:
-    """Close descriptors."""
-    for fd in fds:
-        with suppress(OSError):
-            os.close(fd)

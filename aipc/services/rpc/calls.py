@@ -10,12 +10,12 @@ from typing import Any
 import anyio
 import msgspec
 
-from aipc._io.loops import WaitQueue
+from aipc._io.loop.wait_queue import WaitQueue
 from aipc.exceptions import ProtocolError
 
 from . import extension
-from .caller import close_all
 from .errors import ConnectionLost, DeadlineExceeded
+from .fds import close_all
 from .outbox import Outbox
 from .wire import Answer, Wire
 

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, overload
 
-import anyio
 import msgspec
 
-from aipc._open import open_channel
 from aipc.abc import Channel
 from aipc.exceptions import ProtocolError
-from aipc.services.codecs import Codec
 
-from .caller import close_all
-from .calls import Call
-from .peer import Peer
-from .router import Router
+from .calls import Call, Calls
+from .fds import close_all
+from .outbox import Outbox
 from .stream import Stream
 from .stub import stub
-from .wire import Failure
+from .wire import Failure, Wire
 
 T = TypeVar("T")
 
@@ -28,13 +23,18 @@ T = TypeVar("T")
 class Client:
     """Calls the other side of one connection. Any number of tasks may call at once; answers come in any order."""
 
-    def __init__(self, peer: Peer) -> None:
-        self._peer = peer
+    __slots__ = ("_calls", "_channel", "_outbox", "_wire")
+
+    def __init__(self, channel: Channel, wire: Wire, outbox: Outbox, calls: Calls) -> None:
+        self._channel = channel
+        self._wire = wire
+        self._outbox = outbox
+        self._calls = calls
 
     @property
     def channel(self) -> Channel:
         """The connection."""
-        return self._peer.channel
+        return self._channel
 
     @overload
     async def call(self, method: str, /, *args: Any, returns: type[T], fds: Sequence[int] = (), **kwargs: Any) -> T: ...
@@ -61,82 +61,40 @@ class Client:
         return await self._call(method, _params(method, args, kwargs), fds, returns)
 
     async def _call(self, method: str, params: Any, fds: Sequence[int], returns: Any) -> tuple[Any, tuple[int, ...]]:
-        calls = self._peer.calls
-        call = await calls.open(method, params, fds)
+        call = await self._calls.open(method, params, fds)
         try:
             result = self._decode(call, await call.result(), returns)
         except BaseException:
-            calls.abandon(call)
+            self._calls.abandon(call)
             raise
         return result, call.fds
 
     def _decode(self, call: Call, result: msgspec.Raw | None, returns: Any) -> Any:
         try:
-            return self._peer.wire.decode(result, returns)
+            return self._wire.decode(result, returns)
         except Failure as error:
             raise ProtocolError(f"{call.method}: the result is not of the type {returns}: {error}") from error
 
     async def notify(self, method: str, /, *args: Any, **kwargs: Any) -> None:
         """Call a method without an answer; returns when the kernel holds the call. Cancelled: wholly sent or not at all."""
-        await self._peer.outbox.send(self._peer.wire.notification(method, _params(method, args, kwargs)))
+        await self._outbox.send(self._wire.notification(method, _params(method, args, kwargs)))
 
     def stream(self, method: str, /, *args: Any, returns: Any = Any, **kwargs: Any) -> Stream[Any]:
         """Call a method that streams: `async with client.stream("tail", path) as lines: async for line in lines`.
 
         `returns`: the type of each item. Errors as `call`. Cancelled, or left: the method is cancelled.
         """
-        return Stream(self._peer.calls, self._peer.wire, method, _params(method, args, kwargs), returns)
+        return Stream(self._calls, self._wire, method, _params(method, args, kwargs), returns)
 
     def bind(self, interface: type[T]) -> T:
         """An object with the async methods that a class declares: each calls the method of its name, and checks the result.
 
         A method that is annotated as an AsyncIterator gives a Stream.
         """
-        return stub(self, interface)
+        return stub(interface, self.call, self.stream)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} over {self._peer.channel!r}>"
-
-
-@asynccontextmanager
-async def connect(
-    url_or_channel: str | Channel,
-    codec: Codec = "msgpack",
-    router: Router | None = None,
-    *,
-    max_in_flight: int = 100,
-    **options: Any,
-) -> AsyncIterator[Client]:
-    """A client of a service: `async with rpc.connect("unix:/run/app.sock") as client`.
-
-    A URL, with `options`, is opened as by `aipc.open_channel`; a channel is taken over. Either is closed at the end of the block.
-    `router`: what the service may call here, at most `max_in_flight` at once. `codec` must be the service's.
-
-    When the connection is lost, calls fail with ConnectionLost, and so do all later ones. Cancelled, or left: what runs here for
-    the service is cancelled, and ends, first.
-    """
-    channel = await open_channel(url_or_channel, **options) if isinstance(url_or_channel, str) else url_or_channel
-    failed: Exception | None = None
-    async with channel:
-        peer = Peer(channel, codec, router, max_in_flight)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_run, peer)
-            try:
-                peer.tell_window()
-                yield peer.client
-            except Exception as error:  # noqa: BLE001 - raised below, by itself and not in a group
-                failed = error
-            finally:
-                tasks.cancel_scope.cancel()
-    if failed is not None:
-        raise failed
-
-
-async def _run(peer: Peer) -> None:
-    try:
-        await peer.run()
-    except Exception:  # noqa: BLE001 - every call has failed with it
-        await peer.aclose()
+        return f"<{type(self).__name__} over {self._channel!r}>"
 
 
 def _params(method: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Sequence[Any] | Mapping[str, Any]:

@@ -8,22 +8,21 @@ import traceback
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 
-from aipc._io.loops import WaitQueue
+from aipc._io.loop.wait_queue import WaitQueue
 from aipc.exceptions import InvalidMessage, MessageTooLarge
 
 from . import extension
 from .caller import Caller
+from .client import Client
 from .errors import INTERNAL_ERROR, CallCancelled, DeadlineExceeded, MethodMissing, RemoteError
 from .method import Method
+from .outbox import Outbox
 from .router import Router
-from .wire import Batch, Id, Invalid, Notification, Request
-
-if TYPE_CHECKING:
-    from .peer import Peer
+from .wire import Batch, Id, Invalid, Notification, Request, Wire
 
 _logger = logging.getLogger("aipc")
 _MOST_COLLECTED = 10_000
@@ -81,8 +80,10 @@ class Execution:
 class Handlers:
     """Every call of the peer's that is not answered."""
 
-    def __init__(self, peer: Peer, router: Router, limit: int) -> None:
-        self._peer = peer
+    def __init__(self, client: Client, wire: Wire, outbox: Outbox, router: Router, limit: int) -> None:
+        self._client = client  # of the peer: to call back
+        self._wire = wire
+        self._outbox = outbox
         self._router = router
         self.limit = limit
         self._running = 0
@@ -100,7 +101,7 @@ class Handlers:
         """What is to be run for this; None for a notification that nobody knows."""
         if isinstance(incoming, Notification) and incoming.method not in self._router:
             return None
-        execution = Execution(incoming, Caller(self._peer, fds))
+        execution = Execution(incoming, Caller(self._client, fds))
         if isinstance(incoming, Request):
             if self._announced:
                 self._apply_preamble(execution, incoming.id)
@@ -173,19 +174,19 @@ class Handlers:
         elif isinstance(incoming, Notification):
             await self._notified(incoming)
         elif isinstance(incoming, Invalid):
-            await self._peer.outbox.send(self._peer.wire.error(incoming.id, incoming.error))
+            await self._outbox.send(self._wire.error(incoming.id, incoming.error))
         else:
             await self._answer_batch(execution, incoming)
 
     async def _send(self, execution: Execution, id: Id, data: bytes) -> None:
         fds = execution.caller.answer_fds
         try:
-            await self._peer.outbox.send(data, {"fds": fds} if fds else {})
+            await self._outbox.send(data, {"fds": fds} if fds else {})
         except (MessageTooLarge, InvalidMessage) as error:
-            await self._peer.outbox.send(self._failure(id, error))
+            await self._outbox.send(self._failure(id, error))
 
     async def _answer_in_time(self, execution: Execution, request: Request) -> bytes:
-        wire, data = self._peer.wire, None
+        wire, data = self._wire, None
         with anyio.CancelScope(deadline=execution.caller.deadline) as execution.scope:
             if not execution.cancelled:
                 data = await self._answer(execution, request)
@@ -197,7 +198,7 @@ class Handlers:
         return wire.error(request.id, DeadlineExceeded(DeadlineExceeded.CODE, f"{request.method}: the deadline passed"))
 
     async def _answer(self, execution: Execution, request: Request) -> bytes:
-        wire = self._peer.wire
+        wire = self._wire
         try:
             method = self._method(request)
             args, kwargs = method.arguments(wire, request.params)
@@ -217,7 +218,7 @@ class Handlers:
         return method
 
     async def _stream(self, execution: Execution, id: Id, method: Method, items: AsyncIterator[Any]) -> bytes:
-        wire = self._peer.wire
+        wire = self._wire
         collected = []
         async with aclosing(aiter(items)) as stream:  # type: ignore[type-var]
             async for item in stream:
@@ -225,7 +226,7 @@ class Handlers:
                 if execution.credit is not None:
                     data = wire.notification(extension.ITEM, (id, checked))
                     await execution.credit.spend()
-                    await self._peer.outbox.send(data)
+                    await self._outbox.send(data)
                     continue
                 collected.append(checked)
                 if len(collected) > _MOST_COLLECTED:
@@ -238,17 +239,17 @@ class Handlers:
         method = self._router.get(notification.method)
         assert method is not None
         try:
-            args, kwargs = method.arguments(self._peer.wire, notification.params)
+            args, kwargs = method.arguments(self._wire, notification.params)
             result = method.function(*args, **kwargs)
             if method.streams:
                 raise TypeError("a stream was asked for without an answer")
             if hasattr(result, "__await__"):
                 await result
         except Exception:
-            _logger.exception("%r: the notification %r failed", self._peer.channel, notification.method)
+            _logger.exception("%r: the notification %r failed", self._client.channel, notification.method)
 
     async def _answer_batch(self, execution: Execution, batch: Batch) -> None:
-        wire = self._peer.wire
+        wire = self._wire
         answers = []
         for call in batch.calls:
             if isinstance(call, Request):
@@ -258,17 +259,17 @@ class Handlers:
             elif call.method in self._router:
                 await self._notified(call)
         if answers:
-            await self._peer.outbox.send(wire.batch(answers))
+            await self._outbox.send(wire.batch(answers))
 
     def _failure(self, id: Id, error: Exception) -> bytes:
         """What to answer for an error of a method."""
-        wire = self._peer.wire
+        wire = self._wire
         if isinstance(error, RemoteError):
             try:
                 return wire.error(id, error)
             except Exception:  # noqa: BLE001 - its data can't be written: then without
                 return wire.error(id, RemoteError(error.code, str(error.message)))
-        _logger.error("%r: a method failed", self._peer.channel, exc_info=error)
+        _logger.error("%r: a method failed", self._client.channel, exc_info=error)
         if isinstance(error, MessageTooLarge | InvalidMessage):
             return wire.error(id, RemoteError(INTERNAL_ERROR, f"the answer can't be sent: {error}"))
         if not self._router.expose_errors:

@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import anyio
-import anyio.lowlevel
 
-from aipc._io import loops
-from aipc._io.loops import WaitQueue
+from aipc._io.loop import backend
+from aipc._io.loop.wait_queue import WaitQueue
 from aipc.abc import Channel
 
 _AT_ONCE = 64 * 1024
@@ -79,7 +78,7 @@ class Outbox:
         self._letters.append(letter)
         if not self._sending:
             self._sending = True
-            loops.start_soon(self._send_letters)
+            backend.start_soon(self._send_letters)
         return letter
 
     async def send(self, data: bytes, meta: Mapping[str, Any] = _NOTHING) -> None:
@@ -87,7 +86,7 @@ class Outbox:
         self._budget -= 1
         if self._budget <= 0:
             self._budget = _BUDGET
-            await anyio.lowlevel.checkpoint()
+            await backend.checkpoint()
         letter = self.post(data, meta)
         if letter is not None:
             try:

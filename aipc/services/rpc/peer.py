@@ -6,29 +6,26 @@ import math
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 from anyio.abc import SocketAttribute
 
-from aipc._io import loops
-from aipc._io.crew import crew
+from aipc._io.loop import backend
+from aipc._io.loop.connection_tasks import connection_tasks
 from aipc.abc import Channel
 from aipc.services.codecs import check
 
 from . import extension
-from .caller import close_all
 from .calls import Calls
+from .client import Client
+from .fds import close_all
 from .handlers import Execution, Handlers
 from .outbox import Outbox
 from .router import Router
 from .wire import Answer, Event, Notification, Wire
 from .wire_json import JsonWire
 from .wire_msgpack import MessagePackWire
-
-if TYPE_CHECKING:
-    from .client import Client
 
 _MOST_RECEIVED = 64
 """Messages taken from the channel at once."""
@@ -44,18 +41,12 @@ class Peer:
         self.wire: Wire = _wire(codec)
         self.outbox = Outbox(channel)
         self.calls = Calls(self.wire, self.outbox)
-        self.handlers = Handlers(self, router or Router(), max_in_flight)
+        self.client = Client(channel, self.wire, self.outbox, self.calls)
+        self.handlers = Handlers(self.client, self.wire, self.outbox, router or Router(), max_in_flight)
         self._takes_fds = channel.extra(SocketAttribute.family, None) == socket.AF_UNIX
         self._events: Iterator[Event] = iter(())
         self._fds: tuple[int, ...] = ()  # that came with the message at hand
         self._told_window = False
-
-    @cached_property
-    def client(self) -> Client:
-        """To call the other side."""
-        from .client import Client
-
-        return Client(self)
 
     def tell_window(self) -> None:
         """Say how many calls this side takes at once. Only once, and to whoever knows what that means, or will pass it over."""
@@ -70,7 +61,7 @@ class Peer:
         have been cancelled and have ended, and the calls have failed. Cancelled: likewise.
         """
         try:
-            await crew(self.handlers.handle, math.inf).serve(self._next)
+            await connection_tasks(self.handlers.handle, math.inf).serve(self._next)
         except Exception as error:
             self.calls.fail(error)
             raise
@@ -93,7 +84,7 @@ class Peer:
                 if admitted:
                     return execution
             self._close_fds()
-            await loops.turning()()  # those that were woken run before this task looks, or spins, for the next message
+            await backend.checkpoint()  # those that were woken run before this task looks, or spins, for the next message
             self._events = self._feed(await self._receive())
 
     async def _receive(self) -> Sequence[bytes]:

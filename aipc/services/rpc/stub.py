@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from .method import describe
 
-if TYPE_CHECKING:
-    from .client import Client
-
 T = TypeVar("T")
+Maker = Callable[..., Any]
 
 
-def stub(client: Client, interface: type[T]) -> T:
-    """An instance of a subclass of `interface` whose methods call `client`. TypeError for what is no async method."""
+def stub(interface: type[T], call: Maker, stream: Maker) -> T:
+    """An instance of a subclass of `interface` whose methods are `call` and `stream` with their name. TypeError for what is no async method."""
     methods = {}
     for name, function in inspect.getmembers(interface, inspect.isfunction):
         if not name.startswith("_"):
-            methods[name] = _method(client, name, function)
+            methods[name] = _method(name, function, call, stream)
     if not methods:
         raise TypeError(f"bind({interface.__name__}): the class declares no methods")
     made: Any = type(interface)  # a metaclass of its own, such as that of protocols
@@ -27,7 +25,7 @@ def stub(client: Client, interface: type[T]) -> T:
     return cast(T, kind())
 
 
-def _method(client: Client, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def _method(name: str, function: Maker, call: Maker, stream: Maker) -> Maker:
     declared = describe(function)
     signature = inspect.signature(function)
     by_name = any(each.kind is each.KEYWORD_ONLY for each in declared.parameters)
@@ -41,16 +39,16 @@ def _method(client: Client, name: str, function: Callable[..., Any]) -> Callable
 
     if declared.streams:
 
-        def stream(self: object, *args: Any, **kwargs: Any) -> Any:
+        def make_stream(self: object, *args: Any, **kwargs: Any) -> Any:
             positional, named = given(self, args, kwargs)
-            return client.stream(name, *positional, returns=declared.result, **named)
+            return stream(name, *positional, returns=declared.result, **named)
 
-        return stream
+        return make_stream
     if not inspect.iscoroutinefunction(function):
         raise TypeError(f"bind: {function.__qualname__} is not async")
 
-    async def call(self: object, *args: Any, **kwargs: Any) -> Any:
+    async def make_call(self: object, *args: Any, **kwargs: Any) -> Any:
         positional, named = given(self, args, kwargs)
-        return await client.call(name, *positional, returns=declared.result, **named)
+        return await call(name, *positional, returns=declared.result, **named)
 
-    return call
+    return make_call

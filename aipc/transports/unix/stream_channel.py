@@ -106,7 +106,7 @@ class _ReceivedFds:
     def add(self, message: int, fds: tuple[int, ...], flags: int) -> None:
         """One more read while `message` was incomplete: so what the reads before it brought is that one's."""
         self.settle(message)
-        self._came, self._cut = fds, bool(flags & socket.MSG_CTRUNC)
+        self._came, self._cut = fds, bool(flags & rights.CUT)
 
     def settle(self, message: int) -> None:
         """What the last read brought belongs to `message`."""
