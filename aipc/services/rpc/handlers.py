@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 
 from aipc._io.loop.wait_queue import WaitQueue
-from aipc.exceptions import InvalidMessage, MessageTooLarge
+from aipc.exceptions import InvalidMessage, LimitExceeded, MessageTooLarge, UnsupportedOperation
 
 from . import extension
 from .caller import Caller
@@ -25,6 +25,8 @@ from .router import Router
 from .wire import Batch, Id, Invalid, Notification, Request, Wire
 
 _logger = logging.getLogger("aipc")
+_UNSENDABLE = (MessageTooLarge, InvalidMessage, UnsupportedOperation, LimitExceeded)
+"""Errors of an answer, before anything of it is sent."""
 _MOST_COLLECTED = 10_000
 """Items of a stream that is called as if it were none."""
 _MOST_ANNOUNCED = 256
@@ -182,7 +184,7 @@ class Handlers:
         fds = execution.caller.answer_fds
         try:
             await self._outbox.send(data, {"fds": fds} if fds else {})
-        except (MessageTooLarge, InvalidMessage) as error:
+        except _UNSENDABLE as error:
             await self._outbox.send(self._failure(id, error))
 
     async def _answer_in_time(self, execution: Execution, request: Request) -> bytes:
@@ -270,7 +272,7 @@ class Handlers:
             except Exception:  # noqa: BLE001 - its data can't be written: then without
                 return wire.error(id, RemoteError(error.code, str(error.message)))
         _logger.error("%r: a method failed", self._client.channel, exc_info=error)
-        if isinstance(error, MessageTooLarge | InvalidMessage):
+        if isinstance(error, _UNSENDABLE):
             return wire.error(id, RemoteError(INTERNAL_ERROR, f"the answer can't be sent: {error}"))
         if not self._router.expose_errors:
             return wire.error(id, RemoteError(INTERNAL_ERROR, "Internal error"))
