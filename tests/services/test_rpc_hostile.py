@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
-import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +17,7 @@ from aipc.abc import Channel
 from aipc.services.rpc.wire_json import JsonWire
 from aipc.services.rpc.wire_msgpack import MessagePackWire
 
+from ..peers import python
 from .calling import Service, listening
 
 pytestmark = pytest.mark.anyio
@@ -289,13 +287,10 @@ anyio.run(main)
 async def test_a_killed_client_takes_its_methods_with_it(place: Path) -> None:
     url = f"unix:{place}/socket"
     service = Service()
-    (place / "client.py").write_text(KILLED)
     async with listening(service, url):
-        process = await anyio.open_process([sys.executable, str(place / "client.py"), url], stderr=None)
-        async with process:
-            assert process.stdout is not None
+        with python(KILLED, url) as process:
             await service.until(lambda: len(service.running) == 10)
-            os.kill(process.pid, signal.SIGKILL)
-        await service.until(lambda: not service.running)
+            process.kill()
+            await service.until(lambda: not service.running)
         async with rpc.connect(url) as client:
             assert await client.call("add", 1, 2) == 3
