@@ -72,7 +72,7 @@ async def test_what_comes_with_other_messages_is_closed() -> None:
     ours, theirs = aipc.channel_pair()
     async with ours, anyio.create_task_group() as tasks:
         tasks.start_soon(rpc.serve_channel, theirs, Service().router)
-        await ours.send(wire.notification("$/window", (5,)))
+        await ours.send(wire.notification("$/descriptors", ()))
         await ours.receive()
         before = len(os.listdir("/proc/self/fd"))
         for message in (wire.notification("nothing", ()), wire.answer(5, None), wire.notification("$/credit", (1, 1))):

@@ -73,6 +73,8 @@ class Calls:
         self._learnt = False
         self._places = WaitQueue()
         self._lost: Exception | None = None
+        self._told_fds = self._may_send_fds = False
+        self._agreement = WaitQueue()
 
     @property
     def unanswered(self) -> int:
@@ -145,6 +147,25 @@ class Calls:
             except Exception as error:  # noqa: BLE001 - the reader meets it, too
                 self.fail(error)
 
+    async def agree_on_fds(self) -> None:
+        """Wait until both sides take descriptors: plain reading, which does not, is twice as fast. Cancelled: nothing is lost."""
+        self.tell_fds()
+        while not self._may_send_fds:
+            if self._lost is not None:
+                raise self._lost
+            await self._agreement.queue()
+
+    def tell_fds(self) -> None:
+        """Say that this side takes descriptors, once."""
+        if not self._told_fds:
+            self._told_fds = True
+            self._tell(self._wire.notification(extension.DESCRIPTORS, ()))
+
+    def fds_agreed(self) -> None:
+        """The other side takes descriptors."""
+        self._may_send_fds = True
+        self._agreement.wake_all()
+
     def allow(self, call: Call, count: int) -> None:
         """Let the peer send so many items more."""
         if not call.over:
@@ -197,3 +218,4 @@ class Calls:
             call.wake()
         self._pending.clear()
         self._places.wake_all()
+        self._agreement.wake_all()

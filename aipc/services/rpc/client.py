@@ -43,7 +43,8 @@ class Client:
     async def call(self, method: str, /, *args: Any, returns: Any = Any, fds: Sequence[int] = (), **kwargs: Any) -> Any:
         """Call a method and wait for its result: `call("add", 1, 2)` or `call("add", a=1, b=2)`, not both ways at once.
 
-        `returns`: the type that the result must have. `fds`: descriptors to send along (Unix sockets); they stay open here.
+        `returns`: the type that the result must have. `fds`: descriptors to send along (Unix sockets); they stay open here. The
+        first ones wait until the other side has said that it takes some, which only aipc's does.
         The deadline of the scopes around it goes with the call.
 
         RemoteError, MethodMissing, InvalidParameters, DeadlineExceeded: the answer. ConnectionLost, a BrokenResourceError: there
@@ -58,9 +59,12 @@ class Client:
         self, method: str, /, *args: Any, returns: Any = Any, fds: Sequence[int] = (), **kwargs: Any
     ) -> tuple[Any, tuple[int, ...]]:
         """As `call`, and with the result the descriptors that came with it: yours to close. Cancelled: none is left open."""
+        await self._calls.agree_on_fds()
         return await self._call(method, _params(method, args, kwargs), fds, returns)
 
     async def _call(self, method: str, params: Any, fds: Sequence[int], returns: Any) -> tuple[Any, tuple[int, ...]]:
+        if fds:
+            await self._calls.agree_on_fds()
         call = await self._calls.open(method, params, fds)
         try:
             result = self._decode(call, await call.result(), returns)

@@ -6,6 +6,7 @@
 | `$/request`       | [id, seconds, credit] | of the request that follows: time until its deadline, or null; items that its stream may send at once, or null |
 | `$/item`          | [id, value]           | the next item of a stream; its end is the answer to the call |
 | `$/credit`        | [id, count]           | so many items more may be sent |
+| `$/descriptors`   | []                    | this side takes descriptors from here on; whoever is told so says it back |
 | `$/window`        | [count]               | so many calls may be unanswered at once; whoever calls says it first, whoever answers says it back |
 """
 
@@ -22,6 +23,7 @@ REQUEST = "$/request"
 ITEM = "$/item"
 CREDIT = "$/credit"
 WINDOW = "$/window"
+DESCRIPTORS = "$/descriptors"
 
 FIRST_WINDOW = 8
 """Calls that may be unanswered before the peer has said how many: it must be able to keep them beside those that it runs."""
@@ -36,6 +38,7 @@ _PARAMS: dict[str, Any] = {
     CREDIT: tuple[Id, _Count],
     WINDOW: tuple[_Count],
     CANCEL: tuple[Id],
+    DESCRIPTORS: tuple[()],
 }
 
 

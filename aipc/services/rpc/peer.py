@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import socket
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
 import anyio
-from anyio.abc import SocketAttribute
 
 from aipc._io.loop import backend
 from aipc._io.loop.connection_tasks import connection_tasks
@@ -43,7 +41,7 @@ class Peer:
         self.calls = Calls(self.wire, self.outbox)
         self.client = Client(channel, self.wire, self.outbox, self.calls)
         self.handlers = Handlers(self.client, self.wire, self.outbox, router or Router(), max_in_flight)
-        self._takes_fds = channel.extra(SocketAttribute.family, None) == socket.AF_UNIX
+        self._takes_fds = False
         self._events: Iterator[Event] = iter(())
         self._fds: tuple[int, ...] = ()  # that came with the message at hand
         self._told_window = False
@@ -129,6 +127,10 @@ class Peer:
             self.handlers.allow(*params)
         elif event.method == extension.CANCEL:
             self.handlers.cancel(*params)
+        elif event.method == extension.DESCRIPTORS:
+            self._takes_fds = True
+            self.calls.tell_fds()
+            self.calls.fds_agreed()
         else:
             self.calls.window(*params)
             self.tell_window()
