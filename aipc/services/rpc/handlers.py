@@ -155,6 +155,8 @@ class Handlers:
                     return
                 execution = self._parked.popitem(last=False)[0]
                 self._places.wake()
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
+            _logger.debug("%r: an answer could not be sent: %s", self._client.channel, error)  # the peer has left
         finally:
             self._running -= 1
             self._places.wake()
