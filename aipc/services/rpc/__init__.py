@@ -2,7 +2,8 @@
 
 wire_json.py, wire_msgpack.py   the two protocols, without I/O; extension.py: what goes beside them
 peer.py                         one connection: reads, and gives each message to whom it concerns
-calls.py, handlers.py           the calls of this side; those of the other one
+calls.py                        the calls of this side
+handlers.py, answering.py       those of the other side: how many, and each one
 outbox.py                       sends in order, and never half
 router.py, method.py            which function answers, checked by its annotations
 client.py, stream.py, stub.py   what a caller uses; connect.py, serve.py: both ends of a connection

@@ -83,7 +83,8 @@ class Calls:
 
     async def open(self, method: str, params: Any, fds: Sequence[int] = (), *, credit: int = 0) -> Call:
         """Send a call. Errors as `Channel.send`, and ConnectionLost. Cancelled: the peer is told, or it was not sent."""
-        await self._place()
+        if self._lost is not None or len(self._pending) + len(self._abandoned) >= self._window:
+            await self._place()
         id = self._id()
         data = self._wire.request(id, method, params)
         call = self._pending[id] = Call(id, method, credit)

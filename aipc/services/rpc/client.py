@@ -51,8 +51,11 @@ class Client:
         was none. ProtocolError: a result of another type. TypeError: an argument that the codec can't write. Errors as
         `Channel.send`. Cancelled: the method is cancelled, too, unless it has ended; its answer is passed over.
         """
+        if fds:
+            await self._calls.agree_on_fds()
         result, received = await self._call(method, _params(method, args, kwargs), fds, returns)
-        close_all(received)
+        if received:
+            close_all(received)
         return result
 
     async def call_with_fds(
@@ -63,8 +66,6 @@ class Client:
         return await self._call(method, _params(method, args, kwargs), fds, returns)
 
     async def _call(self, method: str, params: Any, fds: Sequence[int], returns: Any) -> tuple[Any, tuple[int, ...]]:
-        if fds:
-            await self._calls.agree_on_fds()
         call = await self._calls.open(method, params, fds)
         try:
             result = self._decode(call, await call.result(), returns)

@@ -15,10 +15,11 @@ from aipc.abc import Channel
 from aipc.services.codecs import check
 
 from . import extension
+from .answering import Execution
 from .calls import Calls
 from .client import Client
 from .fds import close_all
-from .handlers import Execution, Handlers
+from .handlers import Handlers
 from .outbox import Outbox
 from .router import Router
 from .wire import Answer, Event, Notification, Wire
@@ -74,16 +75,24 @@ class Peer:
                 execution = self._dispatch(event)
                 if execution is None:
                     continue
-                try:
-                    admitted = await self.handlers.admit(execution)
-                except BaseException:
-                    execution.close()
-                    raise
+                admitted = self.handlers.admit(execution)
+                if admitted is None:
+                    admitted = await self._admit(execution)
                 if admitted:
                     return execution
             self._close_fds()
             await backend.checkpoint()  # those that were woken run before this task looks, or spins, for the next message
             self._events = self._feed(await self._receive())
+
+    async def _admit(self, execution: Execution) -> bool:
+        """`Handlers.admit`, when there is room again: until then nothing is read."""
+        try:
+            while (admitted := self.handlers.admit(execution)) is None:
+                await self.handlers.wait_room()
+        except BaseException:
+            execution.close()
+            raise
+        return admitted
 
     async def _receive(self) -> Sequence[bytes]:
         try:
