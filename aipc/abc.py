@@ -200,6 +200,7 @@ class Listener(Closing, TypedAttributeProvider, Generic[ChannelT_co]):
     async def drain(self) -> None:
         """Stop listening, close the listener, and wait until the handlers of every `serve` have ended.
 
+        A handler that is an object with a plain method `drain`, such as `aipc.rpc.Handler`, has that called, to end what is idle.
         Not from such a handler: it would wait for itself. How long is the caller's: cancelled, as by a timeout around it,
         those that still run are cancelled, too, and `serve` returns when they have ended.
         """

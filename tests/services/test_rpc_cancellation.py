@@ -144,7 +144,7 @@ async def test_connections_cut_at_any_moment(place: Path) -> None:
             try:
                 assert await client.call("echo", [number, other]) == [number, other]
                 ends["answer"] += 1
-            except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream):
+            except (rpc.ConnectionLost, anyio.ClosedResourceError):
                 ends["error"] += 1
                 return
 
@@ -190,7 +190,7 @@ async def test_killed_servers(scheme: str, place: Path) -> None:
         try:
             for other in range(100_000):
                 assert await client.call("echo", [number, other]) == [number, other]
-        except (anyio.BrokenResourceError, anyio.EndOfStream) as error:
+        except rpc.ConnectionLost as error:
             ends.append(error)
 
     with anyio.fail_after(60), python(SERVER, url) as process:
@@ -210,7 +210,7 @@ async def test_a_service_that_is_cancelled_ends_its_methods() -> None:
     async with rpc.connect(ours) as client:
 
         async def call() -> None:
-            with pytest.raises((anyio.BrokenResourceError, anyio.EndOfStream)):
+            with pytest.raises(rpc.ConnectionLost):
                 await client.call("wait")
 
         async with anyio.create_task_group() as tasks:

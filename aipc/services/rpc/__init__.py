@@ -22,6 +22,7 @@ from .errors import InvalidParameters as InvalidParameters
 from .errors import MethodMissing as MethodMissing
 from .errors import RemoteError as RemoteError
 from .router import Router as Router
+from .serve import Handler as Handler
 from .serve import serve as serve
 from .serve import serve_channel as serve_channel
 from .stream import Stream as Stream

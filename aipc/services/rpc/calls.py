@@ -101,8 +101,10 @@ class Calls:
                 except BaseException:
                     sent = not letter.withdraw()
                     raise
-        except BaseException:
+        except BaseException as error:
             self.abandon(call, sent=sent)
+            if isinstance(error, anyio.BrokenResourceError):
+                raise _loss(error) from error
             raise
         return call
 
@@ -120,7 +122,7 @@ class Calls:
                 raise
         if self._lost is not None:
             self._places.wake()
-            raise self._lost
+            raise _loss(self._lost)
 
     def _id(self) -> int:
         while True:
@@ -153,7 +155,7 @@ class Calls:
         self.tell_fds()
         while not self._may_send_fds:
             if self._lost is not None:
-                raise self._lost
+                raise _loss(self._lost)
             await self._agreement.queue()
 
     def tell_fds(self) -> None:
@@ -213,10 +215,17 @@ class Calls:
             return
         self._lost = error
         for call in self._pending.values():
-            call.error = (
-                ConnectionLost.during(call.method, error) if not isinstance(error, anyio.ClosedResourceError) else error
-            )
+            call.error = _loss(error, f"{call.method}: ", " before the answer: the method may have run, or not")
             call.wake()
         self._pending.clear()
         self._places.wake_all()
         self._agreement.wake_all()
+
+
+def _loss(lost: Exception, start: str = "", end: str = ": nothing was sent") -> Exception:
+    """What to tell of a lost connection, unless it was closed here."""
+    if isinstance(lost, anyio.ClosedResourceError):
+        return anyio.ClosedResourceError()
+    error = ConnectionLost(f"{start}the connection was lost ({str(lost) or type(lost).__name__}){end}")
+    error.__cause__ = lost
+    return error

@@ -58,15 +58,7 @@ class CallCancelled(RemoteError):
 
 
 class ConnectionLost(AipcError, anyio.BrokenResourceError):
-    """The connection ended before the answer came: whether the method ran is not known."""
-
-    @classmethod
-    def during(cls, method: str, cause: Exception) -> ConnectionLost:
-        """The error of a call that was not answered."""
-        why = str(cause) or type(cause).__name__
-        error = cls(f"{method}: the connection was lost before the answer ({why}): the method may have run, or not")
-        error.__cause__ = cause
-        return error
+    """The connection ended before the answer came: whether the method ran is not known. Or it had ended before the call."""
 
 
 _BY_CODE = {kind.CODE: kind for kind in (MethodMissing, InvalidParameters, DeadlineExceeded, CallCancelled)}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 import anyio
 
+from aipc._io.loop import backend
 from aipc._io.loop.wait_queue import WaitQueue
 
 from . import extension
@@ -35,6 +37,7 @@ class Handlers:
         self._parked: OrderedDict[Execution, None] = OrderedDict()
         self._places = WaitQueue()
         self._by_id: dict[Id, Execution] = {}
+        self._when_idle: Callable[[], Coroutine[Any, Any, None]] | None = None
         self._announced: OrderedDict[Id, tuple[float, int | None]] = OrderedDict()
 
     @property
@@ -107,6 +110,14 @@ class Handlers:
         finally:
             self._running -= 1
             self._places.wake()
+            if not self._running and self._when_idle is not None:
+                backend.start_soon(self._when_idle)
+
+    def when_idle(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run it in the background each time that no call runs, and now if none does."""
+        self._when_idle = function
+        if not self._running:
+            backend.start_soon(function)
 
     def close(self) -> None:
         """The connection is over: nothing that waits is run."""

@@ -53,6 +53,10 @@ class Peer:
             self._told_window = True
             self.outbox.post(self.wire.notification(extension.WINDOW, (self.handlers.limit,)))
 
+    def drain(self) -> None:
+        """Close the connection as soon as no method runs. What the peer sends meanwhile is still answered."""
+        self.handlers.when_idle(self.aclose)
+
     async def run(self) -> None:
         """Read, and run what comes, until the peer ends the connection, or it breaks.
 
