@@ -37,6 +37,7 @@ from .exceptions import AddressError as AddressError
 from .exceptions import AipcError as AipcError
 from .exceptions import BrokenBarrierError as BrokenBarrierError
 from .exceptions import CertificateRefused as CertificateRefused
+from .exceptions import Disconnected as Disconnected
 from .exceptions import ForkedError as ForkedError
 from .exceptions import InvalidMessage as InvalidMessage
 from .exceptions import LimitExceeded as LimitExceeded
@@ -72,6 +73,8 @@ from .processes.spawn import spawn as spawn
 from .processes.stopping import stop_children as stop_children
 from .processes.worker import Worker as Worker
 from .services import rpc as rpc
+from .services.locking import lock as lock
+from .services.reconnecting import reconnecting as reconnecting
 from .services.typed import TypedChannel as TypedChannel
 from .services.typed import typed as typed
 from .signals import SignalReceiver as SignalReceiver

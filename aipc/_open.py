@@ -104,7 +104,7 @@ def open_channel(url: str, **options: Unpack[ChannelOptions]) -> Opening[Channel
             - shell: `exec:`: run the command by a shell.
             - direction: FIFO: "receive" or "send".
             - keep_open: FIFO: hold the other end, too, so that nothing ends when the other side leaves.
-            - wait: FIFO: wait for the other side before the channel is open.
+            - wait: FIFO: wait for the other side before the channel is open. Where one connects: try until somebody listens.
             - capacity: Bytes that a FIFO holds, or each ring of `shm:`.
             - bind: Datagrams: the address at which this side receives.
             - reuse: UDP: share the port (SO_REUSEPORT).

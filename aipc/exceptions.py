@@ -101,5 +101,9 @@ class ProtocolError(AipcError, anyio.BrokenResourceError):
     """A peer's bytes break the framing: the channel can't be trusted from here on."""
 
 
+class Disconnected(AipcError, anyio.BrokenResourceError):
+    """The connection of a reconnecting channel was lost: what was sent last may not have arrived. The next call connects again."""
+
+
 class ForkedError(AipcError, RuntimeError):
     """A forked child used an object that belongs to its parent: open a new one in the child."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Unpack
 
 import anyio
 
@@ -16,6 +16,9 @@ from .client import Client
 from .peer import Peer
 from .router import Router
 
+if TYPE_CHECKING:
+    from aipc._options import ChannelOptions
+
 
 @asynccontextmanager
 async def connect(
@@ -24,7 +27,7 @@ async def connect(
     router: Router | None = None,
     *,
     max_in_flight: int = 100,
-    **options: Any,
+    **options: Unpack[ChannelOptions],
 ) -> AsyncIterator[Client]:
     """A client of a service: `async with rpc.connect("unix:/run/app.sock") as client`.
 
