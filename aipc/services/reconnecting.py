@@ -34,7 +34,7 @@ class ReconnectingChannel(Channel):
         self._connecting = anyio.Lock()
         self._scope = anyio.CancelScope()
         self._closed = False
-        self._earlier = (0, 0, 0, 0)  # what lost connections counted
+        self._earlier: tuple[int, ...] = (0, 0, 0, 0)  # what lost connections counted
         self.connections = 0
 
     async def connected(self) -> Channel:
@@ -123,7 +123,7 @@ class ReconnectingChannel(Channel):
 
     def statistics(self) -> ChannelStatistics:
         """Of all connections together."""
-        present = (0, 0, 0, 0) if self._channel is None else _numbers(self._channel.statistics())
+        present: tuple[int, ...] = (0, 0, 0, 0) if self._channel is None else _numbers(self._channel.statistics())
         return ChannelStatistics(*map(sum, zip(self._earlier, present, strict=True)))
 
     @property
