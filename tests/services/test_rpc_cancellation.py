@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,12 +15,13 @@ from aipc import rpc
 from aipc.testing import CANCELLED, Moment, inject
 
 from ..peers import python, said
+from ..subjects.counts import times
 from .calling import Service, calling, listening
 
 pytestmark = pytest.mark.anyio
 
-TIMES = int(os.environ.get("AIPC_TESTS_CANCELLATIONS", "600"))
-CUTS = int(os.environ.get("AIPC_TESTS_CUTS", "60"))
+TIMES = times(400, 10_000)
+CUTS = times(40, 1_000)
 MOMENTS = (Moment.AWAIT, Moment.READINESS)
 
 
