@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import enum
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -98,6 +99,67 @@ async def test_results_are_checked_at_both_ends(caplog: pytest.LogCaptureFixture
         with pytest.raises(TypeError, match="b can't be among the others"):
             await client.call("add", 1, b=2)
         assert await client.call("add", 1, 2) == 3
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+class Countdown:
+    """An async iterator that is no generator."""
+
+    def __init__(self, start: int) -> None:
+        self.left = start
+
+    def __aiter__(self) -> Countdown:
+        return self
+
+    async def __anext__(self) -> int:
+        if not self.left:
+            raise StopAsyncIteration
+        self.left -= 1
+        return self.left
+
+
+async def test_results_that_change_on_the_way() -> None:
+    service = Service()
+
+    @service.router.method
+    async def mix(colour: Colour) -> dict[str, Colour]:
+        assert colour is Colour.RED
+        return {"a": colour}
+
+    @service.router.method
+    async def sizes() -> tuple[set[int], datetime.date]:
+        return {1}, datetime.date(2026, 1, 2)
+
+    @service.router.method
+    def countdown(start: int) -> AsyncIterator[int]:
+        return Countdown(start)
+
+    @service.router.method
+    async def later(start: int) -> AsyncIterator[int]:
+        return Countdown(start)
+
+    for codec in CODECS:
+        async with calling(service, codec) as client:
+            assert await client.call("mix", Colour.RED, returns=dict[str, Colour]) == {"a": Colour.RED}
+            assert await client.call("sizes") == [[1], "2026-01-02"]
+            for method in ("countdown", "later"):
+                async with client.stream(method, 3) as items:
+                    assert [item async for item in items] == [2, 1, 0]
+
+
+async def test_a_deadline_of_a_service_behind_is_told_at_once() -> None:
+    service = Service()
+
+    @service.router.method
+    async def behind() -> None:
+        raise rpc.DeadlineExceeded(-32001, "the service behind took too long")
+
+    async with calling(service) as client:
+        with anyio.fail_after(5), pytest.raises(rpc.DeadlineExceeded, match="behind"):
+            await client.call("behind")
 
 
 async def test_a_result_that_is_too_long_is_an_error(place: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import AsyncIterator
-from contextlib import aclosing
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, nullcontext
+from typing import Any, cast
 
 import anyio
 
@@ -120,10 +120,10 @@ class Answering:
             method = self._method(request)
             args, kwargs = method.arguments(wire, request.params)
             result = method.function(*args, **kwargs)
-            if method.streams:
-                return await self._stream(execution, request.id, method, result)
             if hasattr(result, "__await__"):
                 result = await result
+            if method.streams:
+                return await self._stream(execution, request.id, method, aiter(result))
             return wire.answer(request.id, method.check(result))
         except Exception as error:  # noqa: BLE001 - it is answered
             return self._failure(request, error)
@@ -137,8 +137,8 @@ class Answering:
     async def _stream(self, execution: Execution, id: Id, method: Method, items: AsyncIterator[Any]) -> bytes:
         wire = self._wire
         collected = []
-        async with aclosing(aiter(items)) as stream:  # type: ignore[type-var]
-            async for item in stream:
+        async with aclosing(cast(AsyncGenerator[Any, None], items)) if hasattr(items, "aclose") else nullcontext():
+            async for item in items:
                 checked = method.check(item)
                 if execution.credit is not None:
                     data = wire.notification(extension.ITEM, (id, checked))

@@ -52,7 +52,7 @@ class Method:
         self._names = tuple(each.name for each in parameters)
         self._only_positional = frozenset(each.name for each in parameters if each.kind is each.POSITIONAL_ONLY)
         self._needs_names = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY and each.default is _EMPTY]
-        self._checks = self._result not in _UNCHECKED
+        self._checks = self._result not in _UNCHECKED and _is_known(self._result)
 
     def arguments(self, wire: Wire, params: Params) -> Arguments:
         """What to call the function with. InvalidParameters if they do not fit it."""
@@ -75,7 +75,12 @@ class Method:
 
     def check(self, result: Any) -> Any:
         """The result, or an item. msgspec.ValidationError if it is not of the annotated type."""
-        return msgspec.convert(result, self._result) if self._checks else result
+        if not self._checks:
+            return result
+        try:
+            return msgspec.convert(result, self._result)
+        except msgspec.ValidationError:  # also for what only travels as the type, such as an Enum
+            return msgspec.msgpack.decode(msgspec.msgpack.encode(result), type=self._result)
 
 
 def _struct(name: str, parameters: Sequence[inspect.Parameter], *, array_like: bool) -> type[Struct]:
@@ -94,6 +99,15 @@ def _struct(name: str, parameters: Sequence[inspect.Parameter], *, array_like: b
     )
     msgspec.json.Decoder(struct)  # TypeError now, for a type that msgspec does not take
     return struct
+
+
+def _is_known(type: Any) -> bool:
+    """Whether msgspec takes it: not every type that can be written can also be read."""
+    try:
+        msgspec.json.Decoder(type)
+    except TypeError:
+        return False
+    return True
 
 
 def _given(values: Struct) -> tuple[Any, ...]:

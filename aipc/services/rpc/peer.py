@@ -34,8 +34,7 @@ class Peer:
     """Both directions of one connection."""
 
     def __init__(self, channel: Channel, codec: str, router: Router | None, max_in_flight: int) -> None:
-        if max_in_flight < 1:
-            raise ValueError(f"max_in_flight={max_in_flight}: must be 1 or more")
+        check_limit(max_in_flight)
         self.channel = channel
         self.wire: Wire = _wire(codec)
         self.outbox = Outbox(channel)
@@ -160,6 +159,12 @@ class Peer:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} over {self.channel!r}>"
+
+
+def check_limit(max_in_flight: int) -> None:
+    """ValueError for a limit with which nothing would run."""
+    if max_in_flight < 1:
+        raise ValueError(f"max_in_flight={max_in_flight}: must be 1 or more")
 
 
 def _wire(codec: str) -> Wire:

@@ -7,7 +7,7 @@ import anyio
 from aipc.abc import Channel, Listener
 from aipc.services.codecs import Codec, check
 
-from .peer import Peer
+from .peer import Peer, check_limit
 from .router import Router
 
 
@@ -19,6 +19,7 @@ class Handler:
 
     def __init__(self, router: Router, codec: Codec = "msgpack", max_in_flight: int = 100) -> None:
         check(codec)
+        check_limit(max_in_flight)
         self._router = router
         self._codec: Codec = codec
         self._max_in_flight = max_in_flight
