@@ -37,6 +37,7 @@ from .exceptions import AddressError as AddressError
 from .exceptions import AipcError as AipcError
 from .exceptions import BrokenBarrierError as BrokenBarrierError
 from .exceptions import CertificateRefused as CertificateRefused
+from .exceptions import Disconnected as Disconnected
 from .exceptions import ForkedError as ForkedError
 from .exceptions import InvalidMessage as InvalidMessage
 from .exceptions import LeaseLost as LeaseLost
@@ -81,6 +82,11 @@ from .services.topics.opening import open_subscriber as open_subscriber
 from .services.topics.publisher import Publisher as Publisher
 from .services.topics.subscriber import Subscriber as Subscriber
 from .services.topics.subscriber import TopicMessage as TopicMessage
+from .services import rpc as rpc
+from .services.locking import lock as lock
+from .services.reconnecting import reconnecting as reconnecting
+from .services.typed import TypedChannel as TypedChannel
+from .services.typed import typed as typed
 from .signals import SignalReceiver as SignalReceiver
 from .signals import open_signal_receiver as open_signal_receiver
 from .signals import send_signal as send_signal
