@@ -18,7 +18,7 @@ from .doorbell import Doorbell, DoorbellListener
 from .loop import backend
 from .loop.reactor import Reactor
 from .poll_timer import POLL_PRICE, VAIN_WAKE_PRICE, PollTimer, poll_timer
-from .waiter import Owner, Waiter
+from .waiter import Look, Owner, Waiter
 
 FIRST_PAUSE = 50e-6
 LONG_PAUSE = 10e-3
@@ -193,5 +193,7 @@ class Polling(Waiter):
             doorbell.close()
         self.wake_all()
 
-    def _may_succeed_now(self, _: Reactor) -> bool:
-        return not self._probes or any(self._available() for _ in range(self._probes))
+    def _look(self, _: Reactor) -> Look:
+        if not self._probes or any(self._available() for _ in range(self._probes)):
+            return Look.PROMISING
+        return Look.NOTHING
