@@ -34,7 +34,7 @@ class Polling(Waiter):
     """Any number of tasks that wait for one object. `available` tells, without a side effect, whether a try is worth while.
 
     `names` are the object's, the same in all processes, one for each thing that may be waited for: whoever provides it says so
-    by `announce`. `selective`: the tasks wait for different things, so that all of them are woken, and not only the first.
+    by `notify`. `selective`: the tasks wait for different things, so that all of them are woken, and not only the first.
     `probes`: how often to ask `available` between two turns of the loop while spinning; 0 if a try costs no more.
     """
 
@@ -150,7 +150,7 @@ class Polling(Waiter):
         return True
 
     def poll(self) -> float | None:
-        """A pause is over: the next one, or None if nobody waits or a task is to try."""
+        """A pause is over. Return the next one, or None if no task waits, or one was woken to try."""
         if not self.awaited:
             self._unlisten()
             return None

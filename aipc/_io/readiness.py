@@ -70,7 +70,7 @@ class Readiness(Waiter):
         elif self._fired is not None:
             self._fired = True
         elif known:
-            self._leave_loop()  # nobody has read since the last event: no more of them until somebody waits
+            self._leave_loop()  # no task has read since the last event: no more events until one waits
 
     def _leave_loop(self) -> None:
         self.exhausted = self.trusts_edges = False

@@ -3,7 +3,7 @@
 Nothing is awaited after an operation succeeded, so a cancelled `attempt` did not happen. A wait has no side effect. How
 to wait is the subclass's: `readiness` for what has a descriptor, `polling` for what has none.
 
-One rule keeps wake-ups from being lost: a task that stops waiting, by a success, an error or a cancellation, wakes the next one.
+One rule prevents lost wake-ups: a task that stops waiting, by a success, an error or a cancellation, wakes the next one.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ class Waiter(WaitQueue, ABC):
             raise self.owner.explain(error) from error
 
     def try_now(self, operation: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
-        """The first try of `attempt`, for a caller that calls `attempt` on an OSError, also if that is to look closer."""
+        """The first try of `attempt`. On any OSError the caller calls `attempt`, which waits or explains the error."""
         self.charge_budget()
         try:
             result = operation(*arguments)
