@@ -35,7 +35,7 @@ class ReconnectingChannel(Channel):
         self._scope = anyio.CancelScope()
         self._closed = False
         self._earlier: tuple[int, ...] = (0, 0, 0, 0)  # what lost connections counted
-        self.connections = 0
+        self.connections: int = 0
 
     async def connected(self) -> Channel:
         """The present connection; waits until there is one. Cancelled: nothing happened."""

@@ -37,7 +37,7 @@ class Credit(WaitQueue):
 
     def __init__(self, count: int) -> None:
         super().__init__()
-        self.count = count
+        self.count: int = count
 
     def add(self, count: int) -> None:
         """The peer takes so many more."""
@@ -57,11 +57,11 @@ class Execution:
     __slots__ = ("caller", "cancelled", "credit", "incoming", "scope")
 
     def __init__(self, incoming: Incoming, caller: Caller) -> None:
-        self.incoming = incoming
-        self.caller = caller
+        self.incoming: Incoming = incoming
+        self.caller: Caller = caller
         self.credit: Credit | None = None
         self.scope: anyio.CancelScope | None = None  # while the method runs
-        self.cancelled = False
+        self.cancelled: bool = False
 
     def cancel(self) -> None:
         """The caller gave up."""
@@ -80,7 +80,7 @@ class Answering:
     def __init__(self, wire: Wire, outbox: Outbox, router: Router) -> None:
         self._wire = wire
         self._outbox = outbox
-        self.router = router
+        self.router: Router = router
 
     async def run(self, execution: Execution, incoming: Notification | Invalid | Batch) -> None:
         """All but requests. Errors as `Channel.send`."""

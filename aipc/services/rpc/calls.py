@@ -33,10 +33,10 @@ class Call(WaitQueue):
 
     def __init__(self, id: int, method: str, credit: int) -> None:
         super().__init__()
-        self.id = id
-        self.method = method
-        self.credit = credit  # items that may come; 0: it is no stream
-        self.deadline = math.inf
+        self.id: int = id
+        self.method: str = method
+        self.credit: int = credit  # items that may come; 0: it is no stream
+        self.deadline: float = math.inf
         self.items: deque[msgspec.Raw] = deque()
         self.answer: Answer | None = None
         self.error: Exception | None = None

@@ -25,9 +25,9 @@ class RemoteError(AipcError):
 
     def __init__(self, code: int, message: str, data: Any = None) -> None:
         super().__init__(code, message, data)
-        self.code = code
-        self.message = message
-        self.data = data
+        self.code: int = code
+        self.message: str = message
+        self.data: Any = data
 
     def __str__(self) -> str:
         return f"{self.message} (code {self.code})"
@@ -36,25 +36,25 @@ class RemoteError(AipcError):
 class MethodMissing(RemoteError):
     """The other side has no such method."""
 
-    CODE = -32601
+    CODE: ClassVar[int] = -32601
 
 
 class InvalidParameters(RemoteError):
     """The arguments do not fit the method: the message says which and why."""
 
-    CODE = -32602
+    CODE: ClassVar[int] = -32602
 
 
 class DeadlineExceeded(RemoteError, TimeoutError):
     """The caller's deadline passed before the method ended."""
 
-    CODE = -32001
+    CODE: ClassVar[int] = -32001
 
 
 class CallCancelled(RemoteError):
     """The call was cancelled, as its caller asked (the Language Server Protocol's RequestCancelled)."""
 
-    CODE = -32800
+    CODE: ClassVar[int] = -32800
 
 
 class ConnectionLost(AipcError, anyio.BrokenResourceError):

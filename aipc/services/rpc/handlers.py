@@ -32,7 +32,7 @@ class Handlers:
     def __init__(self, client: Client, wire: Wire, outbox: Outbox, router: Router, limit: int) -> None:
         self._client = client  # of the peer: to call back
         self._answering = Answering(wire, outbox, router)
-        self.limit = limit
+        self.limit: int = limit
         self._running = 0
         self._parked: OrderedDict[Execution, None] = OrderedDict()
         self._places = WaitQueue()

@@ -44,9 +44,10 @@ class Method:
     """A function that can be called from elsewhere."""
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
-        self.name = name
-        self.function = function
-        parameters, self._result, self.streams = describe(function)
+        self.name: str = name
+        self.function: Callable[..., Any] = function
+        parameters, self._result, streams = describe(function)
+        self.streams: bool = streams
         self._positional = _struct(name, [each for each in parameters if each.kind is not each.KEYWORD_ONLY], array_like=True)
         self._named = _struct(name, parameters, array_like=False)
         self._names = tuple(each.name for each in parameters)

@@ -30,9 +30,10 @@ class Letter(WaitQueue):
     def __init__(self, outbox: Outbox, data: bytes, meta: Mapping[str, Any]) -> None:
         super().__init__()
         self._outbox = outbox
-        self.data = data
-        self.meta = meta
-        self.begun = self.done = False
+        self.data: bytes = data
+        self.meta: Mapping[str, Any] = meta
+        self.begun: bool = False
+        self.done: bool = False
         self.error: Exception | None = None
 
     async def sent(self) -> None:

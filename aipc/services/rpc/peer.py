@@ -35,12 +35,12 @@ class Peer:
 
     def __init__(self, channel: Channel, codec: str, router: Router | None, max_in_flight: int) -> None:
         check_limit(max_in_flight)
-        self.channel = channel
+        self.channel: Channel = channel
         self.wire: Wire = _wire(codec)
-        self.outbox = Outbox(channel)
-        self.calls = Calls(self.wire, self.outbox)
-        self.client = Client(channel, self.wire, self.outbox, self.calls)
-        self.handlers = Handlers(self.client, self.wire, self.outbox, router or Router(), max_in_flight)
+        self.outbox: Outbox = Outbox(channel)
+        self.calls: Calls = Calls(self.wire, self.outbox)
+        self.client: Client = Client(channel, self.wire, self.outbox, self.calls)
+        self.handlers: Handlers = Handlers(self.client, self.wire, self.outbox, router or Router(), max_in_flight)
         self._takes_fds = False
         self._events: Iterator[Event] = iter(())
         self._fds: tuple[int, ...] = ()  # that came with the message at hand

@@ -19,7 +19,7 @@ class Router:
     """
 
     def __init__(self, *, expose_errors: bool = False) -> None:
-        self.expose_errors = expose_errors
+        self.expose_errors: bool = expose_errors
         self._methods: dict[str, Method] = {}
 
     @overload

@@ -15,7 +15,7 @@ from .errors import RemoteError
 
 Id = int | float | str | None
 Params = msgspec.Raw | None
-Failure = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+Failure: tuple[type[Exception], ...] = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 """What a decoder raises about bytes that do not fit."""
 
 
