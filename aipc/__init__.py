@@ -13,7 +13,7 @@ sync/           Event, Condition, Barrier, RWLock, between processes
 signals.py      signals, received and sent
 systemd.py      messages between a service and systemd
 wire/           framing, without I/O
-services/       on top of channels: job queues, topics
+services/       on top of channels: typed messages, calls (`aipc.rpc`), job queues, topics
 processes/      children: popen, pipeline, spawn, spawn_pool
 lifecycle.py    the life cycle of a service
 _io/            waiting; the only room that knows the event loops

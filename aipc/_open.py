@@ -106,7 +106,7 @@ def open_channel(url: str, **options: Unpack[ChannelOptions]) -> Opening[Channel
             - shell: `exec:`: run the command by a shell.
             - direction: FIFO: "receive" or "send".
             - keep_open: FIFO: hold the other end, too, so that the stream does not end when the other side leaves.
-            - wait: FIFO: wait for the other side before the channel is open.
+            - wait: FIFO: wait for the other side before the channel is open. For what connects to a listener: try until somebody listens.
             - capacity: Bytes for which a FIFO, or each ring of `shm:`, has room.
             - bind: Datagrams: the address at which this side receives.
             - reuse: UDP: share the port (SO_REUSEPORT).

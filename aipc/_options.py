@@ -91,6 +91,7 @@ class TlsOptions(TypedDict, total=False):
     send_buffer: int
     server_hostname: str
     ssl_context: ssl.SSLContext
+    wait: bool
 
 
 class RingOptions(TypedDict, total=False):
@@ -98,6 +99,7 @@ class RingOptions(TypedDict, total=False):
 
     capacity: int
     max_message_size: int
+    wait: bool
 
 
 class SysVQueueOptions(TypedDict, total=False):

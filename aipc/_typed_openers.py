@@ -75,6 +75,7 @@ def open_tls(url: str, **options: Unpack[TlsOptions]) -> Opening[TlsChannel]:
             - server_hostname: The name to check, if it is not the URL's host.
             - ragged_end: Treat the end of the TCP connection as the peer's end.
             - framing, max_message_size, nodelay, keepalive, send_buffer, receive_buffer: As for `tcp:`.
+            - wait: Try until somebody listens.
 
     Cancelled: not connected.
     """
@@ -90,6 +91,7 @@ def open_ring(url: str, **options: Unpack[RingOptions]) -> Opening[RingChannel]:
 
             - capacity: Bytes of each of the two rings: a power of two from 4,096 to 1 GiB (default: 4 MiB).
             - max_message_size: Bytes (default: 16 MiB).
+            - wait: Try until somebody listens.
 
     Cancelled: not connected.
     """

@@ -203,6 +203,7 @@ class Listener(Closing, TypedAttributeProvider, Generic[ChannelT_co]):
     async def drain(self) -> None:
         """Stop listening, close the listener, and wait until the handlers of every `serve` have ended.
 
+        A handler that is an object with a plain method `drain`, such as `aipc.rpc.Handler`, has that called, to end what is idle.
         Do not call it in such a handler: it would wait for itself. The caller sets the limit: if this is cancelled, as by a timeout
         around it, the handlers that still run are cancelled, too, and `serve` returns when they have ended.
         """

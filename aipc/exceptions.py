@@ -105,5 +105,9 @@ class ProtocolError(AipcError, anyio.BrokenResourceError):
     """A peer's bytes break the framing: the channel cannot be used any more."""
 
 
+class Disconnected(AipcError, anyio.BrokenResourceError):
+    """The connection of a reconnecting channel was lost: what was sent last may not have arrived. The next call connects again."""
+
+
 class ForkedError(AipcError, RuntimeError):
     """A forked child used an object that belongs to its parent: open a new one in the child."""

@@ -41,9 +41,17 @@ def test_documented_code(block: str) -> None:
     assert running.returncode == 0, printed
 
 
-@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
+EXAMPLES = sorted(path for path in (ROOT / "examples").rglob("*.py") if not path.name.startswith("test_"))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_example(example: Path) -> None:
     run(str(example))
+
+
+def test_the_examples_own_tests() -> None:
+    services = ROOT / "examples" / "services"
+    run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", str(services / "pytest.ini"), str(services))
 
 
 def test_readme_prints_what_it_promises() -> None:

@@ -18,6 +18,11 @@ MOST_DESCRIPTORS = 253
 UCRED = struct.Struct("iII")
 """A process: pid, uid, gid (unix(7))."""
 
+# Plain numbers: to combine socket's own flags, which are an Enum, takes as long as the system call.
+_CLOSE_ON_EXEC = int(socket.MSG_CMSG_CLOEXEC)
+CUT = int(socket.MSG_CTRUNC)
+"""In `flags`: not all descriptors came, and so none."""
+
 _SPACE = socket.CMSG_SPACE(UCRED.size) + socket.CMSG_LEN(MOST_DESCRIPTORS * array("i").itemsize)
 
 
@@ -36,13 +41,13 @@ def receive(sock: socket.socket, size: int, flags: int = 0) -> Received:
 
     socket.recv_fds would return inheritable descriptors.
     """
-    data, ancillary, came, sender = sock.recvmsg(size, _SPACE, flags | socket.MSG_CMSG_CLOEXEC)
+    data, ancillary, came, sender = sock.recvmsg(size, _SPACE, flags | _CLOSE_ON_EXEC)
     return Received(data, _taken(ancillary, came) if ancillary else (), came, sender, ancillary)
 
 
 def receive_into(sock: socket.socket, space: memoryview) -> tuple[int, tuple[int, ...], int]:
     """Like `receive`, into `space`: return the number of bytes, the descriptors and the flags."""
-    count, ancillary, came, _ = sock.recvmsg_into([space], _SPACE, socket.MSG_CMSG_CLOEXEC)
+    count, ancillary, came, _ = sock.recvmsg_into([space], _SPACE, _CLOSE_ON_EXEC)
     return count, _taken(ancillary, came) if ancillary else (), came
 
 
@@ -76,7 +81,7 @@ def _taken(ancillary: Sequence[tuple[int, int, bytes]], flags: int) -> tuple[int
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-    if flags & socket.MSG_CTRUNC:  # unknown which are missing
+    if flags & CUT:  # unknown which are missing
         close(fds)
         return ()
     return tuple(fds)

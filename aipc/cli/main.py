@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -54,6 +55,32 @@ def tour(
     else:
         console.print(touring.table(rows))
     raise typer.Exit(0 if all(row.good for row in rows) else 1)
+
+
+class Codec(StrEnum):
+    """How messages are written."""
+
+    msgpack = "msgpack"
+    json = "json"
+
+
+@app.command()
+def call(
+    url: Annotated[str, typer.Argument(help="Where the service listens.")],
+    method: Annotated[str, typer.Argument(help="The method's name.")],
+    args: Annotated[list[str] | None, typer.Argument(help="JSON, or else text; name=value goes by name.")] = None,
+    codec: Annotated[Codec, typer.Option(help="The service's codec.")] = Codec.msgpack,
+    stream: Annotated[bool, typer.Option("--stream", help="Print the items of a stream as they come.")] = False,
+    timeout: Annotated[float | None, typer.Option(help="Seconds until the call is given up.")] = None,
+) -> None:
+    """Call a method of an `aipc.rpc` service, and print the result as JSON."""
+    from . import call as calling  # needs msgspec, which the other commands do not
+
+    try:
+        calling.run(url, method, args or [], codec=codec.value, stream=stream, timeout=timeout)
+    except (AipcError, TimeoutError) as error:
+        print(f"aipc: {str(error) or 'no answer in time'}", file=sys.stderr)
+        raise typer.Exit(1) from None
 
 
 @app.command("list")

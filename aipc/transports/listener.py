@@ -139,6 +139,8 @@ class SocketListener(Listener[TransportT_co]):
             self._refuse()
         try:
             for tasks in crews:
+                tasks.drain_handler()
+            for tasks in crews:
                 await tasks.wait_closed()
         except BaseException:
             await self.aclose()

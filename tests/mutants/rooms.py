@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-ROOMS = ("aipc/_io", "aipc/_child", "aipc/wire", "aipc/transports", "aipc/locks", "aipc/sync", "aipc/processes")
+ROOMS = (
+    "aipc/_io",
+    "aipc/_child",
+    "aipc/wire",
+    "aipc/transports",
+    "aipc/locks",
+    "aipc/sync",
+    "aipc/processes",
+    "aipc/services",
+)
 """Where defects are put."""
 
 _SUITES = "tests/test_{conformance,cancellation,modes,opening_*}.py"
@@ -59,6 +68,9 @@ _TESTS = {
     "aipc/processes/spawn": Tests("tests/processes/test_{spawn,pool}*.py", ""),
     "aipc/processes/task_pickle": Tests("tests/processes/test_{spawn,pool}*.py", ""),
     "aipc/processes/worker": Tests("tests/processes/test_{spawn,pool}*.py", ""),
+    "aipc/services/": Tests("tests/services", ""),
+    "aipc/services/rpc": Tests("tests/services/test_rpc*.py", ""),
+    "aipc/services/typed": Tests("tests/services/test_typed.py", ""),
     "aipc/sync/": Tests("tests/sync tests/test_modes.py", ""),
     "aipc/transports/": Tests("tests/transports", "all"),
     "aipc/transports/byte_stream": Tests(f"{_STREAMS} tests/transports/test_tls.py", "unix or pipe or fd or fifo or tcp"),
@@ -91,6 +103,7 @@ _TESTS = {
     "aipc/transports/unix/seqpacket": Tests(
         "tests/transports/test_{unix_seqpacket,unix_paths,unix_serve,packet*,pair}.py", "seqpacket"
     ),
+    "aipc/transports/wait_listener": Tests("tests/services/test_{locking,reconnecting}.py", ""),
     "aipc/wire/": Tests(
         "tests/wire tests/transports/test_{shm*,unix,pipe}.py tests/memory/test_snapshot.py", "unix or fifo or fd or shm"
     ),

@@ -71,6 +71,12 @@ class ConnectionTasks(WaitQueue, ABC, Generic[Item]):
         self._accepting = False
         self.wake_all()
 
+    def drain_handler(self) -> None:
+        """Let a handler that has a plain method `drain` end its connections by itself."""
+        drain = getattr(self._handler, "drain", None)
+        if drain is not None:
+            drain()
+
     def mark_closed(self) -> None:
         """`serve` returns, or raises."""
         self._closed = True

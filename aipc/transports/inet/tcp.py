@@ -10,6 +10,7 @@ from aipc._io.handle import SocketHandle
 from aipc.wire.framing import MAX_MESSAGE_SIZE
 from aipc.wire.framing import framing as framing_named
 
+from ..wait_listener import can_wait
 from .address import set_options
 from .stream import InetListener, InetStreamChannel, bind, dial
 
@@ -20,6 +21,7 @@ class TcpChannel(InetStreamChannel):
     __slots__ = ()
 
 
+@can_wait(ConnectionRefusedError)
 async def connect(
     address: Address,
     *,

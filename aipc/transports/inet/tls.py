@@ -34,6 +34,7 @@ from aipc.wire.framing import MAX_MESSAGE_SIZE, Frame, Framing
 from aipc.wire.framing import framing as framing_named
 
 from ..byte_stream import GONE, READ_SIZE
+from ..wait_listener import can_wait
 from .address import endpoint, set_options
 from .stream import InetListener, InetStreamChannel, bind, dial
 from .tls_context import client_context, server_context
@@ -316,6 +317,7 @@ def _chunks(frame: Frame | Sequence[memoryview]) -> Iterable[memoryview]:
             yield view[start : start + _CHUNK]
 
 
+@can_wait(ConnectionRefusedError)
 async def connect(
     address: Address,
     *,

@@ -15,11 +15,13 @@ from aipc.wire.ring import DEFAULT, LARGEST, SMALLEST, is_capacity
 
 from ..listener import SocketListener
 from ..unix import address as unix_address
+from ..wait_listener import MISSING_OR_REFUSED, can_wait
 from .channel import RingChannel, RingHandle
 
 _LISTENER, _CLIENT = 0, 1
 
 
+@can_wait(*MISSING_OR_REFUSED)
 async def connect(address: Address, *, capacity: int = DEFAULT, max_message_size: int = MAX_MESSAGE_SIZE) -> RingChannel:
     """Connect to a listener. ObjectMissing, NobodyListens, WrongObject or AccessDenied say why it can't.
 

@@ -9,6 +9,7 @@ from aipc._address import Address
 from ..inet.address import set_options
 from ..listener import SocketListener
 from ..packet import PacketHandle
+from ..wait_listener import MISSING_OR_REFUSED, can_wait
 from . import address as unix_address
 from .packet import ask_credentials
 from .seqpacket_channel import SeqpacketChannel
@@ -18,6 +19,7 @@ def _channel(sock: socket.socket, name: str) -> SeqpacketChannel:
     return SeqpacketChannel(PacketHandle(sock, name))
 
 
+@can_wait(*MISSING_OR_REFUSED)
 async def connect(address: Address, *, send_buffer: int | None = None, receive_buffer: int | None = None) -> SeqpacketChannel:
     """Connect to a listener. ObjectMissing, NobodyListens, WrongObject or AccessDenied if that fails.
 

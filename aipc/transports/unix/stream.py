@@ -10,10 +10,12 @@ from aipc.wire.framing import MAX_MESSAGE_SIZE
 from aipc.wire.framing import framing as framing_named
 
 from ..listener import SocketListener
+from ..wait_listener import MISSING_OR_REFUSED, can_wait
 from . import address as unix_address
 from .stream_channel import UnixChannel
 
 
+@can_wait(*MISSING_OR_REFUSED)
 async def connect(
     address: Address, *, framing: str = "u32", max_message_size: int = MAX_MESSAGE_SIZE, fds: bool = False
 ) -> UnixChannel:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import os
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -106,7 +105,7 @@ class _ReceivedFds:
     def add(self, message: int, fds: tuple[int, ...], flags: int) -> None:
         """Note one more read while `message` was incomplete: the descriptors of the reads before it belong to that message."""
         self.settle(message)
-        self._came, self._cut = fds, bool(flags & socket.MSG_CTRUNC)
+        self._came, self._cut = fds, bool(flags & rights.CUT)
 
     def settle(self, message: int) -> None:
         """Give the descriptors of the last read to `message`."""
