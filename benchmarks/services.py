@@ -256,6 +256,9 @@ class Figures:
     """Of all processes, user and system, a call."""
 
 
+WHAT = ("p50", "p99", "processor")
+
+
 def measure(contestant: Contestant, pattern: Pattern) -> Figures:
     """Run the server in one process and each client in another."""
     with tempfile.TemporaryDirectory() as directory:
@@ -306,16 +309,15 @@ def _use(contestant: Contestant, pattern: Pattern, path: str, done: int) -> None
             text = text[out.write(text) :]
 
 
-def table(loops: tuple[str, ...], patterns: tuple[Pattern, ...], rounds: int) -> None:
-    """Print the ratios of medians."""
-    for loop in loops:
-        for pattern in patterns:
-            figures: dict[str, list[Figures]] = {"streams": [], "aipc": []}
-            for _ in range(rounds):
-                for kind, seen in figures.items():
-                    seen.append(measure(Contestant(kind, loop), pattern))
-            row = []
-            for what in ("p50", "p99", "processor"):
-                theirs, ours = (statistics.median(getattr(one, what) for one in seen) for seen in figures.values())
-                row.append(f"{what} {ours:7.1f}/{theirs:7.1f} = {ours / theirs:5.2f}")
-            print(f"{loop:8s}{pattern.name:28s}", "  ".join(row), flush=True)
+def alternate_kinds(loop: str, pattern: Pattern, rounds: int) -> dict[str, tuple[float, float]]:
+    """By "p50", "p99" and "processor": the median of the loop's own streams, and aipc's, measured in turn."""
+    figures: dict[str, list[Figures]] = {"streams": [], "aipc": []}
+    for _ in range(rounds):
+        for kind, seen in figures.items():
+            seen.append(measure(Contestant(kind, loop), pattern))
+    medians = {kind: {what: _median(seen, what) for what in WHAT} for kind, seen in figures.items()}
+    return {what: (medians["streams"][what], medians["aipc"][what]) for what in WHAT}
+
+
+def _median(seen: list[Figures], what: str) -> float:
+    return statistics.median(getattr(one, what) for one in seen)

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from .loop import backend
 from .loop.reactor import HUNG_UP, READ, WRITE, Reactor
-from .waiter import Owner, Waiter
+from .waiter import Look, Owner, Waiter
 
 
 class Direction(Enum):
@@ -70,7 +70,7 @@ class Readiness(Waiter):
         elif self._fired is not None:
             self._fired = True
         elif known:
-            self._leave_loop()  # nobody has read since the last event: no more of them until somebody waits
+            self._leave_loop()  # no task has read since the last event: no more events until one waits
 
     def _leave_loop(self) -> None:
         self.exhausted = self.trusts_edges = False
@@ -86,12 +86,15 @@ class Readiness(Waiter):
     def _spin_ends(self) -> None:
         self._fired = None
 
-    def _may_succeed_now(self, reactor: Reactor) -> bool:
-        looks = self._LOOKS
-        while looks and not (self._fired or reactor.poll_now()):  # an event for another task: that must have its turn
-            looks -= 1
-        fired, self._fired = self._fired, False
-        return bool(fired)
+    def _look(self, reactor: Reactor) -> Look:
+        for _ in range(self._LOOKS):
+            others = not self._fired and reactor.poll_now()
+            if self._fired:
+                self._fired = False
+                return Look.PROMISING
+            if others:
+                return Look.OTHERS
+        return Look.NOTHING
 
     def close(self) -> None:
         """Leave the loop, before the descriptor's number can be used again; every waiter retries and finds it closed."""

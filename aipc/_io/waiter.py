@@ -3,7 +3,7 @@
 Nothing is awaited after an operation succeeded, so a cancelled `attempt` did not happen. A wait has no side effect. How
 to wait is the subclass's: `readiness` for what has a descriptor, `polling` for what has none.
 
-One rule keeps wake-ups from being lost: a task that stops waiting, by a success, an error or a cancellation, wakes the next one.
+One rule prevents lost wake-ups: a task that stops waiting, by a success, an error or a cancellation, wakes the next one.
 """
 
 from __future__ import annotations
@@ -32,6 +32,14 @@ BUDGET = 128
 """Immediate successes in a row before a turn of the loop: a busy channel must not starve the rest."""
 LONG_MESSAGE_PATIENCE = 3
 """How many times longer to spin in the middle of a long message: its rest comes as fast as the peer can copy."""
+
+
+class Look(Enum):
+    """What a look has found, while a task spins."""
+
+    NOTHING = "nothing"
+    OTHERS = "an event of other tasks, which must have their turn"
+    PROMISING = "a try may succeed"
 
 
 class _Outcome(Enum):
@@ -108,14 +116,14 @@ class Waiter(WaitQueue, ABC):
         self._discard(parked)
 
     def _spin_begins(self, reactor: Reactor) -> None:
-        """Prepare `_may_succeed_now`."""
+        """Prepare `_look`."""
 
     def _spin_ends(self) -> None:
         """It is not asked any more."""
 
-    def _may_succeed_now(self, reactor: Reactor) -> bool:
-        """Look a few times, without a side effect, while spinning: True when a try may succeed."""
-        return True
+    def _look(self, reactor: Reactor) -> Look:
+        """Look a few times, without a side effect on the object."""
+        return Look.PROMISING
 
     def _current_reactor(self) -> Reactor:
         """What aipc has in the loop that runs here."""
@@ -183,7 +191,7 @@ class Waiter(WaitQueue, ABC):
             raise self.owner.explain(error) from error
 
     def try_now(self, operation: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
-        """The first try of `attempt`, for a caller that calls `attempt` on an OSError, also if that is to look closer."""
+        """The first try of `attempt`. On any OSError the caller calls `attempt`, which waits or explains the error."""
         self.charge_budget()
         try:
             result = operation(*arguments)
@@ -226,16 +234,17 @@ class Waiter(WaitQueue, ABC):
         spin.active = True
         try:
             while True:
-                if self._may_succeed_now(reactor):
+                found = self._look(reactor)
+                if found is Look.PROMISING:
                     result = _try(operation, *arguments)
                     if result is not _BLOCKED:
                         spin.was_useful()
                         return result
-                elif not spin.keeps_processor():
+                if found is not Look.OTHERS and not spin.keeps_processor():
                     break
                 if perf_counter() >= deadline:
                     break
-                await turn()  # what there is, if anything, is for another task
+                await turn()
         finally:
             spin.active = False
             self._spin_ends()

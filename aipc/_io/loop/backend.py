@@ -75,7 +75,7 @@ def current() -> object:
 
 
 class Timer(Protocol):
-    """Something that is to happen later."""
+    """A scheduled call."""
 
     def cancel(self) -> None: ...
 

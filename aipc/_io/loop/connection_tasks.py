@@ -33,7 +33,7 @@ def connection_tasks(handler: Callable[[Item], Awaitable[object]], limit: float 
 
 
 class ConnectionTasks(WaitQueue, ABC, Generic[Item]):
-    """The tasks of one `serve`. Who waits here waits for one of them to end."""
+    """The tasks of one `serve`. A task that is queued here waits until one of them ends."""
 
     __slots__ = ("_accepting", "_closed", "_handler", "_limit")
 

@@ -1,6 +1,6 @@
 """Shared memory between two processes (`shm:`): a Unix socket is where they meet, and their doorbell afterwards.
 
-Who connects makes the memory for both rings (`wire.ring`), sealed, and sends 8 bytes, `aipcshm1`, with its descriptor; it produces
+The connecting process makes the memory for both rings (`wire.ring`), sealed, and sends 8 bytes, `aipcshm1`, with its descriptor; it produces
 in direction 1, the listener's side in direction 0. Each later byte on the socket, either way, is a ring of the doorbell; the
 socket's end is the peer's end.
 """

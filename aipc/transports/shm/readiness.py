@@ -12,7 +12,7 @@ from aipc._io import fork
 from aipc._io.loop import backend
 from aipc._io.loop.reactor import Reactor
 from aipc._io.readiness import Direction, Readiness
-from aipc._io.waiter import Owner, Waiter
+from aipc._io.waiter import Look, Owner, Waiter
 
 _POLLS = 128
 """How often to look at the memory between two turns of the loop: a look costs a tenth of a system call."""
@@ -70,8 +70,8 @@ class RingReadable(Readiness):
 
     def _spin_begins(self, _: Reactor) -> None: ...
 
-    def _may_succeed_now(self, _: Reactor) -> bool:
-        return self._end.watch(_POLLS)
+    def _look(self, _: Reactor) -> Look:
+        return Look.PROMISING if self._end.watch(_POLLS) else Look.NOTHING
 
 
 class RingWritable(Waiter):
@@ -96,8 +96,8 @@ class RingWritable(Waiter):
 
     def _leave_loop(self) -> None: ...
 
-    def _may_succeed_now(self, _: Reactor) -> bool:
-        return self._end.watch(_POLLS)
+    def _look(self, _: Reactor) -> Look:
+        return Look.PROMISING if self._end.watch(_POLLS) else Look.NOTHING
 
     def close(self) -> None:
         self._doorbell.wake_all()
