@@ -19,10 +19,10 @@ Selection = tuple[tuple[str, Any], ...]
 
 
 class TypedChannel(anyio.abc.ObjectStream[T], Generic[T]):
-    """A channel of values of one type. Made by `aipc.typed`; the methods, their errors and cancellation are the channel's.
+    """A channel of values of one type. Made by `aipc.typed`; its methods, errors and cancellation are the channel's.
 
-    Besides: TypeError for a value that the codec can't write, and nothing was sent; ProtocolError for a message that is not of
-    the type, which was consumed: the next one can be received.
+    In addition: TypeError for a value that the codec cannot write; nothing was sent. ProtocolError for a message that does not have
+    the type; it was consumed, and the next one can be received.
     """
 
     def __init__(self, channel: Channel, type: Any, codec: Codec = "msgpack") -> None:
@@ -36,35 +36,35 @@ class TypedChannel(anyio.abc.ObjectStream[T], Generic[T]):
 
     @property
     def channel(self) -> Channel:
-        """What carries the messages."""
+        """The channel of the messages."""
         return self._channel
 
     async def send(self, item: T, **meta: Any) -> None:
-        """Send one value. `meta`: the mechanism's own, such as `priority`. Cancelled: wholly sent or not at all."""
+        """Send one value. `meta` depends on the mechanism, such as `priority`. Cancelled: the whole message was sent, or nothing."""
         await self._channel.send(self._encode(item), **meta)
 
     def send_nowait(self, item: T, **meta: Any) -> None:
-        """`send`, or WouldBlock, and then nothing was sent."""
+        """`send` without waiting. WouldBlock: nothing was sent."""
         self._channel.send_nowait(self._encode(item), **meta)
 
     async def send_many(self, items: Iterable[T], **meta: Any) -> None:
-        """Send values in order. Cancelled, or a value refused: the values before a certain one were sent, none from there on."""
+        """Send values in order. Cancelled, or a value is refused: the values before some point were sent, none after it."""
         await self._channel.send_many(map(self._encode, items), **meta)
 
     async def receive(self, **selection: Any) -> T:
-        """The next value. Cancelled: nothing was consumed."""
+        """Receive the next value. Cancelled: nothing was consumed."""
         left = self._left_for(selection)
         return self._value(await self._channel.receive(**selection) if left is None else left)
 
     def receive_nowait(self, **selection: Any) -> T:
-        """`receive`, or WouldBlock."""
+        """`receive` without waiting, or WouldBlock."""
         left = self._left_for(selection)
         return self._value(self._channel.receive_nowait(**selection) if left is None else left)
 
     async def receive_many(self, max_messages: int | None = None, **selection: Any) -> list[T]:
-        """All values that are there by now, at least one, at most `max_messages`. Cancelled: nothing was consumed.
+        """Receive all values that have arrived: at least one, at most `max_messages`. Cancelled: nothing was consumed.
 
-        ProtocolError if the first message is not of the type; a later one's error comes when it is the first.
+        ProtocolError if the first message does not have the type; a later one's error is raised once it is the first.
         """
         first = self._left_for(selection)
         messages = [first] if first is not None else await self._channel.receive_many(max_messages, **selection)
@@ -81,7 +81,7 @@ class TypedChannel(anyio.abc.ObjectStream[T], Generic[T]):
         return values
 
     def _left_for(self, selection: Mapping[str, Any]) -> bytes | None:
-        """A message that an earlier `receive_many` with the same selection left."""
+        """Return a message that an earlier `receive_many` with the same selection left."""
         left = self._left and self._left[_key(selection)]
         return left.popleft() if left else None
 
@@ -101,7 +101,7 @@ class TypedChannel(anyio.abc.ObjectStream[T], Generic[T]):
         await self._channel.aclose()
 
     def statistics(self) -> ChannelStatistics:
-        """What went through the channel so far."""
+        """Return the channel's traffic so far."""
         return self._channel.statistics()
 
     @property
@@ -117,9 +117,9 @@ def typed(channel: Channel, type: type[T], codec: Codec = "msgpack") -> TypedCha
 @overload
 def typed(channel: Channel, type: Any, codec: Codec = "msgpack") -> TypedChannel[Any]: ...
 def typed(channel: Channel, type: Any, codec: Codec = "msgpack") -> TypedChannel[Any]:
-    """`channel`, for values of `type`: whatever msgspec takes, such as a Struct, a dataclass, `int | str`, `list[float]`.
+    """Use `channel` for values of `type`: any type that msgspec supports, such as a Struct, a dataclass, `int | str`, `list[float]`.
 
-    Codec "msgpack", or "json", which also goes over `framing=lines`. TypeError for a type that msgspec does not take. A field of
+    Codec "msgpack", or "json", which also works with `framing=lines`. TypeError for a type that msgspec does not support. A field of
     type `memoryview` shows the message's own bytes (MessagePack), `bytes` copies them once.
     """
     return TypedChannel(channel, type, codec)

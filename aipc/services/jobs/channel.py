@@ -1,7 +1,7 @@
 """Job queues: a channel whose messages outlive their processes, each leased to one consumer at a time.
 
-A job is gone when its consumer is done with it, and given back when the consumer fails, is cancelled, or dies. See `tables` for
-what is stored, and `worker` for the thread that does it.
+A job is removed when its consumer is done with it, and given back when the consumer fails, is cancelled, or dies. `tables` has the
+stored data, `worker` the thread that works on it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Result = TypeVar("Result")
 
 _LARGEST = sys.maxsize
 _MANY = 100
-"""Jobs of one transaction, at most."""
+"""The most jobs of one transaction."""
 _PATIENCE, _LONG_PATIENCE = 0.1, 1.0
 """Seconds that plain calls wait for the thread."""
 _CLOSING = 5.0
@@ -58,7 +58,7 @@ class _WorkerHandle(Handle):
 
 
 class JobChannel(Channel):
-    """A job queue: what one process sends, any process that has the queue open may lease, or receive.
+    """A job queue: any process that has the queue open may lease, or receive, the jobs that another one sends.
 
     `send` takes `type` (1 or more, default 1), `priority` (higher ones first, default 0) and `delay` (seconds). `lease` and
     receiving take `type` (n: that type, -n: the lowest up to n, 0: any) and `dead=True`, for the jobs that failed too often.
@@ -128,12 +128,12 @@ class JobChannel(Channel):
     # Receiving
 
     def lease(self, **selection: Any) -> Lease:
-        """`async with queue.lease() as job:` has a job for the block: `job.data`, `type`, `priority`, `attempts`, `id`.
+        """Lease a job for a block, `async with queue.lease() as job:`: `job.data`, `type`, `priority`, `attempts`, `id`.
 
         It is removed at the end of the block; given back when the block raises or is cancelled, when the channel is closed, and
         when this process ends in any way. LeaseLost at the end of the block if the lease had ended before, by closing.
 
-        Cancelled while waiting for a job: none was taken. Cancelled at the end of the block: the job is removed all the same.
+        Cancelled while waiting for a job: none was taken. Cancelled at the end of the block: the job is removed.
         """
         selected = self._selection(selection)
 
@@ -178,12 +178,12 @@ class JobChannel(Channel):
         try:
             return await self._ask(take)
         except BaseException:
-            if take.value and not take.removed:  # leased, and nobody to have it
+            if take.value and not take.removed:  # leased, but nobody receives them
                 self._end_leases(take.value, counted=False)
             raise
 
     def _received_now(self, take: Take) -> list[Job]:
-        """Leases that end at once: the removal is on its way, and nothing is awaited any more."""
+        """Return jobs whose leases end at once: the removal is queued, and nothing is awaited any more."""
         jobs = take.result()
         for job in jobs:
             self._count_received(job)
@@ -212,14 +212,14 @@ class JobChannel(Channel):
     # The rest
 
     def stat(self) -> JobsStatus:
-        """How many jobs are ready, leased, delayed, and dead; those of processes that have ended were given back before.
+        """The numbers of ready, leased, delayed and dead jobs, after giving back the leases of processes that have ended.
 
         WouldBlock after a second: another process was stopped in its turn.
         """
         return self._ask_now(Step(Tables.status, looks=True, now=True), patience=_LONG_PATIENCE)
 
     async def revive(self) -> int:
-        """Make all dead jobs ready again, with no attempts: how many. Cancelled: all or none."""
+        """Make all dead jobs ready again, with no attempts; return their number. Cancelled: all or none."""
         return await self._ask(Step(Tables.revive))
 
     async def send_eof(self) -> None:
@@ -227,7 +227,7 @@ class JobChannel(Channel):
         raise UnsupportedOperation(f"{self._name}: a queue has no end: others may send")
 
     async def aclose(self) -> None:
-        """Close; what this channel has leased is given back. Idempotent. Cancelled: it closes all the same."""
+        """Close, and give back the leases of this channel. Idempotent. Cancelled: it is closed all the same."""
         worker = self._worker
         self.close()
         if worker.users == 0 and not self._handle.forked:
@@ -271,7 +271,7 @@ class JobChannel(Channel):
             )
 
     async def _ask(self, request: Request[Result], *, withdraws: bool = True) -> Result:
-        """Have the worker do something. Cancelled: not done; or `request.value` tells what was; without `withdraws`: done."""
+        """Send the worker a request. Cancelled: not done, or `request.value` says what was done; without `withdraws`: done."""
         self._check()
         worker = self._worker
         worker.asking += 1
@@ -319,11 +319,11 @@ async def connect(
     max_attempts: int | None = None,
     max_message_size: int = 16 * 1024 * 1024,
 ) -> JobChannel:
-    """Open a queue. ObjectMissing if there is no file (unless `create`), ObjectExists if there is one and `exclusive`.
+    """Open a queue. ObjectMissing if there is no file (unless `create`), ObjectExists with `exclusive` if there is one.
 
-    `max_messages` and `max_attempts` are stored in the file, for all: jobs before a sender waits, and leases before a job that
-    fails is dead; by default there is no limit (`max_attempts=0`). `durable` syncs each transaction, against power loss.
-    `unlink` removes the files on close. WrongObject if the file is no queue. Cancelled: nothing was opened.
+    `max_messages` and `max_attempts` are stored in the file, for all processes: the number of jobs before a sender waits, and of leases
+    before a failing job is dead; by default there is no limit (`max_attempts=0`). `durable` syncs each transaction, against power
+    loss. `unlink` removes the files on close. WrongObject if the file is not a queue. Cancelled: nothing was opened.
     """
     with naming(address.url):
         files = open_files(address, create=create, exclusive=exclusive, mode=mode)

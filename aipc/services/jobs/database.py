@@ -1,4 +1,4 @@
-"""One connection to a queue's database: transactions in turn, and what is said when one fails."""
+"""One connection to a queue's database: transactions in turn, and the errors of a failed one."""
 
 from __future__ import annotations
 
@@ -26,11 +26,14 @@ _CODES = {
 }
 _VACUUM_PAGES = 4096
 _LONGEST_LOG = 8192
-"""KiB from which on the log is written back."""
+"""The size in KiB from which on the log is written back."""
 
 
 class Database:
-    """Used by the thread that opened it, or by others in its turn. `busy` is held while SQLite works: a fork(2) at such a moment would copy its locks as they are."""
+    """Used by the thread that opened it, or by others in its turn.
+
+    `busy` is held while SQLite works: a fork(2) at such a moment would copy its locks.
+    """
 
     def __init__(self, files: QueueFiles) -> None:
         self._files = files
@@ -46,14 +49,14 @@ class Database:
             if not prepare(db):
                 raise WrongObject(errno.EINVAL, f"{self._files.url}: another program's database, or a later version's queue")
             db.execute("PRAGMA synchronous = NORMAL")
-            db.execute("PRAGMA wal_autocheckpoint = 0")  # it may take long: `write_back`
+            db.execute("PRAGMA wal_autocheckpoint = 0")  # it may take long: see `write_back`
         except BaseException:
             db.close()
             raise
         return db
 
     def be_durable(self, durable: bool) -> None:
-        """From now on, sync each transaction, if `durable`."""
+        """With `durable`, sync each transaction from now on."""
         if durable and not self._durable:
             self._durable = True
             self._db.execute("PRAGMA synchronous = FULL")
@@ -66,7 +69,7 @@ class Database:
     def transact(self, work: Callable[[Tables], Result], *, waits: bool = True) -> Result:
         """Do `work` in one transaction, in turn with other processes. Any error: nothing was done.
 
-        BlockingIOError: a program that takes no turns has the database; or, without `waits`, another process has its turn.
+        BlockingIOError: a program that takes no turns locks the database; or, without `waits`, another process has its turn.
         """
         with self._files.turn.taken(waits=waits), self.busy:
             self._files.check()
@@ -94,7 +97,7 @@ class Database:
             raise
 
     def write_back(self) -> None:
-        """If the log is long, write it back, and give a part of what is free to the file system. It syncs: not on a loop."""
+        """If the log is long, write it back, and return some free space to the file system. It syncs: not on an event loop."""
         if self._files.log < _LONGEST_LOG:
             return
         with self._files.turn.taken(waits=True), self.busy:
@@ -105,7 +108,7 @@ class Database:
 
     @property
     def log_is_long(self) -> bool:
-        """Whether `write_back` has something to do."""
+        """Whether `write_back` has work to do."""
         return self._files.log >= _LONGEST_LOG
 
     def close(self, *, remove: bool) -> None:
@@ -117,7 +120,7 @@ class Database:
 
 
 def explain(error: Exception, url: str) -> Exception:
-    """What the user should see for an error of the database."""
+    """Return the error that the user should see for an error of the database."""
     if not isinstance(error, sqlite3.Error):
         return error
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_IOERR) & 0xFF

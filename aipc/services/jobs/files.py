@@ -1,11 +1,12 @@
 """The files of a queue: the SQLite database, and beside it `PATH-turn`, by whose locks processes take turns (`turn`).
 
-The turn file also has three counters of 8 bytes that all processes map: how often jobs or room were added, how often an owner was,
-and about how many KiB the log has grown since it was last written back. Each of the first two is raised before the commit that it tells of, so that a process killed in between causes one look too many, never one
-too few. SQLite's own locks keep the data sound; without turns, writers would keep its log from being reset.
+The turn file also has three counters of 8 bytes that all processes map: the number of times that jobs or room were added, the number
+of times that an owner was added, and roughly the KiB by which the log has grown since it was last written back. The first two are
+raised before the commit that they count, so a process killed in between causes one check too many, never one too few. SQLite's own
+locks protect the data; without turns, writers would keep its log from being reset.
 
-Opening the database file by other means than SQLite, and closing it, would drop SQLite's locks of this process (fcntl(2),
-classic locks). So this module only asks for its status, and opens it only to create it.
+Opening the database file without SQLite, and closing it, would drop SQLite's locks of this process (fcntl(2), classic locks). So this
+module only reads its status, and opens it only to create it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from .turn import Turn
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _COUNTERS = 24
 BESIDE = ("-wal", "-shm", "-turn")
-"""What the names of the files beside the database end in."""
+"""The suffixes of the files beside the database."""
 
 
 class QueueFiles:
@@ -53,25 +54,25 @@ class QueueFiles:
 
     @property
     def changes(self) -> int:
-        """How often jobs or room were added."""
+        """The number of times that jobs or room were added."""
         return self._counters[0]
 
     @property
     def owners(self) -> int:
-        """How often an owner was added."""
+        """The number of times that an owner was added."""
         return self._counters[1]
 
     def count_change(self) -> None:
-        """Jobs or room are about to be added. Only in a turn."""
+        """Count that jobs or room will be added. Only in a turn."""
         self._counters[0] = (self._counters[0] + 1) % 2**64
 
     def count_owner(self) -> None:
-        """An owner is about to be added. Only in a turn."""
+        """Count that an owner will be added. Only in a turn."""
         self._counters[1] = (self._counters[1] + 1) % 2**64
 
     @property
     def log(self) -> int:
-        """About how many KiB the log has grown since it was last written back."""
+        """Roughly the KiB by which the log has grown since it was last written back."""
         return self._counters[2]
 
     @log.setter
@@ -79,7 +80,7 @@ class QueueFiles:
         self._counters[2] = size % 2**64
 
     def check(self) -> None:
-        """ObjectRemoved if the database's path does not name it any more."""
+        """ObjectRemoved if the database's path no longer names it."""
         if not same_file(self.path, self._status):
             raise ObjectRemoved(f"{self.url}: removed while in use")
 
@@ -94,13 +95,13 @@ class QueueFiles:
                     continue
 
     def close(self) -> None:
-        """Give the turn file back."""
+        """Close the turn file."""
         self._counters.release()
         self.turn.close()
 
 
 def open_files(address: Address, *, create: bool, exclusive: bool, mode: int) -> QueueFiles:
-    """The files at the address's path. ObjectMissing, ObjectExists, WrongObject if it is no plain file."""
+    """Open the files at the address's path. ObjectMissing, ObjectExists, WrongObject if it is not a plain file."""
     if not address.path or address.authority:
         raise address.error(f"needs a path, as in {address.scheme}:/var/lib/app.jobs")
     path = os.path.abspath(address.path)

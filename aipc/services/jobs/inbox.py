@@ -1,4 +1,4 @@
-"""The requests of all tasks of a process that one thread is to serve: the one thing that both sides touch, under one lock."""
+"""The requests of all tasks of a process for one thread: the only object that both sides touch, under one lock."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aipc._io.loop import backend
 from .requests import STEPS, Request, State
 
 _AT_ONCE = 256
-"""Requests of one key that one transaction serves at most: others wait for its end."""
+"""The most requests of one key that one transaction serves: others wait for its end."""
 
 
 class Inbox:
@@ -34,7 +34,7 @@ class Inbox:
             self.fresh = True
 
     def withdraw(self, request: Request[Any]) -> bool:
-        """True: it was not carried out, and won't be. Waits for the transaction that has it, if one does."""
+        """True: it was not carried out, and will not be. Waits for a transaction that has it."""
         with self._changed:
             self._changed.wait_for(lambda: request.state is not State.CLAIMED)
             if request.state is State.PENDING:
@@ -49,7 +49,7 @@ class Inbox:
         return not self.withdraw(request)
 
     def claim(self) -> list[Request[Any]]:
-        """The requests for one transaction: steps, puts, and takes, with those of a key together."""
+        """Return the requests for one transaction: steps, puts, and takes, those of a key together."""
         with self._changed:
             self.fresh = False
             claimed: list[Request[Any]] = []
@@ -62,7 +62,7 @@ class Inbox:
             return claimed
 
     def claim_one(self, request: Request[Any]) -> bool:
-        """Claim it alone. False if it is not there any more."""
+        """Claim it alone. False if it is no longer there."""
         with self._changed:
             if request.state is State.PENDING:
                 request.state = State.CLAIMED
@@ -70,7 +70,7 @@ class Inbox:
             return False
 
     def unclaim(self, requests: Iterable[Request[Any]]) -> None:
-        """They were not carried out, and wait on."""
+        """Put them back: they were not carried out, and wait on."""
         with self._changed:
             for request in requests:
                 if request.state is State.CLAIMED:
@@ -79,7 +79,7 @@ class Inbox:
             self._changed.notify_all()
 
     def settle(self, claimed: Iterable[Request[Any]], served: list[Request[Any]]) -> None:
-        """The transaction is committed: answer those that were `served`; the others wait on, but for those that can't wait."""
+        """After the commit, answer the `served` requests; the others wait on, except those that cannot wait."""
         answered = set(served)
         refused = [request for request in claimed if request.now and request not in answered]
         for request in refused:
@@ -119,7 +119,7 @@ class Inbox:
 
     @property
     def waits(self) -> bool:
-        """Whether requests are queued, be they fresh or not, that jobs or room may have to come for."""
+        """Whether requests are queued that may have to wait for jobs or room."""
         return len(self._queues) > (STEPS in self._queues)
 
     def _remove(self, request: Request[Any]) -> None:

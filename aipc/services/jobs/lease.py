@@ -9,7 +9,7 @@ from .tables import Job
 
 
 class Lease:
-    """`async with queue.lease() as job:` has a job for a block, which removes it when it ends well, and else gives it back. Once."""
+    """A lease, used once: `async with queue.lease() as job:` removes the job if the block succeeds, and otherwise gives it back."""
 
     __slots__ = ("_done", "_give_back", "_job", "_take")
 

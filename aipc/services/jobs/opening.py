@@ -1,4 +1,4 @@
-"""The opener that gives a job queue's own type."""
+"""The opener that returns a job queue's own type."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def open_jobs(url: str, **options: Unpack[JobsOptions]) -> Opening[JobChannel]:
         **options: As for `open_channel`:
 
             - create: Make the file if it is missing.
-            - exclusive: Make it; ObjectExists if it is there.
+            - exclusive: Make it; ObjectExists if it exists.
             - mode: Permissions of a new file, and of those beside it, such as 0o600.
             - unlink: Remove the files on close.
             - durable: Sync each transaction, against power loss.
-            - max_messages: From how many jobs on senders wait; stored in the file.
-            - max_attempts: How often a job may be leased before it is dead; stored in the file. 0: no limit.
+            - max_messages: The number of jobs from which on senders wait; stored in the file.
+            - max_attempts: The number of leases after which a failing job is dead; stored in the file. 0: no limit.
             - max_message_size: The longest job that is sent, in bytes.
 
     Raises:

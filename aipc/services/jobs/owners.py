@@ -1,8 +1,8 @@
-"""Which processes have leases, and which of them have ended.
+"""The processes that have leases, and which of them have ended.
 
-A process is known by pid, start time, PID namespace and boot. One of an earlier boot has ended. One of this PID namespace is
-watched by a pidfd, which becomes readable when it ends, also if nobody has reaped it. About one of another PID namespace
-nothing can be told: its leases stay until a process of its namespace looks.
+A process is identified by pid, start time, PID namespace and boot. One of an earlier boot has ended. One of this PID namespace is
+watched by a pidfd, which becomes readable when it ends, even if it is not reaped. The state of one of another PID namespace is
+unknown: its leases stay until a process of its namespace checks.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _this_boot() -> str:
 
 
 class Owners:
-    """The owners of one queue, as one process sees them. `pidfds` are those to wait for."""
+    """The owners of one queue, as one process sees them. `pidfds` are the descriptors to wait for."""
 
     def __init__(self) -> None:
         self._boot = _this_boot()
@@ -35,10 +35,10 @@ class Owners:
             self._self = Process(os.getpid(), 0, 0)
         self._own: int | None = None
         self.pidfds: dict[int, int] = {}
-        """By owner."""
+        """The pidfds by owner."""
 
     def own(self, tables: Tables) -> int:
-        """This process's number in the queue, given to it when it first asks."""
+        """This process's number in the queue, assigned at the first call."""
         if self._own is None:
             self._own = tables.add_owner(*self._self, self._boot)
         return self._own
@@ -49,11 +49,11 @@ class Owners:
         return self._own is not None
 
     def forget(self) -> None:
-        """The transaction in which this process got its number failed."""
+        """Forget the number: the transaction that assigned it failed."""
         self._own = None
 
     def remove_ended(self, tables: Tables) -> None:
-        """Give back what processes had leased that have ended, and watch the others."""
+        """Give back the leases of processes that have ended, and watch the others."""
         known = set()
         for owner, pid, start, namespace, boot in tables.owners():
             known.add(owner)
@@ -74,18 +74,18 @@ class Owners:
             self.pidfds[owner] = pidfd_of(process)
         except ProcessLookupError:
             return True
-        except OSError:  # no descriptor left: a later look may find one
+        except OSError:  # no free descriptor: a later check may have one
             return False
         return False
 
     def leave(self, tables: Tables) -> None:
-        """This process leases no more."""
+        """Note that this process leases no more."""
         if self._own is not None:
             tables.remove_owner(self._own)
             self._own = None
 
     def close(self) -> None:
-        """Watch nobody."""
+        """Stop watching."""
         while self.pidfds:
             with suppress(OSError):
                 os.close(self.pidfds.popitem()[1])

@@ -1,4 +1,4 @@
-"""One worker for each queue that this process has open, and what fork(2) needs of them."""
+"""One worker for each queue that this process has open, and its handling of fork(2)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _held: list[Lock] = []
 
 
 def worker_of(files: QueueFiles, *, durable: bool, unlink: bool) -> Worker:
-    """The worker of that queue, for one user more; `files` are its or closed."""
+    """Return the queue's worker, for one more user; it owns `files`, or closes them."""
     with _lock:
         worker = _workers.get(files.identity)
         if worker is None:
@@ -30,7 +30,7 @@ def worker_of(files: QueueFiles, *, durable: bool, unlink: bool) -> Worker:
 
 
 def leave(worker: Worker) -> bool:
-    """One user less. True: it was the last one, and the worker ends."""
+    """Remove one user. True: it was the last one, and the worker ends."""
     with _lock:
         worker.users -= 1
         if worker.users:
@@ -41,7 +41,7 @@ def leave(worker: Worker) -> bool:
 
 
 def _before_fork() -> None:
-    """Let no transaction run: the child would have copies of SQLite's locks that nobody releases."""
+    """Let no transaction run: the child would have copies of SQLite's locks that are never released."""
     _lock.acquire()
     for worker in _workers.values():
         if worker.database is not None:

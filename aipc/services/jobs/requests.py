@@ -1,4 +1,4 @@
-"""What tasks ask of the thread that has the database, and how they wait for its answer."""
+"""Requests of tasks to the thread that has the database, and how tasks wait for the answer."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ STEPS, PUTS = "steps", "puts"
 
 
 class State(Enum):
-    """Of a request. Changed under the worker's lock."""
+    """The state of a request. Changed under the worker's lock."""
 
     PENDING = auto()
-    CLAIMED = auto()  # a transaction has it that was not committed yet
+    CLAIMED = auto()  # an uncommitted transaction has it
     DONE = auto()
     WITHDRAWN = auto()
 
 
 class Request(WaitQueue, Generic[Result]):
-    """One; a task parks in it, unless it is `now`: then a plain call waits, and what can't be done at once is not done."""
+    """A request; a task parks in it. With `now` a plain call waits, and what cannot be done at once is not done."""
 
     __slots__ = ("error", "key", "loop", "now", "state", "value")
 
@@ -41,18 +41,18 @@ class Request(WaitQueue, Generic[Result]):
         self.error: Exception | None = None
 
     def reset(self) -> None:
-        """The transaction that served it failed."""
+        """Start again: the transaction that served it failed."""
         self.value = None
 
     def result(self) -> Result:
-        """What it gave, or what it raised."""
+        """Return the request's value, or raise its error."""
         if self.error is not None:
             raise self.error
         return self.value  # type: ignore[return-value]
 
 
 class Step(Request[Result]):
-    """Something that needs not wait for jobs or room."""
+    """A request that does not wait for jobs or room."""
 
     __slots__ = ("looks", "run")
 
@@ -60,11 +60,11 @@ class Step(Request[Result]):
         super().__init__(STEPS, now=now)
         self.run: Callable[[Tables], Result] = run
         self.looks: bool = looks
-        """Whether to look first for processes that have ended."""
+        """Whether to check first for processes that have ended."""
 
 
 class Put(Request[int]):
-    """Add as many of `jobs` as there is room for, from the first on, and at least one; gives how many."""
+    """Add as many of `jobs` as there is room for, from the first on, and at least one; returns their number."""
 
     __slots__ = ("jobs",)
 
@@ -74,7 +74,7 @@ class Put(Request[int]):
 
 
 class Take(Request[list[Job]]):
-    """Lease at least one job and up to `most`. `removes`: they may be removed as well, which `removed` tells."""
+    """Lease at least one job and up to `most`. `removes`: they may be removed at once; `removed` says so."""
 
     __slots__ = ("most", "removed", "removes", "selection")
 

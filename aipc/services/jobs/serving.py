@@ -1,4 +1,4 @@
-"""What one transaction does for many requests."""
+"""Serving many requests in one transaction."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from .requests import Put, Request, Step, Take
 from .tables import Job, Tables
 
 _MOST = 100
-"""Jobs that are leased at once, at most."""
+"""The most jobs that are leased at once."""
 
 
 @dataclass
 class Served:
-    """What came of it. `readied` and `room` are left for other processes; `took` and `put` tell which of their calls were of use."""
+    """The result. `readied` and `room` are left for other processes; `took` and `put` say which of their calls were useful."""
 
     requests: list[Request[Any]] = field(default_factory=list)
     readied: int = 0
@@ -27,9 +27,9 @@ class Served:
 
 
 def serve(tables: Tables, claimed: Sequence[Request[Any]], owner: Callable[[], int], *, removes: bool) -> Served:
-    """Do what can be done of `claimed`, in which requests with the same key stand together: steps, puts, takes.
+    """Do what can be done of `claimed`, in which requests with the same key are together: steps, puts, takes.
 
-    `removes`: takes that remove may do so at once, because their caller can't be cancelled before it has the jobs.
+    `removes`: takes that remove may do so at once, because their caller cannot be cancelled before it has the jobs.
     """
     served = Served()
     for _, group in groupby(claimed, key=lambda request: request.key):

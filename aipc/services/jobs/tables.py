@@ -1,7 +1,7 @@
-"""The tables of a queue, and every statement on them. Each method runs within the transaction of its caller.
+"""The tables of a queue, and every statement on them. Each method runs in the transaction of its caller.
 
-A job's state is one of READY, LEASED, DEAD, DELAYED. Ids are never used twice (AUTOINCREMENT), and who ends a lease names id,
-owner and attempt: a late end of an earlier lease changes nothing.
+A job's state is one of READY, LEASED, DEAD, DELAYED. Ids are never used twice (AUTOINCREMENT). Ending a lease needs id, owner and
+attempt: a late end of an earlier lease changes nothing.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _BEGINNING = f"SELECT live, max_messages, max_attempts, {_NEXT_DUE} FROM limits"
 _INSERT = "INSERT INTO jobs (state, priority, type, due, attempts, owner, data) VALUES "
 _ROW = "(?, ?, ?, ?, 0, 0, ?)"
 _ROWS = 50
-"""Rows of one INSERT: each statement's end is a moment at which another thread may run."""
+"""Rows of one INSERT: at each statement's end another thread may run."""
 _BY_TYPE = f"CREATE INDEX IF NOT EXISTS jobs_ready_by_type ON jobs (type, priority DESC, id) WHERE state = {READY}"
-"""Made when jobs are first selected by type: most queues need it never, and it takes part in each change."""
+"""Made when jobs are first selected by type: most queues never need it, and it slows each change."""
 _SELECT = "SELECT id, type, priority, attempts + 1, data FROM jobs WHERE state = {state} {chosen} ORDER BY {order} LIMIT ?"
 _LEASE = f"UPDATE jobs SET state = {LEASED}, owner = ?, attempts = attempts + 1 WHERE id = ?"
 _MINE = f"WHERE id = ? AND owner = ? AND attempts = ? AND state = {LEASED}"
@@ -67,7 +67,7 @@ class NewJob(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """Which jobs: of a type as for System V (0 any, n that type, -n the lowest up to n), waiting or dead."""
+    """A choice of jobs: by type as for System V (0 any, n that type, -n the lowest up to n), waiting or dead."""
 
     type: int = 0
     dead: bool = False
@@ -75,7 +75,7 @@ class Selection(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class JobsStatus:
-    """How many jobs a queue has: ready to be leased, leased, delayed, and dead after too many attempts."""
+    """The numbers of a queue's jobs: ready to be leased, leased, delayed, and dead after too many attempts."""
 
     ready: int
     leased: int
@@ -84,9 +84,9 @@ class JobsStatus:
 
 
 class Tables:
-    """One transaction's view. `readied` and `room` count what it added. `all_look`: all others that wait need to look.
+    """One transaction's view. `readied` and `room` count what it added. `all_look`: all other waiters must check.
 
-    `due` is when the next delay ends, a time as of time(2); None: there is none.
+    `due` is the end of the next delay, a time as of time(2); None: there is none.
     """
 
     def __init__(self, db: sqlite3.Connection) -> None:
@@ -102,7 +102,7 @@ class Tables:
         self.room: int = 0
         self.all_look: bool = False
         self.kibibytes: int = 6
-        """About how much this adds to the log: each transaction changes some pages."""
+        """Roughly the bytes that this adds to the log: each transaction changes some pages."""
         if self.due is not None:
             self._end_delays(time())
 
@@ -114,22 +114,22 @@ class Tables:
             self.due = self._db.execute(f"SELECT {_NEXT_DUE}").fetchone()[0]
 
     def finish(self) -> None:
-        """Write what the transaction counted."""
+        """Write the counts of the transaction."""
         if self.max_messages and self._live != self._live_before:
             self._db.execute("UPDATE limits SET live = ?", (self._live,))
 
     @property
     def adds(self) -> bool:
-        """Whether others may have reason to look."""
+        """Whether other processes may have reason to check."""
         return bool(self.readied or self.room or self.all_look)
 
     @property
     def space(self) -> int | None:
-        """How many jobs there is room for; None: any number."""
+        """The number of jobs for which there is room; None: no limit."""
         return max(self.max_messages - self._live, 0) if self.max_messages else None
 
     def limit(self, max_messages: int | None, max_attempts: int | None) -> None:
-        """Change what is given."""
+        """Change the given limits."""
         if max_messages is not None and max_messages != self.max_messages:
             live = self._db.execute(f"SELECT count(*) FROM jobs WHERE state <> {DEAD}").fetchone()[0]
             self._db.execute(
@@ -140,7 +140,7 @@ class Tables:
             self._db.execute("UPDATE limits SET max_attempts = ?", (max_attempts,))
 
     def put(self, jobs: Sequence[NewJob]) -> int:
-        """Add as many of the jobs as there is room for, from the first on: how many."""
+        """Add as many of the jobs as there is room for, from the first on; return their number."""
         space = self.space
         added = jobs if space is None else jobs[:space]
         for first in range(0, len(added), _ROWS):
@@ -159,7 +159,7 @@ class Tables:
         return len(added)
 
     def take(self, selection: Selection, most: int, owner: int) -> list[Job]:
-        """Lease up to `most` jobs to that owner, those with the highest priority first, and of these the oldest."""
+        """Lease up to `most` jobs to that owner: the highest priority first, and the oldest of these first."""
         wanted, chosen, order = selection.type, "", "priority DESC, id"
         if wanted > 0:
             chosen = "AND type = ?"
@@ -179,7 +179,7 @@ class Tables:
         return [Job._make((*row, owner)) for row in found]
 
     def done(self, jobs: Iterable[Job]) -> list[Job]:
-        """Remove leased jobs; those whose lease had ended already are given back to the caller, and stay."""
+        """Remove leased jobs. Return those whose lease had ended before: they stay."""
         lost = []
         for job in jobs:
             removed = self._db.execute(f"DELETE FROM jobs {_MINE}", (job.id, job.owner, job.attempts)).rowcount
@@ -191,7 +191,7 @@ class Tables:
         return lost
 
     def give_back(self, jobs: Iterable[Job], *, counted: bool) -> None:
-        """End leases without removing the jobs. Not `counted`: as if the lease had never begun."""
+        """End leases without removing the jobs. Not `counted`: as if the lease had not begun."""
         for job in jobs:
             dies = counted and 0 < self.max_attempts <= job.attempts
             changed = self._db.execute(
@@ -206,7 +206,7 @@ class Tables:
         self._live -= dead
 
     def add_owner(self, pid: int, start: int, namespace: int, boot: str) -> int:
-        """A number for a process that leases."""
+        """Assign a number to a process that leases."""
         values = (pid, start, namespace, boot)
         self.all_look = True
         row = self._db.execute("INSERT INTO owners (pid, start, namespace, boot) VALUES (?, ?, ?, ?)", values).lastrowid
@@ -218,7 +218,7 @@ class Tables:
         return list(self._db.execute("SELECT id, pid, start, namespace, boot FROM owners"))
 
     def remove_owner(self, owner: int) -> None:
-        """That process has ended: give back what it had leased."""
+        """Remove a process that has ended: give back its leases."""
         mine = f"WHERE owner = ? AND state = {LEASED}"
         limit = self.max_attempts or (1 << 62)
         dead = self._db.execute(f"UPDATE jobs SET state = {DEAD}, owner = 0 {mine} AND attempts >= ?", (owner, limit)).rowcount
@@ -227,14 +227,14 @@ class Tables:
         self._count_returned(ready, dead)
 
     def revive(self) -> int:
-        """Make all dead jobs ready again, as if never leased: how many."""
+        """Make all dead jobs ready again, as if never leased; return their number."""
         count = self._db.execute(f"UPDATE jobs SET state = {READY}, attempts = 0 WHERE state = {DEAD}").rowcount
         self.readied += count
         self._live += count
         return count
 
     def status(self) -> JobsStatus:
-        """How many jobs there are of each kind."""
+        """Count the jobs of each kind."""
         return JobsStatus(*(self._count(state) for state in (READY, LEASED, DELAYED, DEAD)))
 
     def _count(self, state: int) -> int:

@@ -1,8 +1,8 @@
-"""Turns between processes and threads: a lock that lets nobody be passed for ever.
+"""Turns between processes and threads: a lock without starvation.
 
-The turn is the flock(2) of a file. flock(2) alone favours a process that asks again at once: those that it made sleep wake too late.
-So whoever wants the turn first locks the door, a byte of the same file (F_OFD_SETLK of fcntl(2)), and keeps it until the turn has
-come: the process that had the turn finds the door locked, and waits behind. Both locks end with their process.
+The turn is the flock(2) of a file. flock(2) alone favours a process that asks again at once: the waiters that it wakes run too late.
+So a thread that wants the turn first locks the door, a byte of the same file (F_OFD_SETLK of fcntl(2)), and holds it until it has the
+turn: the process that had the turn finds the door locked, and waits behind. Both locks end with their process.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from aipc._sys.byte_locks import Range
 
 _DOOR = Range(4096, 4097)
 _PATIENCE = 500e-6
-"""Seconds for which a plain call tries to have its turn: a few transactions of others."""
+"""Seconds for which a plain call tries to get its turn: a few transactions of others."""
 
 
 class Turn:
@@ -28,11 +28,11 @@ class Turn:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._mutex = Lock()  # the kernel's locks are the process's
+        self._mutex = Lock()  # the kernel's locks belong to the process
 
     @contextmanager
     def taken(self, *, waits: bool) -> Iterator[None]:
-        """Have the turn for a block. `waits`: block this thread until then; else BlockingIOError if it does not come soon."""
+        """Have the turn for a block. `waits`: block this thread until then; otherwise BlockingIOError if it does not come soon."""
         if not self._mutex.acquire(blocking=waits):
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         try:
@@ -59,7 +59,7 @@ class Turn:
             byte_locks.unlock(self._fd, _DOOR, process=False)
 
     def close(self) -> None:
-        """Close the file. In a forked child, so that a turn ends with its parent."""
+        """Close the file. Also in a forked child, so that a turn ends with the parent."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)

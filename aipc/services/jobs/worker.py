@@ -1,7 +1,7 @@
-"""The one thread of a process that has a queue's database: it serves what all tasks ask, many requests to a transaction.
+"""The one thread of a process that has a queue's database: it serves the requests of all tasks, many in one transaction.
 
-It sleeps until a request comes, another process calls it by the doorbell, a process with leases ends, or a delay is over. A look
-every tenth of a second finds what nobody told: changes by other users' processes, or by one that was killed before it told.
+It sleeps until a request comes, another process calls it by the doorbell, a process with leases ends, or a delay is over. A poll
+every tenth of a second finds changes without a call: by other users' processes, or by a process that was killed before its call.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Worker:
         self.unlink: bool = False
         self.database: Database | None = None
         self.asking: int = 0
-        """Tasks that ask for something."""
+        """The number of tasks that wait for an answer."""
         self._session: _Session | None = None
         self.ended: bool = False
         self._waiting_for_end: list[tuple[object, WaitQueue]] = []
@@ -56,18 +56,18 @@ class Worker:
         self._asleep = False
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._run, name=f"aipc {files.url}", daemon=True)
-        with blocked_signals(*VALID):  # the thread inherits that: signals are for others
+        with blocked_signals(*VALID):  # the thread inherits the mask: other threads get the signals
             self._thread.start()
 
-    # Called by others
+    # Called by other threads
 
     def submit(self, request: Request[Any]) -> None:
-        """Have a request served; what it asks for comes about even if nobody waits for it, unless it is withdrawn."""
+        """Queue a request. It is carried out even if nobody waits for it, unless it is withdrawn."""
         self.inbox.submit(request)
         self._wake()
 
     def serve_now(self, request: Request[Any]) -> bool:
-        """Serve it in this thread, which takes half the time; True if that was possible at once. Not where many ask, or to sync."""
+        """Serve it in this thread, in half the time; True if that was possible at once. Not for many requests, or if it must sync."""
         session = self._session
         if session is None or self.durable or self.inbox.waits or self.inbox.has_steps or not session.serve_now(request):
             return False
@@ -76,12 +76,12 @@ class Worker:
         return True
 
     def stop(self) -> None:
-        """Serve the steps that are queued, and end."""
+        """Serve the queued steps, and end."""
         self._stopping = True
         self._wake()
 
     async def wait_ended(self) -> None:
-        """Wait until the thread has closed everything. Cancelled: it ends all the same."""
+        """Wait until the thread has closed everything. Cancelled: the thread still ends."""
         queue = WaitQueue()
         self._waiting_for_end.append((backend.current(), queue))
         if not self.ended:
@@ -89,7 +89,7 @@ class Worker:
 
     def _wake(self) -> None:
         if self._asleep:
-            with suppress(OSError):  # it ends, and has closed it
+            with suppress(OSError):  # the thread is ending and has closed it
                 os.eventfd_write(self._wake_fd, 1)
 
     # The thread
@@ -97,7 +97,7 @@ class Worker:
     def _run(self) -> None:
         try:
             database = Database(self.files)
-        except Exception as error:  # noqa: BLE001 - each request's caller is to see it
+        except Exception as error:  # noqa: BLE001 - raised by each request
             self._refuse(error)
         else:
             self.database = database
@@ -117,7 +117,7 @@ class Worker:
             self.sleep(select.poll(), None)
 
     def sleep(self, poll: select.poll, seconds: float | None) -> list[int]:
-        """Sleep until there are requests, for `seconds` at most: the descriptors of `poll` that are ready."""
+        """Sleep until there are requests, for at most `seconds`; return the descriptors of `poll` that are ready."""
         self._asleep = True
         try:
             if self.inbox.fresh or self._stopping:
@@ -133,12 +133,12 @@ class Worker:
 
     @property
     def stopping(self) -> bool:
-        """Whether `stop` was called, and no step is queued."""
+        """Whether `stop` was called and no step is queued."""
         return self._stopping and not self.inbox.has_steps
 
 
 class _Session:
-    """What the thread knows while the database is open."""
+    """The thread's state while the database is open."""
 
     def __init__(self, worker: Worker, database: Database) -> None:
         self._worker = worker
@@ -159,10 +159,10 @@ class _Session:
         while not self._worker.stopping:
             if self._inbox.fresh or self._something_came():
                 self._serve()
-            with suppress(sqlite3.Error):  # such as a full disk: the next request meets it, too
+            with suppress(sqlite3.Error):  # such as a full disk: the next request reports it
                 self._database.write_back()
         self._inbox.fail_all(anyio.ClosedResourceError(f"{self._files.url}: closed"))
-        with suppress(Exception):  # it is closed all the same: others see that this process has ended
+        with suppress(Exception):  # closing goes on: others see that this process has ended
             self._database.transact(self._owners.leave)
             self._doorbell.notify(IN, ALL)
         self._owners.close()
@@ -181,7 +181,7 @@ class _Session:
         return bool(self._calls) or self._owners_ended(ready) or self._changed()
 
     def _mark(self, waits: bool) -> bool:
-        """Show others whether requests wait here. True: they did not show before, so that one more try is needed."""
+        """Show other processes whether requests wait here. True: they did not know before, so one more try is needed."""
         marked = [self._doorbell.wait_for(index, waits) for index in (IN, OUT)]
         return any(marked)
 
@@ -208,12 +208,12 @@ class _Session:
             self._transact(claimed)
         except sqlite3.Error:
             self._inbox.unclaim(claimed)
-            for request in claimed:  # whose fault it is, a transaction for each tells
+            for request in claimed:  # a transaction for each shows which one fails
                 if self._inbox.claim_one(request):
                     self._serve_one(request)
 
     def serve_now(self, request: Request[Any]) -> bool:
-        """Serve it in another thread, if nothing hinders that. An error is for the session's own thread to meet again."""
+        """Serve it in another thread, if that is possible now. The session's own thread handles errors."""
         try:
             served = self._carry_out([request], waits=False)
         except (OSError, sqlite3.Error, AipcError):
@@ -224,7 +224,7 @@ class _Session:
 
     @property
     def log_is_long(self) -> bool:
-        """Whether the thread has to write back the log."""
+        """Whether the thread must write back the log."""
         return self._database.log_is_long
 
     def _serve_one(self, request: Request[Any]) -> None:
@@ -242,7 +242,7 @@ class _Session:
             self._inbox.fresh = True
         except sqlite3.Error:
             raise
-        except Exception as error:  # noqa: BLE001 - such as ObjectRemoved: it concerns all
+        except Exception as error:  # noqa: BLE001 - such as ObjectRemoved: it affects all
             self._inbox.unclaim(claimed)
             self._inbox.fail_all(error)
         else:

@@ -1,12 +1,12 @@
 """Calls over any duplex channel: MessagePack-RPC or JSON-RPC 2.0, with deadlines, cancellation, streams, typed errors.
 
 wire_json.py, wire_msgpack.py   the two protocols, without I/O; extension.py: what goes beside them
-peer.py                         one connection: reads, and gives each message to whom it concerns
+peer.py                         one connection: reads, and dispatches each message
 calls.py                        the calls of this side
-handlers.py, answering.py       those of the other side: how many, and each one
-outbox.py                       sends in order, and never half
-router.py, method.py            which function answers, checked by its annotations
-client.py, stream.py, stub.py   what a caller uses; connect.py, serve.py: both ends of a connection
+handlers.py, answering.py       the calls of the other side: their number, and each one
+outbox.py                       sends messages in order, and each one whole
+router.py, method.py            the function for each call, checked by its annotations
+client.py, stream.py, stub.py   the caller's interface; connect.py, serve.py: both ends of a connection
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Running one call that came: its method, its stream, its answer."""
+"""Running one received call: its method, its stream, its answer."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from .wire import Batch, Id, Invalid, Notification, Request, Wire
 
 _logger = logging.getLogger("aipc")
 _UNSENDABLE = (MessageTooLarge, InvalidMessage, UnsupportedOperation, LimitExceeded)
-"""Errors of an answer, before anything of it is sent."""
+"""Errors of an answer, raised before anything of it is sent."""
 _MOST_COLLECTED = 10_000
-"""Items of a stream that is called as if it were none."""
+"""The most items of a stream that is called like a plain method."""
 
 Incoming = Request | Notification | Invalid | Batch
 
 
 class Credit(WaitQueue):
-    """How many items of a stream may be sent; the task that sends them waits here."""
+    """The number of items that a stream may send; the sending task waits here."""
 
     __slots__ = ("count",)
 
@@ -40,19 +40,19 @@ class Credit(WaitQueue):
         self.count: int = count
 
     def add(self, count: int) -> None:
-        """The peer takes so many more."""
+        """Allow that many more items."""
         self.count += count
         self.wake()
 
     async def spend(self) -> None:
-        """Wait until one may be sent."""
+        """Wait until an item may be sent."""
         while not self.count:
             await self.queue()
         self.count -= 1
 
 
 class Execution:
-    """One call that came, from then until its answer is sent."""
+    """One received call, until its answer is sent."""
 
     __slots__ = ("caller", "cancelled", "credit", "incoming", "scope")
 
@@ -64,18 +64,18 @@ class Execution:
         self.cancelled: bool = False
 
     def cancel(self) -> None:
-        """The caller gave up."""
+        """Note that the caller gave up."""
         self.cancelled = True
         if self.scope is not None:
             self.scope.cancel()
 
     def close(self) -> None:
-        """Give back what came with it."""
+        """Close what came with it."""
         self.caller.close()
 
 
 class Answering:
-    """What runs the calls of one connection."""
+    """Runs the calls of one connection."""
 
     def __init__(self, wire: Wire, outbox: Outbox, router: Router) -> None:
         self._wire = wire
@@ -83,7 +83,7 @@ class Answering:
         self.router: Router = router
 
     async def run(self, execution: Execution, incoming: Notification | Invalid | Batch) -> None:
-        """All but requests. Errors as `Channel.send`."""
+        """Send anything except requests. Errors as `Channel.send`."""
         if isinstance(incoming, Notification):
             await self._notified(incoming)
         elif isinstance(incoming, Invalid):
@@ -92,7 +92,7 @@ class Answering:
             await self._answer_batch(execution, incoming)
 
     async def send(self, execution: Execution, request: Request, data: bytes) -> None:
-        """Send the answer; if it can't be sent, that is the answer. Errors as `Channel.send`."""
+        """Send the answer; if it cannot be sent, answer with that error. Errors as `Channel.send`."""
         fds = execution.caller.answer_fds
         try:
             letter = self._outbox.post(data, {"fds": fds} if fds else {})
@@ -102,7 +102,7 @@ class Answering:
             await self._outbox.send(self._failure(request, error))
 
     async def answer_in_time(self, execution: Execution, request: Request) -> bytes:
-        """Run the method until it ends, its caller gives up, or the deadline passes: the answer."""
+        """Run the method until it ends, its caller gives up, or the deadline passes; return the answer."""
         wire, data = self._wire, None
         with anyio.CancelScope(deadline=execution.caller.deadline) as execution.scope:
             if not execution.cancelled:
@@ -125,7 +125,7 @@ class Answering:
             if method.streams:
                 return await self._stream(execution, request.id, method, aiter(result))
             return wire.answer(request.id, method.check(result))
-        except Exception as error:  # noqa: BLE001 - it is answered
+        except Exception as error:  # noqa: BLE001 - the answer reports it
             return self._failure(request, error)
 
     def _method(self, request: Request) -> Method:
@@ -184,7 +184,7 @@ class Answering:
         if isinstance(error, RemoteError):
             try:
                 return wire.error(id, error)
-            except Exception:  # noqa: BLE001 - its data can't be written: then without
+            except Exception:  # noqa: BLE001 - its data cannot be written: send it without
                 return wire.error(id, RemoteError(error.code, str(error.message)))
         _logger.error("the method %r failed", request.method, exc_info=error)
         if isinstance(error, _UNSENDABLE):

@@ -1,4 +1,4 @@
-"""Whose call a method runs for."""
+"""The caller for which a method runs."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _current: ContextVar[Caller] = ContextVar("aipc caller")
 
 
 class Caller:
-    """The call that a method runs for, and who made it.
+    """The call for which a method runs, and its caller.
 
-    deadline    when it is cancelled, by the clock of `anyio.current_time`; infinite if the caller set none
+    deadline    the time of its cancellation, by the clock of `anyio.current_time`; infinite if the caller set none
     """
 
     __slots__ = ("_answer_fds", "_client", "_fds", "_taken", "deadline")
@@ -36,38 +36,38 @@ class Caller:
 
     @property
     def credentials(self) -> Credentials | None:
-        """The peer process, where the mechanism tells: over Unix sockets and `shm:`."""
+        """The peer process, over Unix sockets and `shm:`."""
         return self.channel.extra(ChannelAttribute.peer_credentials, None)
 
     @property
     def client(self) -> Client:
-        """To call back over the same connection."""
+        """A client for calls back over the same connection."""
         return self._client
 
     @property
     def fds(self) -> tuple[int, ...]:
-        """The descriptors that came with the call: yours to close from now on. Not asked for, they are closed at its end."""
+        """The descriptors that came with the call: the method closes them. If it does not read this, they are closed at its end."""
         self._taken = True
         return self._fds
 
     def send_fds(self, fds: Iterable[int]) -> None:
-        """Send descriptors with the answer (Unix sockets only). They are given away: closed here when it is sent, or failed."""
+        """Send descriptors with the answer (Unix sockets only). They are closed here once the answer is sent, or failed."""
         self._answer_fds += fds
 
     @property
     def answer_fds(self) -> Sequence[int]:
-        """What goes with the answer."""
+        """The descriptors for the answer."""
         return self._answer_fds
 
     def close(self) -> None:
-        """Close the descriptors that nobody took, and those that were given away."""
+        """Close the descriptors that the method did not take, and those of the answer."""
         if not self._taken:
             close_all(self.fds)
         close_all(self._answer_fds)
         self._answer_fds = []
 
     def enter(self) -> None:
-        """This task runs for this call."""
+        """Make this the call of the running task."""
         _current.set(self)
 
     def __repr__(self) -> str:
@@ -75,7 +75,7 @@ class Caller:
 
 
 def current_caller() -> Caller:
-    """The call that this task runs for: credentials, descriptors, channel, deadline. RuntimeError outside of a method."""
+    """Return the call for which this task runs: credentials, descriptors, channel, deadline. RuntimeError outside of a method."""
     try:
         return _current.get()
     except LookupError:

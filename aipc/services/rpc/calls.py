@@ -1,4 +1,4 @@
-"""The calls that this side makes on one connection: each answer goes to its call, and to no other."""
+"""The calls that this side makes on one connection: each gets its own answer."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .outbox import Outbox
 from .wire import Answer, Wire
 
 _MOST_CANCELS = 1_000
-"""Messages that may wait to be sent: beyond, a peer that does not read is not told of cancellations."""
+"""Messages that may wait to be sent. Over this, a peer that does not read is not told of cancellations."""
 _SLOW_CLOCK = 0.1
-"""Seconds that the peer may see a deadline before this side does."""
+"""Seconds by which the peer may notice a deadline before this side does."""
 _IDS = 2**32  # MessagePack-RPC: a 32-bit number
 
 
 class Call(WaitQueue):
-    """One call, until it is answered. Whoever made it waits here."""
+    """One call, until it is answered. Its caller waits here."""
 
     __slots__ = ("answer", "credit", "deadline", "error", "fds", "id", "items", "method")
 
@@ -35,7 +35,7 @@ class Call(WaitQueue):
         super().__init__()
         self.id: int = id
         self.method: str = method
-        self.credit: int = credit  # items that may come; 0: it is no stream
+        self.credit: int = credit  # items that may come; 0: not a stream
         self.deadline: float = math.inf
         self.items: deque[msgspec.Raw] = deque()
         self.answer: Answer | None = None
@@ -48,7 +48,7 @@ class Call(WaitQueue):
         return self.answer is not None or self.error is not None
 
     async def result(self) -> msgspec.Raw | None:
-        """Wait for the answer. Cancelled: as if it had not been waited for."""
+        """Wait for the answer. Cancelled: the answer was not consumed."""
         while not self.over:
             await self.queue()
         if self.answer is None:
@@ -56,20 +56,20 @@ class Call(WaitQueue):
             raise self.error
         if self.answer.error is not None:
             if isinstance(self.answer.error, DeadlineExceeded) and self.deadline - anyio.current_time() < _SLOW_CLOCK:
-                # It is the caller's own deadline: then let that be what ends this, as it would without a peer.
+                # It is the caller's own deadline: let that end this, as without a peer.
                 await anyio.sleep_until(self.deadline)
             raise self.answer.error
         return self.answer.result
 
 
 class Calls:
-    """Every call of one connection that is not answered."""
+    """Every unanswered call of one connection."""
 
     def __init__(self, wire: Wire, outbox: Outbox) -> None:
         self._wire = wire
         self._outbox = outbox
         self._pending: dict[int, Call] = {}
-        self._abandoned: set[int] = set()  # they have a place at the peer until it answers
+        self._abandoned: set[int] = set()  # they take a place at the peer until it answers
         self._next_id = 0
         self._window: float = extension.FIRST_WINDOW
         self._learnt = False
@@ -80,7 +80,7 @@ class Calls:
 
     @property
     def unanswered(self) -> int:
-        """Calls that wait for an answer here."""
+        """The number of calls that wait for an answer here."""
         return len(self._pending)
 
     async def open(self, method: str, params: Any, fds: Sequence[int] = (), *, credit: int = 0) -> Call:
@@ -120,7 +120,7 @@ class Calls:
             try:
                 await self._places.queue()
             except BaseException:
-                self._places.wake()  # it may have been this task's turn
+                self._places.wake()  # perhaps it was this task's turn
                 raise
         if self._lost is not None:
             self._places.wake()
@@ -134,7 +134,7 @@ class Calls:
                 return id
 
     def abandon(self, call: Call, *, sent: bool = True) -> None:
-        """Nobody waits for it any more. Once it was sent, the peer is told, and has its place until it answers."""
+        """Abandon a call. If it was sent, the peer is told, and keeps a place for it until it answers."""
         close_all(call.fds)
         call.fds = ()
         if self._pending.pop(call.id, None) is None:
@@ -149,11 +149,11 @@ class Calls:
         if self._outbox.waiting < _MOST_CANCELS:
             try:
                 self._outbox.post(data)
-            except Exception as error:  # noqa: BLE001 - the reader meets it, too
+            except Exception as error:  # noqa: BLE001 - the reader raises it, too
                 self.fail(error)
 
     async def agree_on_fds(self) -> None:
-        """Wait until both sides take descriptors: plain reading, which does not, is twice as fast. Cancelled: nothing is lost."""
+        """Wait until both sides accept descriptors: reading without them is twice as fast. Cancelled: nothing is lost."""
         self.tell_fds()
         while not self._may_send_fds:
             if self._lost is not None:
@@ -161,24 +161,24 @@ class Calls:
             await self._agreement.queue()
 
     def tell_fds(self) -> None:
-        """Say that this side takes descriptors, once."""
+        """Tell the peer, once, that this side accepts descriptors."""
         if not self._told_fds:
             self._told_fds = True
             self._tell(self._wire.notification(extension.DESCRIPTORS, ()))
 
     def fds_agreed(self) -> None:
-        """The other side takes descriptors."""
+        """Note that the other side accepts descriptors."""
         self._may_send_fds = True
         self._agreement.wake_all()
 
     def allow(self, call: Call, count: int) -> None:
-        """Let the peer send so many items more."""
+        """Allow the peer to send that many more items."""
         if not call.over:
             call.credit += count
             self._tell(self._wire.notification(extension.CREDIT, (call.id, count)))
 
     def answered(self, answer: Answer, fds: tuple[int, ...]) -> None:
-        """An answer came. One that nobody waits for is nobody's."""
+        """Store an answer. An answer that no task waits for is dropped."""
         if not self._learnt:
             self._learn(math.inf)
         call = self._pending.pop(answer.id, None) if isinstance(answer.id, int) else None
@@ -192,7 +192,7 @@ class Calls:
         self._places.wake()
 
     def came(self, id: Any, item: msgspec.Raw) -> None:
-        """An item of a stream came. ProtocolError for more than were asked for."""
+        """Store an item of a stream. ProtocolError for more items than were asked for."""
         call = self._pending.get(id)
         if call is None or not isinstance(id, int):
             return
@@ -203,7 +203,7 @@ class Calls:
         call.wake()
 
     def window(self, count: int) -> None:
-        """The peer says how many calls it takes at once."""
+        """Note how many calls the peer accepts at once."""
         self._learn(count)
 
     def _learn(self, window: float) -> None:
@@ -212,7 +212,7 @@ class Calls:
         self._places.wake_all()
 
     def fail(self, error: Exception) -> None:
-        """The connection is lost: so is every call that is not answered."""
+        """Fail every unanswered call: the connection is lost."""
         if self._lost is not None:
             return
         self._lost = error
@@ -225,7 +225,7 @@ class Calls:
 
 
 def _loss(lost: Exception, start: str = "", end: str = ": nothing was sent") -> Exception:
-    """What to tell of a lost connection, unless it was closed here."""
+    """Return the error for a lost connection, unless it was closed here."""
     if isinstance(lost, anyio.ClosedResourceError):
         return anyio.ClosedResourceError()
     error = ConnectionLost(f"{start}the connection was lost ({str(lost) or type(lost).__name__}){end}")

@@ -1,4 +1,4 @@
-"""Calls, as their caller makes them."""
+"""The caller's side of calls."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class Client:
     async def call(self, method: str, /, *args: Any, returns: Any = Any, fds: Sequence[int] = (), **kwargs: Any) -> Any:
         """Call a method and wait for its result: `call("add", 1, 2)` or `call("add", a=1, b=2)`, not both ways at once.
 
-        `returns`: the type that the result must have. `fds`: descriptors to send along (Unix sockets); they stay open here. The
-        first ones wait until the other side has said that it takes some, which only aipc's does.
+        `returns`: the type that the result must have. `fds`: descriptors to send with the call (Unix sockets); they stay open here. The
+        first ones wait until the other side has said that it accepts descriptors; only aipc's does.
         The deadline of the scopes around it goes with the call.
 
-        RemoteError, MethodMissing, InvalidParameters, DeadlineExceeded: the answer. ConnectionLost, a BrokenResourceError: there
-        was none. ProtocolError: a result of another type. TypeError: an argument that the codec can't write. Errors as
-        `Channel.send`. Cancelled: the method is cancelled, too, unless it has ended; its answer is passed over.
+        RemoteError, MethodMissing, InvalidParameters, DeadlineExceeded: the answer. ConnectionLost, a BrokenResourceError: there was
+        none. ProtocolError: a result of another type. TypeError: an argument that the codec cannot write. Errors as `Channel.send`.
+        Cancelled: the method is cancelled, too, unless it has ended; its answer is dropped.
         """
         if fds:
             await self._calls.agree_on_fds()
@@ -61,7 +61,7 @@ class Client:
     async def call_with_fds(
         self, method: str, /, *args: Any, returns: Any = Any, fds: Sequence[int] = (), **kwargs: Any
     ) -> tuple[Any, tuple[int, ...]]:
-        """As `call`, and with the result the descriptors that came with it: yours to close. Cancelled: none is left open."""
+        """Like `call`; returns the result, and the descriptors that came with it, which you close. Cancelled: none is left open."""
         await self._calls.agree_on_fds()
         return await self._call(method, _params(method, args, kwargs), fds, returns)
 
@@ -81,20 +81,20 @@ class Client:
             raise ProtocolError(f"{call.method}: the result is not of the type {returns}: {error}") from error
 
     async def notify(self, method: str, /, *args: Any, **kwargs: Any) -> None:
-        """Call a method without an answer; returns when the kernel holds the call. Cancelled: wholly sent or not at all."""
+        """Call a method without an answer; returns when the kernel holds the call. Cancelled: the whole call was sent, or nothing."""
         await self._outbox.send(self._wire.notification(method, _params(method, args, kwargs)))
 
     def stream(self, method: str, /, *args: Any, returns: Any = Any, **kwargs: Any) -> Stream[Any]:
-        """Call a method that streams: `async with client.stream("tail", path) as lines: async for line in lines`.
+        """Call a streaming method: `async with client.stream("tail", path) as lines: async for line in lines`.
 
         `returns`: the type of each item. Errors as `call`. Cancelled, or left: the method is cancelled.
         """
         return Stream(self._calls, self._wire, method, _params(method, args, kwargs), returns)
 
     def bind(self, interface: type[T]) -> T:
-        """An object with the async methods that a class declares: each calls the method of its name, and checks the result.
+        """Return an object with the async methods that a class declares: each calls the method of its name, and checks the result.
 
-        A method that is annotated as an AsyncIterator gives a Stream.
+        A method annotated as an AsyncIterator returns a Stream.
         """
         return stub(interface, self.call, self.stream)
 

@@ -32,10 +32,10 @@ async def connect(
     """A client of a service: `async with rpc.connect("unix:/run/app.sock") as client`.
 
     A URL, with `options`, is opened as by `aipc.open_channel`; a channel is taken over. Either is closed at the end of the block.
-    `router`: what the service may call here, at most `max_in_flight` at once. `codec` must be the service's.
+    `router`: the methods that the service may call here, at most `max_in_flight` at once. `codec` must be the service's.
 
-    When the connection is lost, calls fail with ConnectionLost, and so do all later ones. Cancelled, or left: what runs here for
-    the service is cancelled, and ends, first.
+    When the connection is lost, calls fail with ConnectionLost, also all later ones. When the block is left or cancelled, the methods
+    that run here for the service are first cancelled, and have ended.
     """
     channel = await open_channel(url_or_channel, **options) if isinstance(url_or_channel, str) else url_or_channel
     failed: Exception | None = None
@@ -46,7 +46,7 @@ async def connect(
             try:
                 peer.tell_window()
                 yield peer.client
-            except Exception as error:  # noqa: BLE001 - raised below, by itself and not in a group
+            except Exception as error:  # noqa: BLE001 - raised below, outside of an exception group
                 failed = error
             finally:
                 tasks.cancel_scope.cancel()

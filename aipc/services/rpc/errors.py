@@ -12,11 +12,11 @@ PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
 INTERNAL_ERROR = -32603
 SERVER_ERROR = -32000
-"""For an error of a peer that gives no code."""
+"""The code for a peer's error without a code."""
 
 
 class RemoteError(AipcError):
-    """The other side answered a call with an error. Raised in a method, it is the answer; its code, message and data travel.
+    """The other side answered a call with an error. Raised in a method, it is sent as the answer: its code, message and data.
 
     `data` is anything that the codec can write. The codes from -32768 to -32000 are the specification's.
     """
@@ -58,14 +58,14 @@ class CallCancelled(RemoteError):
 
 
 class ConnectionLost(AipcError, anyio.BrokenResourceError):
-    """The connection ended before the answer came: whether the method ran is not known. Or it had ended before the call."""
+    """The connection ended before the answer came: it is unknown whether the method ran. Or it had ended before the call."""
 
 
 _BY_CODE = {kind.CODE: kind for kind in (MethodMissing, InvalidParameters, DeadlineExceeded, CallCancelled)}
 
 
 def from_wire(error: Any) -> RemoteError:
-    """The error that a peer answered: code, message and data as a map or an array, a text, or anything else."""
+    """Return the error that a peer answered: code, message and data as a map or an array, a text, or anything else."""
     if isinstance(error, dict):
         return _made(error.get("code"), error.get("message"), error.get("data"))
     if isinstance(error, list | tuple) and len(error) in {2, 3} and isinstance(error[0], int):

@@ -1,13 +1,13 @@
-"""What goes beside the two protocols: notifications, which a peer that does not know them passes over.
+"""Additions to the two protocols: notifications, which a peer that does not know them ignores.
 
 | method            | params                | means |
 | ----------------- | --------------------- | --- |
 | `$/cancelRequest` | [id], or {"id": id}   | the caller gave up; the call is still answered (Language Server Protocol) |
 | `$/request`       | [id, seconds, credit] | of the request that follows: time until its deadline, or null; items that its stream may send at once, or null |
 | `$/item`          | [id, value]           | the next item of a stream; its end is the answer to the call |
-| `$/credit`        | [id, count]           | so many items more may be sent |
-| `$/descriptors`   | []                    | this side takes descriptors from here on; whoever is told so says it back |
-| `$/window`        | [count]               | so many calls may be unanswered at once; whoever calls says it first, whoever answers says it back |
+| `$/credit`        | [id, count]           | that many more items may be sent |
+| `$/descriptors`   | []                    | this side accepts descriptors from now on; the receiver answers with the same |
+| `$/window`        | [count]               | calls that may be unanswered at once; the caller sends it first, the answering side replies |
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ WINDOW = "$/window"
 DESCRIPTORS = "$/descriptors"
 
 FIRST_WINDOW = 8
-"""Calls that may be unanswered before the peer has said how many: it must be able to keep them beside those that it runs."""
+"""Unanswered calls that are allowed before the peer has told its limit: it must be able to keep them beside the running ones."""
 FIRST_CREDIT = 32
-"""Items of a stream that may be on their way."""
+"""The most items of a stream that may be on their way."""
 
 _Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 _Seconds = Annotated[float, msgspec.Meta(ge=0)]
@@ -47,7 +47,7 @@ class _Named(msgspec.Struct):
 
 
 def params(wire: Wire, method: str, raw: Params) -> tuple[Any, ...] | None:
-    """The parameters of one of these; None if it is none of them, or they are not what they should be."""
+    """Return the parameters of such a notification; None if it is another one, or they are invalid."""
     try:
         if method == CANCEL and wire.is_named(raw):
             return (wire.decode(raw, _Named).id,)
@@ -58,5 +58,5 @@ def params(wire: Wire, method: str, raw: Params) -> tuple[Any, ...] | None:
 
 
 def cancel(wire: Wire, id: Id) -> bytes:
-    """The notification that a caller gave up."""
+    """Return the notification that a caller gave up."""
     return wire.notification(CANCEL, {"id": id} if wire.codec == "json" else (id,))

@@ -1,4 +1,4 @@
-"""Descriptors that nobody took."""
+"""Descriptors that were not received."""
 
 from __future__ import annotations
 

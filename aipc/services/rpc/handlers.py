@@ -1,4 +1,4 @@
-"""The calls that the peer makes on one connection: at most so many run at once, a few wait here, all others in the kernel."""
+"""The calls that the peer makes on one connection: a limited number runs, a few wait here, all others in the kernel."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from .wire import Id, Notification, Request, Wire
 
 _logger = logging.getLogger("aipc")
 _MOST_ANNOUNCED = 256
-"""Preambles of requests that have not come."""
+"""Preambles of requests that have not come yet."""
 
 
 class Handlers:
-    """Every call of the peer's that is not answered."""
+    """Every unanswered call of the peer."""
 
     def __init__(self, client: Client, wire: Wire, outbox: Outbox, router: Router, limit: int) -> None:
-        self._client = client  # of the peer: to call back
+        self._client = client  # for calls back to the peer
         self._answering = Answering(wire, outbox, router)
         self.limit: int = limit
         self._running = 0
@@ -42,11 +42,11 @@ class Handlers:
 
     @property
     def unanswered(self) -> int:
-        """Calls that run, or wait for their turn here."""
+        """The number of calls that run, or wait here."""
         return self._running + len(self._parked)
 
     def accept(self, incoming: Incoming, fds: Sequence[int]) -> Execution | None:
-        """What is to be run for this; None for a notification that nobody knows."""
+        """Return the call to run for this event; None for an unknown notification."""
         if isinstance(incoming, Notification) and incoming.method not in self._answering.router:
             return None
         execution = Execution(incoming, Caller(self._client, fds))
@@ -57,7 +57,7 @@ class Handlers:
         return execution
 
     def announce(self, id: Id, seconds: float | None, credit: int | None) -> None:
-        """The preamble of a request that follows."""
+        """Store the preamble of a request that follows."""
         self._announced[id] = (math.inf if seconds is None else anyio.current_time() + seconds), credit
         if len(self._announced) > _MOST_ANNOUNCED:
             self._announced.popitem(last=False)
@@ -68,19 +68,19 @@ class Handlers:
         execution.credit = None if credit is None else Credit(credit)
 
     def cancel(self, id: Id) -> None:
-        """The peer gave up that call. One that is not known may have been answered already."""
+        """Cancel a call that the peer gave up. An unknown one may have been answered already."""
         execution = self._by_id.get(id)
         if execution is not None:
             execution.cancel()
 
     def allow(self, id: Id, count: int) -> None:
-        """The peer takes so many items more."""
+        """Allow a stream that many more items."""
         execution = self._by_id.get(id)
         if execution is not None and execution.credit is not None:
             execution.credit.add(count)
 
     def admit(self, execution: Execution) -> bool | None:
-        """Whether to start it now; else it waits its turn here. None: there is no room even for that, see `wait_room`."""
+        """Whether to start it now; otherwise it waits here. None: there is no room for that either, see `wait_room`."""
         if self._running < self.limit:
             self._running += 1
             return True
@@ -94,7 +94,7 @@ class Handlers:
         await self._places.queue()
 
     async def handle(self, execution: Execution) -> None:
-        """Run it, and after it those that wait for a place."""
+        """Run it, and after it the calls that wait for a place."""
         try:
             while True:
                 try:
@@ -114,13 +114,13 @@ class Handlers:
                 backend.start_soon(self._when_idle)
 
     def when_idle(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run it in the background each time that no call runs, and now if none does."""
+        """Run the function in the background whenever no call runs, and now if none does."""
         self._when_idle = function
         if not self._running:
             backend.start_soon(function)
 
     def close(self) -> None:
-        """The connection is over: nothing that waits is run."""
+        """Drop the waiting calls: the connection has ended."""
         for execution in self._parked:
             execution.close()
         self._parked.clear()

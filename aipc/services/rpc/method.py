@@ -1,4 +1,4 @@
-"""What a function's annotations say about the parameters and the result of a call."""
+"""The parameters and the result of a call, by a function's annotations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Signature(NamedTuple):
 
 
 def describe(function: Callable[..., Any]) -> Signature:
-    """What `function` takes and gives. TypeError for an annotation that can't be resolved."""
+    """Read the parameters and the result of `function`. TypeError for an annotation that cannot be resolved."""
     try:
         signature = inspect.signature(function, eval_str=True)
     except NameError as error:
@@ -41,7 +41,7 @@ def describe(function: Callable[..., Any]) -> Signature:
 
 
 class Method:
-    """A function that can be called from elsewhere."""
+    """A function that can be called remotely."""
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
         self.name: str = name
@@ -56,7 +56,7 @@ class Method:
         self._checks = self._result not in _UNCHECKED and _is_known(self._result)
 
     def arguments(self, wire: Wire, params: Params) -> Arguments:
-        """What to call the function with. InvalidParameters if they do not fit it."""
+        """Return the arguments for the function. InvalidParameters if they do not fit it."""
         try:
             if wire.is_named(params):
                 return self._by_name(wire.decode(params, self._named))
@@ -75,12 +75,12 @@ class Method:
         return [found.pop(name) for name in self._names if name in self._only_positional and name in found], found
 
     def check(self, result: Any) -> Any:
-        """The result, or an item. msgspec.ValidationError if it is not of the annotated type."""
+        """Return the result, or an item, converted. msgspec.ValidationError if it does not have the annotated type."""
         if not self._checks:
             return result
         try:
             return msgspec.convert(result, self._result)
-        except msgspec.ValidationError:  # also for what only travels as the type, such as an Enum
+        except msgspec.ValidationError:  # also for values that have the type only when encoded, such as an Enum
             return msgspec.msgpack.decode(msgspec.msgpack.encode(result), type=self._result)
 
 
@@ -103,7 +103,7 @@ def _struct(name: str, parameters: Sequence[inspect.Parameter], *, array_like: b
 
 
 def _is_known(type: Any) -> bool:
-    """Whether msgspec takes it: not every type that can be written can also be read."""
+    """Whether msgspec supports it: not every type that can be written can also be read."""
     try:
         msgspec.json.Decoder(type)
     except TypeError:

@@ -1,4 +1,4 @@
-"""Where MessagePack objects end: https://github.com/msgpack/msgpack/blob/master/spec.md. No decoding here, and no I/O."""
+"""Finding the ends of MessagePack objects: https://github.com/msgpack/msgpack/blob/master/spec.md. No decoding, no I/O."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CONTAINERS = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
 
 
 class Scanner:
-    """Cuts a stream of bytes into objects. It keeps the start of the next one, and its place there: no byte is looked at twice."""
+    """Cuts a stream of bytes into objects. It keeps the start of the next one, and its place there: each byte is read once."""
 
     def __init__(self) -> None:
         self._rest = bytearray()
@@ -27,11 +27,11 @@ class Scanner:
 
     @property
     def waiting(self) -> int:
-        """Bytes of an object that is not whole yet."""
+        """The bytes of an incomplete object."""
         return len(self._rest)
 
     def split(self, data: bytes) -> Iterator[bytes]:
-        """The objects that are whole now, one by one: a message may hold millions. ProtocolError for a byte that begins none.
+        """Return the complete objects one by one: a message may hold millions. ProtocolError for a byte that begins no object.
 
         To be exhausted before the next call.
         """
@@ -46,7 +46,7 @@ class Scanner:
             self._at -= start
 
     def _end(self) -> int | None:
-        """Where the outermost object ends; None if it is not whole."""
+        """Return the end of the outermost object; None if it is incomplete."""
         while self._missing:
             size, contained = self._size()
             if not size or self._at + size > len(self._rest):
@@ -57,7 +57,7 @@ class Scanner:
         return self._at
 
     def _size(self) -> tuple[int, int]:
-        """Bytes of the next object, without those that it contains, and their number; no bytes if that is not known yet."""
+        """Return the length of the next object, without the objects that it contains, and their number; 0 bytes if unknown yet."""
         if self._at >= len(self._rest):
             return 0, 0
         first = self._rest[self._at]

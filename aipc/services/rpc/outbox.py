@@ -1,6 +1,6 @@
-"""What one connection sends: at once if there is room, else in order, by one task that is never cancelled.
+"""The messages of one connection: sent at once if there is room, otherwise in order, by one task that is never cancelled.
 
-So whoever gives up waiting knows whether its message has left: `withdraw` tells.
+So a task that stops waiting knows whether its message was sent: `withdraw` says so.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from aipc._io.loop.wait_queue import WaitQueue
 from aipc.abc import Channel
 
 _AT_ONCE = 64 * 1024
-"""Bytes: of a longer message, `send_nowait` might have to copy what does not fit."""
+"""Bytes: `send_nowait` might have to copy the rest of a longer message."""
 _BUDGET = 128
 """Messages sent without waiting between two turns of the loop."""
 _NOTHING: Mapping[str, Any] = {}
@@ -37,21 +37,21 @@ class Letter(WaitQueue):
         self.error: Exception | None = None
 
     async def sent(self) -> None:
-        """Wait until it is sent. Errors as `Channel.send`. Cancelled: it stays in its place; see `withdraw`."""
+        """Wait until it is sent. Errors as `Channel.send`. Cancelled: it stays queued; see `withdraw`."""
         while not self.done:
             await self.queue()
         if self.error is not None:
             raise self.error
 
     def withdraw(self) -> bool:
-        """Whether it was not sent, and won't be."""
+        """Whether it was not sent, and will not be."""
         if not (self.begun or self.done):
             self._outbox.drop(self)
         return not self.begun or self.error is not None
 
 
 class Outbox:
-    """Everything that is sent on a channel goes through here."""
+    """All messages of a channel are sent through this object."""
 
     __slots__ = ("_budget", "_channel", "_letters", "_sending")
 
@@ -63,11 +63,11 @@ class Outbox:
 
     @property
     def waiting(self) -> int:
-        """How many messages wait to be sent."""
+        """The number of messages that wait to be sent."""
         return len(self._letters)
 
     def post(self, data: bytes, meta: Mapping[str, Any] = _NOTHING) -> Letter | None:
-        """Send now, or let it wait its turn. None: it is sent. Errors as `Channel.send_nowait`."""
+        """Send now, or queue it. None: it is sent. Errors as `Channel.send_nowait`."""
         if not self._sending and len(data) <= _AT_ONCE:
             try:
                 self._channel.send_nowait(data, **meta)
@@ -83,7 +83,7 @@ class Outbox:
         return letter
 
     async def send(self, data: bytes, meta: Mapping[str, Any] = _NOTHING) -> None:
-        """Send one message. Errors as `Channel.send`. Cancelled: not sent, or sent wholly."""
+        """Send one message. Errors as `Channel.send`. Cancelled: the whole message was sent, or nothing."""
         self._budget -= 1
         if self._budget <= 0:
             self._budget = _BUDGET
@@ -97,7 +97,7 @@ class Outbox:
                 raise
 
     def drop(self, letter: Letter) -> None:
-        """Do not send a letter that waits."""
+        """Remove a queued letter."""
         self._letters.remove(letter)
 
     async def _send_letters(self) -> None:
@@ -107,7 +107,7 @@ class Outbox:
                 letter.begun = True
                 try:
                     await self._channel.send(letter.data, **letter.meta)
-                except Exception as error:  # noqa: BLE001 - raised where the letter is waited for
+                except Exception as error:  # noqa: BLE001 - raised to the task that waits for the letter
                     letter.error = error
                 finally:
                     letter.done = True

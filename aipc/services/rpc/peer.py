@@ -1,4 +1,4 @@
-"""One connection, the same at both ends: one task reads, each call that comes runs in a task of its own."""
+"""One connection, the same at both ends: one task reads, and each received call runs in a task of its own."""
 
 from __future__ import annotations
 
@@ -43,24 +43,24 @@ class Peer:
         self.handlers: Handlers = Handlers(self.client, self.wire, self.outbox, router or Router(), max_in_flight)
         self._takes_fds = False
         self._events: Iterator[Event] = iter(())
-        self._fds: tuple[int, ...] = ()  # that came with the message at hand
+        self._fds: tuple[int, ...] = ()  # of the present message
         self._told_window = False
 
     def tell_window(self) -> None:
-        """Say how many calls this side takes at once. Only once, and to whoever knows what that means, or will pass it over."""
+        """Tell the peer, once, how many calls this side accepts at once. A peer that does not know this ignores it."""
         if not self._told_window:
             self._told_window = True
             self.outbox.post(self.wire.notification(extension.WINDOW, (self.handlers.limit,)))
 
     def drain(self) -> None:
-        """Close the connection as soon as no method runs. What the peer sends meanwhile is still answered."""
+        """Close the connection as soon as no method runs. The peer's messages until then are still answered."""
         self.handlers.when_idle(self.aclose)
 
     async def run(self) -> None:
-        """Read, and run what comes, until the peer ends the connection, or it breaks.
+        """Read, and run calls, until the peer ends the connection, or it breaks.
 
-        EndOfStream, BrokenResourceError, ClosedResourceError, or ProtocolError for what is no message: then the methods that ran
-        have been cancelled and have ended, and the calls have failed. Cancelled: likewise.
+        EndOfStream, BrokenResourceError, ClosedResourceError, or ProtocolError for an invalid message: by then the running methods have
+        been cancelled and have ended, and the calls have failed. Cancelled: likewise.
         """
         try:
             await connection_tasks(self.handlers.handle, math.inf).serve(self._next)
@@ -84,11 +84,11 @@ class Peer:
                 if admitted:
                     return execution
             self._close_fds()
-            await backend.checkpoint()  # those that were woken run before this task looks, or spins, for the next message
+            await backend.checkpoint()  # woken tasks run before this task checks for the next message
             self._events = self._feed(await self._receive())
 
     async def _admit(self, execution: Execution) -> bool:
-        """`Handlers.admit`, when there is room again: until then nothing is read."""
+        """`Handlers.admit`, once there is room: until then nothing is read."""
         try:
             while (admitted := self.handlers.admit(execution)) is None:
                 await self.handlers.wait_room()
@@ -113,7 +113,7 @@ class Peer:
             yield from self.wire.feed(message)
 
     def _dispatch(self, event: Event) -> Execution | None:
-        """Do what needs no task; else what needs one."""
+        """Handle an event that needs no task, or start a task."""
         if type(event) is Answer:
             fds, self._fds = self._fds, ()
             self.calls.answered(event, fds)
@@ -162,7 +162,7 @@ class Peer:
 
 
 def check_limit(max_in_flight: int) -> None:
-    """ValueError for a limit with which nothing would run."""
+    """ValueError for a limit under which nothing would run."""
     if max_in_flight < 1:
         raise ValueError(f"max_in_flight={max_in_flight}: must be 1 or more")
 

@@ -1,4 +1,4 @@
-"""Which function answers which call."""
+"""The table of methods: which function answers which call."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _RESERVED = ("$/", "rpc.")  # by this implementation, as by the Language Server 
 class Router:
     """The methods of a service: `@router.method` over an async function, an async generator (which streams) or a plain function.
 
-    Arguments and results are checked by the annotations; what has none may be anything. `expose_errors`: tell callers the
-    type, text and traceback of an unforeseen error, which is otherwise only logged (logger `aipc`).
+    The annotations check arguments and results; without one, a value may be anything. `expose_errors`: tell callers the type, text and
+    traceback of an unexpected error, which is otherwise only logged (logger `aipc`).
     """
 
     def __init__(self, *, expose_errors: bool = False) -> None:
@@ -29,7 +29,7 @@ class Router:
     def method(self, function: Any = None, /) -> Any:
         """Add a function under its own name, or `@router.method("name")`. ValueError for a name that is taken or reserved.
 
-        TypeError for an annotation that can't be resolved, or that msgspec does not take.
+        TypeError for an annotation that cannot be resolved, or that msgspec does not support.
         """
         if callable(function):
             self.add(function)
@@ -42,7 +42,7 @@ class Router:
         return decorate
 
     def add(self, function: Callable[..., Any], name: str | None = None) -> None:
-        """As `method`, for what is no function of a module: a bound method, a partial."""
+        """Like `method`, for a callable that is not a module's function: a bound method, a partial."""
         name = name or function.__name__
         if name.startswith(_RESERVED):
             raise ValueError(f"method {name!r}: names that begin with {' or '.join(_RESERVED)} are reserved")
@@ -51,7 +51,7 @@ class Router:
         self._methods[name] = Method(name, function)
 
     def get(self, name: str) -> Method | None:
-        """The method of that name."""
+        """Return the method of that name."""
         return self._methods.get(name)
 
     def __contains__(self, name: object) -> bool:

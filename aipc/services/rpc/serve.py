@@ -12,7 +12,7 @@ from .router import Router
 
 
 class Handler:
-    """What `serve` runs for each connection: for `listener.serve(handler)`, or `service.listen(url, handler)`.
+    """Return a handler for each connection: for `listener.serve(handler)`, or `service.listen(url, handler)`.
 
     When the listener is drained, a connection is closed as soon as no method runs on it.
     """
@@ -44,18 +44,18 @@ class Handler:
                 self._peers.discard(peer)
 
     def drain(self) -> None:
-        """Close each connection, new ones too, when no method runs on it: at once, or when the last one has answered."""
+        """Close each connection, also new ones, once no method runs on it: at once, or after the last answer."""
         self._draining = True
         for peer in self._peers:
             peer.drain()
 
 
 async def serve(listener: Listener, router: Router, codec: Codec = "msgpack", max_in_flight: int = 100) -> None:
-    """Answer the calls of everybody who connects, until cancelled or drained, as `listener.serve` has it.
+    """Answer the calls of all clients, until cancelled or drained, as `listener.serve` does.
 
-    On each connection at most `max_in_flight` methods run at once; calls beyond wait in the kernel. A connection that sends what
-    is no message, or ends, takes its own methods with it, and no others. Drained: methods that run are answered, and then each
-    connection is closed. Cancelled: all methods are cancelled, and end.
+    On each connection at most `max_in_flight` methods run at once; further calls wait in the kernel. When a connection ends, or sends
+    an invalid message, only its own methods are cancelled. Drained: running methods are answered, and then each connection is closed.
+    Cancelled: all methods are cancelled, and have ended.
     """
     await listener.serve(Handler(router, codec, max_in_flight))
 
@@ -63,7 +63,7 @@ async def serve(listener: Listener, router: Router, codec: Codec = "msgpack", ma
 async def serve_channel(channel: Channel, router: Router, codec: Codec = "msgpack", max_in_flight: int = 100) -> None:
     """Answer the calls of one connection until it ends, and close it.
 
-    ProtocolError, MessageTooLarge: the peer sent what is no message. Cancelled, or at the end of the connection: the methods
-    that still run are cancelled, and end, first.
+    ProtocolError, MessageTooLarge: the peer sent an invalid message. Cancelled, or at the end of the connection: the methods that still
+    run are first cancelled, and have ended.
     """
     await Handler(router, codec, max_in_flight)(channel)

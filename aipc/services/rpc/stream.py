@@ -21,8 +21,8 @@ T = TypeVar("T")
 class Stream(Generic[T]):
     """The items of one call: `async with client.stream("tail", path) as lines: async for line in lines`.
 
-    At most 32 items are on their way: a slow reader stops the method, and nothing else on the connection. Leaving the block
-    cancels the method. The method's error is raised after the items that it gave before.
+    At most 32 items are on their way: a slow reader delays the method, and nothing else on the connection. Leaving the block cancels
+    the method. The method's error is raised after the items before it.
     """
 
     def __init__(self, calls: Calls, wire: Wire, method: str, params: Sequence[Any] | Mapping[str, Any], returns: Any) -> None:
@@ -32,7 +32,7 @@ class Stream(Generic[T]):
         self._params = params
         self._returns = returns
         self._call: Call | None = None
-        self._taken = 0  # items since the peer was last allowed more
+        self._taken = 0  # items since the last credit
         self._collected: deque[Any] | None = None
 
     async def __aenter__(self) -> Self:
@@ -56,7 +56,7 @@ class Stream(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        """The next item. ConnectionLost, RemoteError and below it; ProtocolError for an item of another type. Cancelled: none was taken."""
+        """Return the next item. ConnectionLost, RemoteError; ProtocolError for an item of another type. Cancelled: none was consumed."""
         call = self._call
         if call is None:
             raise RuntimeError(f"stream {self._method!r}: open it first: async with client.stream(…) as items")
@@ -72,7 +72,7 @@ class Stream(Generic[T]):
         return self._value(item)
 
     async def _last(self, call: Call) -> T:
-        """The end; or the items of a peer that sends them all in its answer."""
+        """Return the next item of a peer that sends all items in its answer, or end the iteration."""
         result = await call.result()
         if self._collected is None:
             self._collected = deque(self._list(result))

@@ -1,4 +1,4 @@
-"""Typed stubs: a class of annotated methods, called elsewhere."""
+"""Typed stubs: a class of annotated methods that are called remotely."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Maker = Callable[..., Any]
 
 
 def stub(interface: type[T], call: Maker, stream: Maker) -> T:
-    """An instance of a subclass of `interface` whose methods are `call` and `stream` with their name. TypeError for what is no async method."""
+    """Return an instance of a subclass of `interface` with remote methods. TypeError for a method that is not async."""
     methods = {}
     for name, function in inspect.getmembers(interface, inspect.isfunction):
         if not name.startswith("_"):

@@ -1,6 +1,6 @@
-"""What both wires have in common: bytes in, events out. No I/O here.
+"""The common interface of both wires: bytes in, events out. No I/O.
 
-A request without an id does not exist: that is a notification, which has no answer.
+A request always has an id; a call without one is a notification, which has no answer.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from .errors import RemoteError
 Id = int | float | str | None
 Params = msgspec.Raw | None
 Failure: tuple[type[Exception], ...] = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
-"""What a decoder raises about bytes that do not fit."""
+"""The errors of a decoder for bytes that do not fit."""
 
 
 class Request(NamedTuple):
-    """A call that is to be answered."""
+    """A call that needs an answer."""
 
     id: Id
     method: str
@@ -43,14 +43,14 @@ class Answer(NamedTuple):
 
 
 class Invalid(NamedTuple):
-    """Something that is no message of this protocol, and the error to answer."""
+    """An invalid message, and the error to answer."""
 
     id: Id
     error: RemoteError
 
 
 class Batch(NamedTuple):
-    """Several calls in one message, whose answers go in one message, too (JSON-RPC only)."""
+    """Several calls in one message, whose answers also go in one message (JSON-RPC only)."""
 
     calls: list[Request | Notification | Invalid]
 
@@ -59,44 +59,44 @@ Event = Request | Notification | Answer | Invalid | Batch
 
 
 class Wire(ABC):
-    """One connection's protocol. Stateless, but for the start of a message that MessagePack may have left."""
+    """One connection's protocol. Stateless, except for the start of an incomplete MessagePack object."""
 
     codec: str
 
     @abstractmethod
     def feed(self, data: bytes) -> Iterable[Event]:
-        """What a received message says. To be exhausted before the next call.
+        """Return the events of a received message. Exhaust it before the next call.
 
-        ProtocolError, MessageTooLarge, also while it is iterated over: the connection can't be trusted from here on.
+        ProtocolError, MessageTooLarge, also during the iteration: the connection cannot be used from here on.
         """
 
     @abstractmethod
     def end(self) -> None:
-        """The peer sends no more. ProtocolError if that is in the middle of a message."""
+        """Note the end of the stream. ProtocolError in the middle of a message."""
 
     @abstractmethod
     def request(self, id: Id, method: str, params: Any) -> bytes:
-        """A call. `params` is a sequence, or a mapping of names. TypeError for what the codec can't write."""
+        """Encode a call. `params` is a sequence, or a mapping of names. TypeError for a value that the codec cannot write."""
 
     @abstractmethod
     def notification(self, method: str, params: Any) -> bytes:
-        """A call without an answer."""
+        """Encode a call without an answer."""
 
     @abstractmethod
     def answer(self, id: Id, result: Any) -> bytes:
-        """The answer to a call."""
+        """Encode the answer to a call."""
 
     @abstractmethod
     def error(self, id: Id, error: RemoteError) -> bytes:
-        """The answer to a call that failed."""
+        """Encode the answer to a failed call."""
 
     @abstractmethod
     def batch(self, answers: list[bytes]) -> bytes:
-        """The answers to a batch, in one message."""
+        """Encode the answers to a batch, in one message."""
 
     @abstractmethod
     def decode(self, raw: Params, type: Any) -> Any:
-        """A value of that type. One of `Failure` if it does not fit."""
+        """Convert a value to that type. One of `Failure` if it does not fit."""
 
     @abstractmethod
     def is_named(self, params: Params) -> bool:

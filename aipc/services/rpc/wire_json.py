@@ -1,4 +1,4 @@
-"""JSON-RPC 2.0, to the letter: https://www.jsonrpc.org/specification."""
+"""JSON-RPC 2.0, exactly: https://www.jsonrpc.org/specification."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .errors import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, RemoteError, f
 from .wire import Answer, Batch, Event, Failure, Id, Invalid, Notification, Params, Request, Wire
 
 MAX_BATCH_SIZE = 1024 * 1024
-"""Bytes: its calls are kept apart in memory, fifty times as large as the smallest one is in the message."""
+"""Bytes: the calls of a batch take up to fifty times as much memory as in the message."""
 _SPACE = b" \t\r\n"
 _EMPTY = Raw(b"[]")
 
@@ -65,7 +65,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class JsonWire(Wire):
-    """One JSON value a message."""
+    """One JSON value in each message."""
 
     codec = "json"
 
@@ -130,7 +130,7 @@ def _answer(message: _Message, data: bytes | Raw) -> Answer | Invalid:
 
 
 def _invalid(data: bytes | Raw, error: object) -> Invalid:
-    """No message: is it JSON at all, and has it an id?"""
+    """Report an invalid message, with its id if it has one, and whether it is JSON."""
     try:
         msgspec.json.decode(data)
     except Failure as parse_error:

@@ -1,6 +1,6 @@
-"""MessagePack-RPC, to the letter: https://github.com/msgpack-rpc/msgpack-rpc/blob/master/spec.md.
+"""MessagePack-RPC, exactly: https://github.com/msgpack-rpc/msgpack-rpc/blob/master/spec.md.
 
-A MessagePack object ends where it ends: so a channel's message may hold several, and over `framing=none` one may come in pieces.
+A MessagePack object knows its own end: so a channel's message may hold several, and over `framing=none` one may come in pieces.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class MessagePackWire(Wire):
-    """MessagePack objects one after another, wherever the channel's messages begin and end. `limit`: bytes of one object."""
+    """MessagePack objects, one after another, independent of the channel's messages. `limit`: the most bytes of one object."""
 
     codec = "msgpack"
 
@@ -115,7 +115,7 @@ def _checked(data: bytes) -> Event:
 
 
 def _invalid(data: bytes, error: Exception) -> Invalid:
-    """No message. If it is a request, it has an id, and can be answered."""
+    """Report an invalid message. A request with an id can be answered."""
     try:
         content = _any.decode(data)
     except Failure as malformed:

@@ -1,13 +1,13 @@
-"""What publishers and subscribers say to each other, as messages of a channel. No I/O.
+"""The protocol between publishers and subscribers, as messages of a channel. No I/O.
 
-A subscriber says once what it wants: a byte 1, the version, and its patterns, each behind its length (two bytes, big-endian). The
-publisher answers with a count, and sends messages from then on:
+A subscriber first sends one request: a byte 1, the version, and its patterns, each after its length (two bytes, big-endian). The
+publisher answers with a count, and then sends messages:
 
     count      0, number (8 bytes)
     message    1, number (8 bytes), the topic's length (2 bytes), topic, data
 
-Numbers are big-endian. A message's number counts the messages that this subscriber should have had on this connection, from 1 on;
-a count tells how many those are by now, where that is not told by a message. So a gap between numbers is what was lost.
+Numbers are big-endian. A message's number counts the messages for this subscriber on this connection, from 1 on. A count gives that
+number where no message does. So a gap between numbers is the number of lost messages.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LENGTH = struct.Struct(">H")
 _COUNTED = struct.Struct(">QH")
 _PIECE = 32_768
 OVERHEAD = _TOPIC.size
-"""Bytes of a message besides topic and data."""
+"""Bytes of a message beside topic and data."""
 
 
 class Frame(NamedTuple):
@@ -40,7 +40,7 @@ class Frame(NamedTuple):
 
 
 def encode_topic(topic: str) -> bytes:
-    """A topic's bytes. InvalidMessage if it is too long."""
+    """Return a topic's bytes. InvalidMessage if it is too long."""
     encoded = topic.encode(errors="surrogateescape")
     if len(encoded) > LONGEST_TOPIC:
         raise InvalidMessage(f"a topic of {len(encoded):,} bytes; the limit is {LONGEST_TOPIC:,}")
@@ -48,7 +48,7 @@ def encode_topic(topic: str) -> bytes:
 
 
 def encode_request(patterns: Sequence[str]) -> bytes:
-    """What a subscriber says first. InvalidMessage for more patterns than a publisher takes."""
+    """Return a subscriber's request. InvalidMessage for more patterns than a publisher takes."""
     encoded = [encode_topic(pattern) for pattern in patterns]
     request = bytes([VERSION]) + b"".join(_LENGTH.pack(len(pattern)) + pattern for pattern in encoded)
     if len(patterns) > MOST_PATTERNS or len(request) > LONGEST_REQUEST:
@@ -57,7 +57,7 @@ def encode_request(patterns: Sequence[str]) -> bytes:
 
 
 def decode_request(request: bytes) -> tuple[str, ...]:
-    """A subscriber's patterns. ProtocolError."""
+    """Return a subscriber's patterns. ProtocolError if the request is invalid."""
     if not request or request[0] != VERSION or len(request) > LONGEST_REQUEST:
         raise ProtocolError(f"no request of a subscriber: {request[:20]!r}…")
     patterns: list[str] = []
@@ -73,17 +73,17 @@ def decode_request(request: bytes) -> tuple[str, ...]:
 
 
 def encode_count(number: int) -> bytes:
-    """A count's bytes."""
+    """Return a count's bytes."""
     return _HEAD.pack(_COUNT, number)
 
 
 def encode_message(number: int, topic: bytes, data: bytes) -> bytes:
-    """A message's bytes."""
+    """Return a message's bytes."""
     return b"".join((_TOPIC.pack(_MESSAGE, number, len(topic)), topic, data))
 
 
 def decode(frame: bytes) -> Frame:
-    """A count or a message. ProtocolError."""
+    """Return a count or a message. ProtocolError if it is invalid."""
     try:
         kind, number = _HEAD.unpack_from(frame)
         if kind == _COUNT and len(frame) == _HEAD.size:
@@ -98,7 +98,7 @@ def decode(frame: bytes) -> Frame:
 
 
 def encode_counts(counts: Iterable[tuple[bytes, int]]) -> Iterator[bytes]:
-    """How many messages topics have had, in pieces of some 32 KiB."""
+    """Return the numbers of messages of topics, in pieces of some 32 KiB."""
     piece = bytearray()
     for topic, count in counts:
         piece += _COUNTED.pack(count, len(topic)) + topic
@@ -110,7 +110,7 @@ def encode_counts(counts: Iterable[tuple[bytes, int]]) -> Iterator[bytes]:
 
 
 def decode_counts(piece: bytes) -> Iterator[tuple[bytes, int]]:
-    """The same, of one piece. ProtocolError."""
+    """Return the numbers in one piece. ProtocolError if it is invalid."""
     at = 0
     while at < len(piece):
         start = at + _COUNTED.size

@@ -1,4 +1,4 @@
-"""Which subscribers want a topic: patterns as for fnmatch, case counts, answers are remembered."""
+"""Matching topics and subscribers: patterns as for fnmatch, case-sensitive, with cached answers."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _REMEMBERED = 1024
 
 
 def matcher(patterns: Sequence[str]) -> Callable[[str], object]:
-    """A function that is true of the topics that one of the patterns matches; no pattern: of all."""
+    """Return a function that is true for the topics that a pattern matches; without patterns, for all topics."""
     if not patterns:
         return lambda topic: True
     return re.compile("|".join(map(translate, patterns))).match
 
 
 class Members(Generic[Member]):
-    """Those who want topics."""
+    """The subscribers, by the topics that they want."""
 
     def __init__(self) -> None:
         self._wants: dict[Member, Callable[[str], object]] = {}
@@ -34,17 +34,17 @@ class Members(Generic[Member]):
         return tuple(self._wants)
 
     def add(self, member: Member, wants: Callable[[str], object]) -> None:
-        """One more."""
+        """Add a subscriber."""
         self._wants[member] = wants
         self._known.clear()
 
     def remove(self, member: Member) -> None:
-        """One less."""
+        """Remove a subscriber."""
         self._wants.pop(member, None)
         self._known.clear()
 
     def of(self, topic: str) -> tuple[Member, ...]:
-        """Those who want this topic."""
+        """The subscribers that want this topic."""
         known = self._known.get(topic)
         if known is None:
             if len(self._known) >= _REMEMBERED:

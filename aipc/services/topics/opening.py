@@ -1,4 +1,4 @@
-"""`open_publisher` and `open_subscriber`: which module serves which scheme."""
+"""`open_publisher` and `open_subscriber`: the module for each scheme."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .subscriber import Subscriber
 _STREAMS = "aipc.services.topics.stream_publisher:publish_on", "aipc.services.topics.stream_subscriber:subscribe_to"
 _RINGS = "aipc.services.topics.ring_publisher:publish_on", "aipc.services.topics.ring_subscriber:subscribe_to"
 SCHEMES: Mapping[str, tuple[str, str]] = {"unix": _STREAMS, "tcp": _STREAMS, "tls": _STREAMS, "shm": _RINGS}
-"""For each scheme, who opens a publisher and who a subscriber."""
+"""For each scheme, the modules of its publisher and its subscriber."""
 _FRAMED = 16 * 1024 * 1024
 
 
@@ -34,13 +34,13 @@ def open_publisher(
     """Publish at `url`: `async with aipc.open_publisher("unix:/run/prices.sock") as publisher`, or await it.
 
     Args:
-        url: where to listen: `unix:`, `tcp:`, `tls:` or `shm:`; each option can stand in its query, too.
-        queue: messages that wait for one subscriber, at most; 1,000 by default. Over `shm:`, `capacity` takes its place.
-        overflow: what happens to one more: "drop_oldest" (the default), "drop_newest", "disconnect" or "block". Over `shm:`, only
+        url: Where to listen: `unix:`, `tcp:`, `tls:` or `shm:`; each option can also be in its query.
+        queue: The most messages that wait for one subscriber; 1,000 by default. Over `shm:`, `capacity` replaces it.
+        overflow: What happens to one more: "drop_oldest" (the default), "drop_newest", "disconnect" or "block". Over `shm:`, only
             the first.
-        capacity: `shm:` only: bytes of the ring, a power of two; 4 MiB by default. A message has a fourth of it at most.
-        max_message_size: bytes of a message and its topic over sockets; 16 MiB by default.
-        options: as for `listen`.
+        capacity: `shm:` only: bytes of the ring, a power of two; 4 MiB by default. A message has at most a fourth of it.
+        max_message_size: Bytes of a message and its topic over sockets; 16 MiB by default.
+        options: As for `listen`.
 
     Errors as for `listen`. Cancelled: nothing was opened.
     """
@@ -65,11 +65,11 @@ def open_subscriber(url: str, *patterns: str, **options: Any) -> Opening[Subscri
     """Subscribe at `url`: `async with aipc.open_subscriber("unix:/run/prices.sock", "eur.*") as quotes`, or await it.
 
     Args:
-        url: where the publisher listens. It need not be there yet.
-        patterns: which topics, each as for `fnmatch.fnmatchcase`; none: all.
-        options: as for `open_channel`.
+        url: Where the publisher listens. It need not exist yet.
+        patterns: The topics, each as for `fnmatch.fnmatchcase`; none: all topics.
+        options: As for `open_channel`.
 
-    Errors that no later try would change, as for `open_channel`, are raised when it is opened. Cancelled: nothing was opened.
+    Errors that no later try would change are raised when it is opened, as for `open_channel`. Cancelled: nothing was opened.
     """
     address = parse(url)
     subscribe = _function(address, 1)
@@ -109,7 +109,7 @@ def _overflow(address: Address, value: object) -> str:
 
 
 def _socket_url(address: Address, names: Mapping[str, object]) -> str:
-    """The URL without these options; for `shm:`, of the Unix socket where those meet who share the ring."""
+    """The URL without these options; for `shm:`, that of the Unix socket at which publisher and subscribers meet."""
     rest = {name: value for name, value in address.options.items() if name not in names}
     query = "?" + urlencode(rest, errors="surrogateescape") if rest else ""
     place = address.url.partition("?")[0]

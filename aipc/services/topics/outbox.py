@@ -1,4 +1,4 @@
-"""One subscriber's messages on their way: a queue with a limit, and what happens at the limit."""
+"""One subscriber's queue of messages, with a limit and a rule for what happens there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OVERFLOWS = ("drop_oldest", "drop_newest", "disconnect", "block")
 
 
 class Outbox:
-    """At most `limit` messages. `number` is the last one's number, sent or not; `over` is set when the subscriber is to go."""
+    """At most `limit` messages. `number` is the last one's number, sent or not; `over` is set when the subscriber must leave."""
 
     def __init__(self, limit: int, overflow: str) -> None:
         self.number: int = 0
@@ -29,7 +29,7 @@ class Outbox:
 
     @property
     def full(self) -> bool:
-        """Whether the next message is one too many."""
+        """Whether there is no room for the next message."""
         return len(self._queue) >= self._limit and not self.over.is_set()
 
     @property
@@ -38,7 +38,7 @@ class Outbox:
         return self.over.is_set() or (self._told == self.number and not self._sending)
 
     def put(self, topic: bytes, data: bytes) -> None:
-        """One message more. Its number is taken even if it is dropped: so the subscriber learns of it."""
+        """Add a message. Its number is used even if it is dropped: so the subscriber learns of it."""
         self.number += 1
         if self.full:
             self.dropped += 1
@@ -53,7 +53,7 @@ class Outbox:
             self._filled.set()
 
     async def take(self) -> list[bytes]:
-        """The frames to be sent next; call `sent` when they are."""
+        """Return the frames to send next; call `sent` afterwards."""
         while not self._queue and self._told == self.number:
             self._filled = anyio.Event()
             await self._filled.wait()
@@ -74,7 +74,7 @@ class Outbox:
         return frames
 
     def sent(self) -> None:
-        """What was taken is on its way."""
+        """Note that the frames of `take` are on their way."""
         self._sending = False
         self._tell_emptied()
 
@@ -90,7 +90,7 @@ class Outbox:
             event.set()
 
     def close(self) -> None:
-        """The subscriber is to go, or has gone."""
+        """Note that the subscriber must leave, or has left."""
         self.over.set()
         self._queue.clear()
         self._tell_emptied()

@@ -1,4 +1,4 @@
-"""What all publishers share: a listener, and tasks that serve those who connect."""
+"""The common base of publishers: a listener, and tasks that serve the subscribers."""
 
 from __future__ import annotations
 
@@ -18,17 +18,16 @@ from aipc.wire.framing import as_bytes
 from .frames import decode_request, encode_topic
 
 GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
-"""How a peer's end shows."""
+"""The errors that report a peer's end."""
 _REQUEST_SECONDS = 10.0
-"""How long a connection may stay without saying what it wants."""
+"""Seconds that a connection may stay without a request."""
 _FLUSH_SECONDS = 1.0
 
 
 class Publisher(ABC):
-    """Publishes messages under topics. Each subscriber gets those whose topics match its patterns, in order.
+    """Publishes messages under topics. Each subscriber gets the messages whose topics match its patterns, in order.
 
-    Any number of tasks may publish. A subscriber that is too slow loses messages, and learns how many; over sockets, `overflow`
-    can say otherwise.
+    Any number of tasks may publish. A slow subscriber loses messages, and learns how many; over sockets `overflow` can change that.
     """
 
     def __init__(self, listener: Listener, url: str, limit: int) -> None:
@@ -53,27 +52,27 @@ class Publisher(ABC):
 
     @abstractmethod
     def publish_nowait(self, topic: str, data: Buffer) -> None:
-        """`publish`, or WouldBlock, and then nothing was published."""
+        """`publish` without waiting. WouldBlock: nothing was published."""
 
     @abstractmethod
     async def flush(self) -> None:
-        """Wait until everything published is on its way to the subscribers that are there. Cancelled: nothing happened."""
+        """Wait until all messages are on their way to the present subscribers. Cancelled: nothing happened."""
 
     @abstractmethod
     async def _serve_subscriber(self, channel: Channel, patterns: tuple[str, ...]) -> None:
-        """Serve one, until it leaves."""
+        """Serve one subscriber, until it leaves."""
 
     @abstractmethod
     def _close(self) -> None:
-        """Let go of all else, when nobody is served any more."""
+        """Release everything else, once no subscriber is served."""
 
     @property
     def subscribers(self) -> int:
-        """How many there are now."""
+        """The present number of subscribers."""
         return self._subscribers
 
     async def wait_subscribers(self, count: int = 1) -> None:
-        """Wait until there are so many. Cancelled: nothing happened."""
+        """Wait until there are `count` subscribers. Cancelled: nothing happened."""
         while self._subscribers < count:
             self._check()
             await self._changed.wait()
@@ -116,7 +115,7 @@ class Publisher(ABC):
         event.set()
 
     async def aclose(self) -> None:
-        """Send what is queued, for a second at most, and close. Idempotent. Cancelled: it closes all the same."""
+        """Send what is queued, for at most a second, and close. Idempotent. Cancelled: it is closed all the same."""
         if self._generation != fork.generation:
             return
         try:

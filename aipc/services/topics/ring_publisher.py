@@ -1,9 +1,9 @@
-"""A publisher in shared memory: one copy of each message for all subscribers, who filter for themselves.
+"""A publisher in shared memory: one copy of each message for all subscribers, which filter it themselves.
 
 The memory (`wire.broadcast`) is a memfd that subscribers can only read: F_SEAL_FUTURE_WRITE (fcntl(2)), set once it is mapped here.
-A subscriber connects to a Unix socket and says what it wants; it gets the memory's descriptor with the position at which it begins
-and the number of messages before that (8 bytes each), and then, in any number of messages, how many messages each topic that it wants has had: 8 bytes, the topic's length (2
-bytes), topic, and so on. An empty message ends that. All numbers are big-endian. The socket's end is the publisher's.
+A subscriber connects to a Unix socket and sends its request. It gets the memory's descriptor with its first position and the number
+of messages before that (8 bytes each). Then come, in any number of messages, the counts of each wanted topic: 8 bytes, the topic's
+length (2 bytes), the topic, and so on. An empty message ends that. All numbers are big-endian. The socket's end is the publisher's.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from .publisher import GONE, Publisher
 _F_SEAL_FUTURE_WRITE = 0x10
 _BETWEEN_TURNS = 128
 _BETWEEN_CALLS = 500e-6
-"""Seconds between two calls of waiting subscribers: one that is woken for each message of many keeps the publisher from its own."""
+"""Seconds between two calls of waiting subscribers: calling one for each message would take the publisher's time."""
 
 
 def doorbell_name(status: os.stat_result) -> str:
-    """What waiting subscribers are called by: the memory has no other name."""
+    """The name by which waiting subscribers are called: the memory has no other name."""
     return f"topics {status.st_dev} {status.st_ino}"
 
 
 class RingPublisher(Publisher):
-    """Publishing waits for nobody, and costs the same for any number of subscribers."""
+    """Publishing never waits, and costs the same for any number of subscribers."""
 
     def __init__(self, listener: Listener, url: str, capacity: int) -> None:
         self._fd = memfd.create_unsealed("aipc topics", PAGE + capacity)
@@ -88,7 +88,7 @@ class RingPublisher(Publisher):
         self._doorbell.notify()
 
     async def flush(self) -> None:
-        """Do nothing: what is published is there."""
+        """Do nothing: published messages are in the memory."""
 
     async def _serve_subscriber(self, channel: Channel, patterns: tuple[str, ...]) -> None:
         begin = self._writer.position.to_bytes(8) + self._writer.number.to_bytes(8)
@@ -99,7 +99,7 @@ class RingPublisher(Publisher):
             known = ((topic, count) for topic, count in counts.items() if wants(topic.decode(errors="surrogateescape")))
             await channel.send_many(encode_counts(known))
             await channel.send(b"")
-            await channel.receive()  # it says nothing more: this is its end
+            await channel.receive()  # it sends nothing more: this is its end
 
     def _close(self) -> None:
         fd, self._fd = self._fd, -1
@@ -113,7 +113,7 @@ class RingPublisher(Publisher):
 
 
 async def publish_on(url: str, *, capacity: int, **options: Any) -> RingPublisher:
-    """Listen at `url`, a Unix socket, and publish to all who connect."""
+    """Listen at `url`, a Unix socket, and publish to all clients."""
     if not is_capacity(capacity):
         raise AddressError(f"{url!r}: capacity={capacity}: must be a power of two from {SMALLEST:,} to {LARGEST:,}")
     listener = await listen(url, fds=True, **options)

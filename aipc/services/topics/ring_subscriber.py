@@ -29,7 +29,7 @@ _SHORTEST_PAUSE = 2e-3
 
 
 class _RingPolling(Polling):
-    """The publisher calls those who wait, so that a short pause would only take time from it."""
+    """The publisher calls waiters, so short pauses would only take processor time from it."""
 
     __slots__ = ()
 
@@ -38,7 +38,7 @@ class _RingPolling(Polling):
 
 
 class _Ring(Handle):
-    """Owns the memory, and waits for it to change; `gone` when the publisher is."""
+    """Owns the memory, and waits for it to change; `gone` once the publisher has left."""
 
     __slots__ = ("gone", "polling", "reader")
 
@@ -56,7 +56,7 @@ class _Ring(Handle):
         return self.gone or self.reader.behind
 
     def read(self) -> list[Record]:
-        """The next messages; none: the reader was overtaken. BlockingIOError: there are none now. EndOfStream: nor will be."""
+        """Return the next messages; none if the reader was overtaken. BlockingIOError: none now. EndOfStream: none any more."""
         self.check()
         if not self.reader.behind:
             if self.gone:
@@ -70,7 +70,7 @@ class _Ring(Handle):
 
 
 class RingConnection:
-    """Counts what was lost: by the messages' numbers if all topics are wanted, else by what each says that its topic has had."""
+    """Counts lost messages: by their numbers if all topics are wanted, otherwise by each topic's own count."""
 
     def __init__(
         self, channel: Channel, ring: _Ring, wants: Callable[[str], object] | None, number: int, counts: dict[bytes, int]
@@ -79,7 +79,7 @@ class RingConnection:
         self._ring = ring
         self._wants = wants
         self._number = number
-        self._counts = counts  # of topics that are wanted, if not all are
+        self._counts = counts  # of the wanted topics, unless all are wanted
         self._names: dict[bytes, str] = {}
         self._unwanted: set[bytes] = set()
         backend.start_soon(self._watch)
@@ -94,7 +94,7 @@ class RingConnection:
             self._ring.polling.wake_all()
 
     async def read(self) -> list[Received]:
-        """What came. Cancelled: nothing was consumed."""
+        """Return the messages that have come. Cancelled: nothing was consumed."""
         received = []
         for record in await self._ring.polling.attempt(self._ring.read):
             if record.topic in self._unwanted:
@@ -131,7 +131,7 @@ class RingConnection:
         return None
 
     async def aclose(self) -> None:
-        """Let go of the memory and the socket."""
+        """Release the memory and the socket."""
         self._ring.close()
         await self._channel.aclose()
 

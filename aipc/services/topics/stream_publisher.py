@@ -17,7 +17,7 @@ from .outbox import Outbox
 from .publisher import GONE, Publisher
 
 _BETWEEN_TURNS = 32
-"""Messages published without a turn of the loop, at most: subscribers' tasks need turns."""
+"""The most messages published without a turn of the loop: subscribers' tasks need turns."""
 
 
 class StreamPublisher(Publisher):
@@ -63,7 +63,7 @@ class StreamPublisher(Publisher):
                 await outbox.wait_emptied()
 
     def _close(self) -> None:
-        """Everything went with its subscriber."""
+        """Do nothing: everything was released with its subscriber."""
 
     async def _serve_subscriber(self, channel: Channel, patterns: tuple[str, ...]) -> None:
         outbox = Outbox(self._queue, self._overflow)
@@ -87,11 +87,11 @@ class StreamPublisher(Publisher):
 
     async def _watch(self, channel: Channel, outbox: Outbox) -> None:
         with suppress(*GONE):
-            await channel.receive()  # a subscriber says nothing more: this is its end, or an offence
+            await channel.receive()  # a subscriber sends nothing more: this is its end, or a violation
         outbox.close()
 
 
 async def publish_on(url: str, *, queue: int, overflow: str, max_message_size: int, **options: Any) -> StreamPublisher:
-    """Listen at `url`, and publish to all who connect."""
+    """Listen at `url`, and publish to all clients."""
     listener = await listen(url, max_message_size=max_message_size, **options)
     return StreamPublisher(listener, url, queue=queue, overflow=overflow, limit=max(max_message_size - OVERHEAD, 0))

@@ -20,7 +20,7 @@ class StreamConnection:
         self._number = number
 
     async def read(self) -> list[Received]:
-        """What came. Cancelled: nothing was consumed."""
+        """Return the messages that have come. Cancelled: nothing was consumed."""
         return [self._received(frame) for frame in await self._channel.receive_many()]
 
     def _received(self, frame: bytes) -> Received:

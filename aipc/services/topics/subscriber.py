@@ -1,4 +1,4 @@
-"""What all subscribers share: they connect again by themselves, and tell what was missed."""
+"""The common base of subscribers: they reconnect by themselves, and report lost messages."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from aipc.exceptions import AccessDenied, AddressError, CertificateRefused, Fork
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
 _FOR_GOOD = (AccessDenied, AddressError, CertificateRefused, ForkedError, ProtocolError, WrongObject)
-"""What no later try would change."""
+"""Errors that no later try would change."""
 _NOBODY_THERE = (OSError, anyio.BrokenResourceError, anyio.EndOfStream)
 
 
 class TopicMessage(NamedTuple):
     """A published message.
 
-    missed      how many messages for this subscriber were lost before it, as far as was not told by an earlier one
-    resumed     whether it is the first one after a new connection: between the two, an unknown number may have been lost
+    missed      the number of messages for this subscriber that were lost before it and not reported yet
+    resumed     whether it is the first one after a new connection: an unknown number may have been lost in between
     """
 
     topic: str
@@ -32,7 +32,7 @@ class TopicMessage(NamedTuple):
 
 
 class Received(NamedTuple):
-    """What a connection gives: a message, or only how many were lost (`topic` is None)."""
+    """The result of a connection: a message, or only the number of lost ones (`topic` is None)."""
 
     topic: str | None
     data: bytes
@@ -40,10 +40,10 @@ class Received(NamedTuple):
 
 
 class Connection(Protocol):
-    """A connection to a publisher that has taken the request."""
+    """A connection to a publisher that has accepted the request."""
 
     async def read(self) -> Iterable[Received]:
-        """What came, perhaps nothing. EndOfStream, BrokenResourceError: the publisher is gone. Cancelled: nothing was consumed."""
+        """Return what came, perhaps nothing. EndOfStream, BrokenResourceError: the publisher left. Cancelled: nothing was consumed."""
 
     async def aclose(self) -> None:
         """Close it."""
@@ -70,9 +70,9 @@ class Subscriber:
         return self._connection is not None
 
     async def receive(self) -> TopicMessage:
-        """The next message. While there is no publisher, it waits for one.
+        """Return the next message. Without a publisher, it waits for one.
 
-        ProtocolError for what is no message: the connection is closed, and the next call makes another one. ClosedResourceError
+        ProtocolError for an invalid message: the connection is closed, and the next call makes a new one. ClosedResourceError
         after `aclose`. Cancelled: nothing was consumed.
         """
         while not self._ready:
@@ -99,7 +99,7 @@ class Subscriber:
                 self._lost, self._resumed = 0, False
 
     async def connect(self) -> None:
-        """Connect if somebody is there, or leave that to `receive`. Errors that no later try would change are raised."""
+        """Connect if there is a publisher, otherwise leave that to `receive`. Errors that no later try would change are raised."""
         try:
             self._connection = await self._connect()
         except _FOR_GOOD:
@@ -114,7 +114,7 @@ class Subscriber:
                 self._check()
                 await self.connect()
                 if self._connection is None:
-                    await anyio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - thousands must not come at once
+                    await anyio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - thousands must not connect at once
                     pause = min(2 * pause, _LONGEST_PAUSE)
             return self._connection
 
@@ -134,7 +134,7 @@ class Subscriber:
         return self.receive()
 
     async def aclose(self) -> None:
-        """Close. Idempotent. Cancelled: it closes all the same."""
+        """Close. Idempotent. Cancelled: it is closed all the same."""
         self._closed = True
         connection, self._connection = self._connection, None
         if connection is not None:
