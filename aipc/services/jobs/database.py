@@ -66,8 +66,10 @@ class Database:
         """When SQLite syncs: FULL is at each commit, NORMAL when the log is written back."""
         return "FULL" if self._durable else "NORMAL"
 
-    def transact(self, work: Callable[[Tables], Result], *, waits: bool = True) -> Result:
-        """Do `work` in one transaction, in turn with other processes. Any error: nothing was done.
+    def transact(
+        self, work: Callable[[Tables], Result], *, waits: bool = True, failed: Callable[[], None] | None = None
+    ) -> Result:
+        """Do `work` in one transaction, in turn with other processes. Any error: nothing was done, and `failed` is called.
 
         BlockingIOError: a program that takes no turns locks the database; or, without `waits`, another process has its turn.
         """
@@ -84,6 +86,8 @@ class Database:
             except BaseException:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
+                if failed is not None:
+                    failed()
                 raise
             self._files.log += tables.kibibytes
             return result

@@ -6,6 +6,8 @@ every tenth of a second finds changes without a call: by other users' processes,
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import select
 import sqlite3
@@ -32,6 +34,7 @@ from .serving import Served, serve
 from .tables import Tables
 from .thread_doorbell import ALL, ThreadDoorbell
 
+_logger = logging.getLogger("aipc")
 IN, OUT = 0, 1
 _LOOK = 0.1
 _BUSY = 0.005
@@ -64,21 +67,23 @@ class Worker:
     def submit(self, request: Request[Any]) -> None:
         """Queue a request. It is carried out even if nobody waits for it, unless it is withdrawn."""
         self.inbox.submit(request)
-        self._wake()
+        self.wake()
 
     def serve_now(self, request: Request[Any]) -> bool:
         """Serve it in this thread, in half the time; True if that was possible at once. Not for many requests, or if it must sync."""
         session = self._session
-        if session is None or self.durable or self.inbox.waits or self.inbox.has_steps or not session.serve_now(request):
+        if session is None or self.durable or self.inbox.waits or self.inbox.has_steps or _looks(request):
+            return False
+        if not session.serve_now(request):
             return False
         if session.log_is_long:
-            self._wake()
+            self.wake()
         return True
 
     def stop(self) -> None:
         """Serve the queued steps, and end."""
         self._stopping = True
-        self._wake()
+        self.wake()
 
     async def wait_ended(self) -> None:
         """Wait until the thread has closed everything. Cancelled: the thread still ends."""
@@ -87,7 +92,8 @@ class Worker:
         if not self.ended:
             await queue.queue()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let the thread see what there is to do."""
         if self._asleep:
             with suppress(OSError):  # the thread is ending and has closed it
                 os.eventfd_write(self._wake_fd, 1)
@@ -151,23 +157,30 @@ class _Session:
         self._calls: list[tuple[int, Call]] = []
         self._seen = -1  # changes
         self._seen_owners = -1
+        self._new_owner = False
         self._due: float | None = None
         self._poll = self._descriptors()
 
     def run(self) -> None:
         """Serve until the worker stops; close everything."""
         while not self._worker.stopping:
-            if self._inbox.fresh or self._something_came():
-                self._serve()
-            with suppress(sqlite3.Error):  # such as a full disk: the next request reports it
+            try:
+                if self._inbox.fresh or self._something_came():
+                    self._serve()
                 self._database.write_back()
+            except sqlite3.Error:
+                continue  # such as a full disk: the next request reports it
+            except Exception as error:
+                _logger.exception("%s: the thread of a job queue failed", self._files.url)
+                self._inbox.fail_all(OSError(errno.EIO, f"{self._files.url}: {error!r}"))
         self._inbox.fail_all(anyio.ClosedResourceError(f"{self._files.url}: closed"))
         with suppress(Exception):  # closing goes on: others see that this process has ended
             self._database.transact(self._owners.leave)
             self._doorbell.notify(IN, ALL)
         self._owners.close()
         self._doorbell.close()
-        self._database.close(remove=self._worker.unlink)
+        with suppress(sqlite3.Error, OSError):
+            self._database.close(remove=self._worker.unlink)
 
     def _something_came(self) -> bool:
         waits = self._inbox.waits
@@ -215,11 +228,14 @@ class _Session:
     def serve_now(self, request: Request[Any]) -> bool:
         """Serve it in another thread, if that is possible now. The session's own thread handles errors."""
         try:
-            served = self._carry_out([request], waits=False)
+            served = self._carry_out([request], here=False)
         except (OSError, sqlite3.Error, AipcError):
             request.reset()
             return False
         self._tell(served)
+        if self._inbox.waits:  # another loop of this process asked meanwhile
+            self._inbox.fresh = True
+            self._worker.wake()
         return bool(served.requests)
 
     @property
@@ -235,7 +251,7 @@ class _Session:
 
     def _transact(self, claimed: list[Request[Any]]) -> None:
         try:
-            served = self._carry_out(claimed, waits=True)
+            served = self._carry_out(claimed, here=True)
         except BlockingIOError:
             self._inbox.unclaim(claimed)
             self._worker.sleep(select.poll(), _BUSY)
@@ -249,29 +265,34 @@ class _Session:
             self._inbox.settle(claimed, served.requests)
             self._notify(served)
 
-    def _carry_out(self, claimed: list[Request[Any]], *, waits: bool) -> Served:
-        registered = self._owners.registered
-        try:
-            return self._database.transact(lambda tables: self._work(tables, claimed, removes=not waits), waits=waits)
-        except BaseException:
-            self._seen_owners = -1
-            if not registered:
-                self._owners.forget()
-            raise
+    def _carry_out(self, claimed: list[Request[Any]], *, here: bool) -> Served:
+        """One transaction; `here`: in this session's thread, which alone looks for owners that have ended."""
+        return self._database.transact(lambda tables: self._work(tables, claimed, here), waits=here, failed=self._failed)
 
-    def _work(self, tables: Tables, claimed: list[Request[Any]], *, removes: bool) -> Served:
-        looks = any(isinstance(request, Step) and request.looks for request in claimed)
-        if looks or self._files.owners != self._seen_owners:
+    def _work(self, tables: Tables, claimed: list[Request[Any]], here: bool) -> Served:
+        self._new_owner = False
+        if here and (self._files.owners != self._seen_owners or any(map(_looks, claimed))):
             self._seen_owners = self._files.owners
             self._owners.remove_ended(tables)
             self._poll = self._descriptors()
-        registered = self._owners.registered
-        served = serve(tables, claimed, lambda: self._owners.own(tables), removes=removes)
-        if self._owners.registered and not registered:
-            self._files.count_owner()
-        self._seen = self._files.changes + tables.adds
-        self._due = tables.due
+        served = serve(tables, claimed, lambda: self._number(tables), removes=not here)
+        if here:
+            self._seen = self._files.changes + tables.adds
+            self._due = tables.due
         return served
+
+    def _number(self, tables: Tables) -> int:
+        """This process's number as an owner."""
+        if not self._owners.registered:
+            self._new_owner = True
+            self._files.count_owner()
+        return self._owners.own(tables)
+
+    def _failed(self) -> None:
+        """Nothing of the transaction was done."""
+        self._seen_owners = -1
+        if self._new_owner:
+            self._owners.forget()
 
     def _descriptors(self) -> select.poll:
         poll = select.poll()
@@ -290,3 +311,7 @@ class _Session:
     def _tell(self, served: Served) -> None:
         self._doorbell.notify(IN, ALL if served.all_look else served.readied)
         self._doorbell.notify(OUT, served.room)
+
+
+def _looks(request: Request[Any]) -> bool:
+    return isinstance(request, Step) and request.looks
