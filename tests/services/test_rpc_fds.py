@@ -10,7 +10,7 @@ import pytest
 
 import aipc
 from aipc import rpc
-from aipc.services.rpc.wire_msgpack import MessagePackWire
+from aipc.services.rpc.wires.msgpack_rpc import MessagePackWire
 
 from .calling import Service, calling
 

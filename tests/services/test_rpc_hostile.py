@@ -14,8 +14,8 @@ import pytest
 import aipc
 from aipc import rpc
 from aipc.abc import Channel
-from aipc.services.rpc.wire_json import JsonWire
-from aipc.services.rpc.wire_msgpack import MessagePackWire
+from aipc.services.rpc.wires.json_rpc import JsonWire
+from aipc.services.rpc.wires.msgpack_rpc import MessagePackWire
 
 from ..peers import python
 from .calling import Service, listening

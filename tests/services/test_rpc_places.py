@@ -11,8 +11,8 @@ import pytest
 import aipc
 from aipc import rpc
 from aipc.abc import Channel
-from aipc.services.rpc.wire import Request
-from aipc.services.rpc.wire_msgpack import MessagePackWire
+from aipc.services.rpc.wires.base import Request
+from aipc.services.rpc.wires.msgpack_rpc import MessagePackWire
 from aipc.testing import CANCELLED, Moment, inject
 
 pytestmark = pytest.mark.anyio

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from aipc.exceptions import MessageTooLarge, ProtocolError
 from aipc.services.rpc.errors import MethodMissing, RemoteError, from_wire
-from aipc.services.rpc.msgpack_scanner import Scanner
-from aipc.services.rpc.wire import Answer, Batch, Invalid, Notification, Request, Wire
-from aipc.services.rpc.wire_json import MAX_BATCH_SIZE, JsonWire
-from aipc.services.rpc.wire_msgpack import MessagePackWire
+from aipc.services.rpc.wires.base import Answer, Batch, Invalid, Notification, Request, Wire
+from aipc.services.rpc.wires.json_rpc import MAX_BATCH_SIZE, JsonWire
+from aipc.services.rpc.wires.msgpack_rpc import MessagePackWire
+from aipc.services.rpc.wires.msgpack_scanner import Scanner
 
 pack = msgspec.msgpack.encode
 VALUES = st.recursive(

@@ -1,6 +1,6 @@
 """Calls over any duplex channel: MessagePack-RPC or JSON-RPC 2.0, with deadlines, cancellation, streams, typed errors.
 
-wire_json.py, wire_msgpack.py   the two protocols, without I/O; extension.py: what goes beside them
+wires/          the two protocols and the extension, without I/O
 peer.py                         one connection: reads, and dispatches each message
 calls.py                        the calls of this side
 handlers.py, answering.py       the calls of the other side: their number, and each one

@@ -13,13 +13,13 @@ import anyio
 from aipc._io.loop.wait_queue import WaitQueue
 from aipc.exceptions import InvalidMessage, LimitExceeded, MessageTooLarge, UnsupportedOperation
 
-from . import extension
 from .caller import Caller
 from .errors import INTERNAL_ERROR, CallCancelled, DeadlineExceeded, MethodMissing, RemoteError
 from .method import Method
 from .outbox import Outbox
 from .router import Router
-from .wire import Batch, Id, Invalid, Notification, Request, Wire
+from .wires import extension
+from .wires.base import Batch, Id, Invalid, Notification, Request, Wire
 
 _logger = logging.getLogger("aipc")
 _UNSENDABLE = (MessageTooLarge, InvalidMessage, UnsupportedOperation, LimitExceeded)

@@ -13,11 +13,11 @@ import msgspec
 from aipc._io.loop.wait_queue import WaitQueue
 from aipc.exceptions import ProtocolError
 
-from . import extension
 from .errors import ConnectionLost, DeadlineExceeded
 from .fds import close_all
 from .outbox import Outbox
-from .wire import Answer, Wire
+from .wires import extension
+from .wires.base import Answer, Wire
 
 _MOST_CANCELS = 1_000
 """Messages that may wait to be sent. Over this, a peer that does not read is not told of cancellations."""

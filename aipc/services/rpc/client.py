@@ -15,7 +15,7 @@ from .fds import close_all
 from .outbox import Outbox
 from .stream import Stream
 from .stub import stub
-from .wire import Failure, Wire
+from .wires.base import Failure, Wire
 
 T = TypeVar("T")
 

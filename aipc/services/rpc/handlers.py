@@ -13,13 +13,13 @@ import anyio
 from aipc._io.loop import backend
 from aipc._io.loop.wait_queue import WaitQueue
 
-from . import extension
 from .answering import Answering, Credit, Execution, Incoming
 from .caller import Caller
 from .client import Client
 from .outbox import Outbox
 from .router import Router
-from .wire import Id, Notification, Request, Wire
+from .wires import extension
+from .wires.base import Id, Notification, Request, Wire
 
 _logger = logging.getLogger("aipc")
 _MOST_ANNOUNCED = 256

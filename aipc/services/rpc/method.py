@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from .errors import InvalidParameters
-from .wire import Failure, Params, Wire
+from .wires.base import Failure, Params, Wire
 
 Arguments = tuple[Sequence[Any], Mapping[str, Any]]
 _EMPTY = inspect.Parameter.empty

@@ -14,7 +14,6 @@ from aipc._io.loop.connection_tasks import connection_tasks
 from aipc.abc import Channel
 from aipc.services.codecs import check
 
-from . import extension
 from .answering import Execution
 from .calls import Calls
 from .client import Client
@@ -22,9 +21,10 @@ from .fds import close_all
 from .handlers import Handlers
 from .outbox import Outbox
 from .router import Router
-from .wire import Answer, Event, Notification, Wire
-from .wire_json import JsonWire
-from .wire_msgpack import MessagePackWire
+from .wires import extension
+from .wires.base import Answer, Event, Notification, Wire
+from .wires.json_rpc import JsonWire
+from .wires.msgpack_rpc import MessagePackWire
 
 _MOST_RECEIVED = 64
 """Messages taken from the channel at once."""

@@ -12,8 +12,8 @@ import msgspec
 from aipc.exceptions import ProtocolError
 
 from .calls import Call, Calls
-from .extension import FIRST_CREDIT
-from .wire import Failure, Wire
+from .wires.base import Failure, Wire
+from .wires.extension import FIRST_CREDIT
 
 T = TypeVar("T")
 

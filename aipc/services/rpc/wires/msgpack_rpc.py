@@ -12,11 +12,11 @@ import msgspec
 from msgspec import Raw, Struct
 
 from aipc.exceptions import MessageTooLarge, ProtocolError
-from aipc.services.codecs import decoder
 
-from .errors import INVALID_REQUEST, RemoteError, from_wire
+from ...codecs import decoder
+from ..errors import INVALID_REQUEST, RemoteError, from_wire
+from .base import Answer, Event, Failure, Id, Invalid, Notification, Params, Request, Wire
 from .msgpack_scanner import Scanner
-from .wire import Answer, Event, Failure, Id, Invalid, Notification, Params, Request, Wire
 
 MAX_MESSAGE_SIZE = 16 * 1024 * 1024
 _EMPTY = Raw(b"\x90")

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from .wire import Failure, Id, Params, Wire
+from .base import Failure, Id, Params, Wire
 
 CANCEL = "$/cancelRequest"
 REQUEST = "$/request"

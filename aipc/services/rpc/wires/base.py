@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from .errors import RemoteError
+from ..errors import RemoteError
 
 Id = int | float | str | None
 Params = msgspec.Raw | None

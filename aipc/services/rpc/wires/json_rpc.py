@@ -7,10 +7,9 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from aipc.services.codecs import decoder
-
-from .errors import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, RemoteError, from_wire
-from .wire import Answer, Batch, Event, Failure, Id, Invalid, Notification, Params, Request, Wire
+from ...codecs import decoder
+from ..errors import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, RemoteError, from_wire
+from .base import Answer, Batch, Event, Failure, Id, Invalid, Notification, Params, Request, Wire
 
 MAX_BATCH_SIZE = 1024 * 1024
 """Bytes: the calls of a batch take up to fifty times as much memory as in the message."""
