@@ -94,7 +94,7 @@ from .sync.barrier import Barrier as Barrier
 from .sync.condition import Condition as Condition
 from .sync.event import Event as Event
 from .sync.rwlock import RWLock as RWLock
-from .transports.inet.tls import TlsChannel as TlsChannel
+from .transports.inet.tls_channel import TlsChannel as TlsChannel
 from .transports.pair import channel_pair as channel_pair
 from .transports.pipes.pipe import pipe as pipe
 from .transports.process import ProcessChannel as ProcessChannel

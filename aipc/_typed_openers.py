@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # a mechanism is imported when it is opened
         TlsOptions,
     )
     from aipc.locks.byte_range import ByteRangeLock
-    from aipc.transports.inet.tls import TlsChannel
+    from aipc.transports.inet.tls_channel import TlsChannel
     from aipc.transports.shm.channel import RingChannel
     from aipc.transports.sysv_mq import SysVQueueChannel
 

@@ -8,7 +8,7 @@ from typing import Any, assert_type
 import aipc
 import aipc.abc
 import aipc.testing
-from aipc.transports.inet.tls import TlsChannel
+from aipc.transports.inet.tls_channel import TlsChannel
 
 
 async def double(channel: aipc.Channel, number: int, times: int = 1) -> int:
