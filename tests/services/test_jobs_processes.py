@@ -20,6 +20,7 @@ import pytest
 
 import aipc
 from aipc import JobChannel, JobsStatus
+from aipc._sys import probes
 from aipc.services.jobs import worker
 from aipc.testing.expect import until
 
@@ -105,6 +106,7 @@ async def test_statistics_know_who_is_dead(url: str) -> None:
             assert queue.stat() == JobsStatus(1, 0, 0, 0)
 
 
+@pytest.mark.skipif(not probes.enabled("doorbell"), reason="tests the doorbell")
 @pytest.mark.usefixtures("no_looks")
 async def test_another_process_wakes_this_one(url: str) -> None:
     async with await opened(url) as queue:
