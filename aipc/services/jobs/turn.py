@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 from time import perf_counter
@@ -48,28 +48,27 @@ class Turn:
         if waits:
             byte_locks.wait_for(self._fd, _DOOR)
         else:
-            deadline = perf_counter() + _PATIENCE
-            _soon(deadline, lambda: byte_locks.lock(self._fd, _DOOR, shared=False, process=False))
+            byte_locks.lock(self._fd, _DOOR, shared=False, process=False)
         try:
             if waits:
                 fcntl.flock(self._fd, fcntl.LOCK_EX)
             else:
-                _soon(deadline, lambda: fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB))
+                self._take_soon()
         finally:
             byte_locks.unlock(self._fd, _DOOR, process=False)
+
+    def _take_soon(self) -> None:
+        deadline = perf_counter() + _PATIENCE
+        while True:
+            try:
+                return fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if perf_counter() >= deadline:
+                    raise
+                os.sched_yield()
 
     def close(self) -> None:
         """Close the file. Also in a forked child, so that a turn ends with the parent."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
-
-
-def _soon(deadline: float, lock: Callable[[], None]) -> None:
-    while True:
-        try:
-            return lock()
-        except BlockingIOError:
-            if perf_counter() >= deadline:
-                raise
-            os.sched_yield()
