@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sqlite3
 import stat
 import threading
@@ -270,6 +271,22 @@ async def test_another_programs_transaction_makes_requests_wait(url: str) -> Non
         other.close()
         with anyio.fail_after(10):
             assert await queue.receive() == b"1"
+
+
+async def test_without_descriptors_nothing_stays_open(url: str) -> None:
+    async with await opened(url):
+        pass
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    for more in range(1, 6):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + more, limits[1]))
+        try:
+            with suppress(OSError):
+                await (await opened(url)).aclose()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    async with await opened(url) as queue:
+        await queue.send(b"1")
 
 
 async def test_a_forked_child_opens_the_queue_anew(url: str) -> None:

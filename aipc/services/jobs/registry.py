@@ -20,7 +20,11 @@ def worker_of(files: QueueFiles, *, durable: bool, unlink: bool) -> Worker:
     with _lock:
         worker = _workers.get(files.identity)
         if worker is None:
-            worker = _workers[files.identity] = Worker(files)
+            try:
+                worker = _workers[files.identity] = Worker(files)
+            except BaseException:
+                files.close()
+                raise
         else:
             files.close()
         worker.users += 1
