@@ -99,7 +99,7 @@ def clean_child() -> None:
 def only_ending_threads(signals: frozenset[int]) -> bool:
     """Whether the threads that do not block them are all unknown to Python: a thread that was just joined may still be ending."""
     open_to = _threads_open_to(signals)
-    return bool(open_to) and open_to.keys().isdisjoint(thread.native_id for thread in threading.enumerate())
+    return bool(open_to) and open_to.keys().isdisjoint(thread.native_id or 0 for thread in threading.enumerate())
 
 
 def check_other_threads(signals: frozenset[int]) -> None:
