@@ -70,3 +70,17 @@ async def test_packets_of_a_pipe() -> None:
         assert got == [b"second", b"third", b"last"]
     finally:
         os.close(write)
+
+
+async def test_message_in_more_pieces_than_one_turn_of_the_loop_reads() -> None:
+    """A read ends behind descriptors (unix(7)). Once all has been read, the task parks, and takes no turns of the loop."""
+    peer, ours = socket.socketpair()
+    async with await aipc.open_channel(f"fd:{ours.detach()}", framing="lines") as channel, anyio.create_task_group() as tasks:
+        for _ in range(40):
+            socket.send_fds(peer, [b"x"], [peer.fileno()])
+        tasks.start_soon(channel.receive)
+        with anyio.fail_after(10):
+            while not channel._handle.readable.awaited:  # type: ignore[attr-defined]
+                await anyio.lowlevel.checkpoint()
+        with peer:
+            peer.send(b"\n")
