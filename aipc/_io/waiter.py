@@ -128,7 +128,7 @@ class Waiter(WaitQueue, ABC):
     def _current_reactor(self) -> Reactor:
         """What aipc has in the loop that runs here."""
         reactor = self._reactor
-        if reactor is None or reactor.loop is not asyncio_loop():
+        if reactor is None or reactor.loop is not asyncio_loop() or backend.in_trio():
             loop = backend.current()
             if reactor is None or reactor.loop is not loop:
                 self._leave_loop()
