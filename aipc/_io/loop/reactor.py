@@ -69,9 +69,11 @@ class Reactor:
     def watch(self, fd: int, direction: int, watcher: Watcher) -> None:
         """Call `watcher.fired` whenever `fd` becomes ready from now on, or is so already."""
         epoll = self._epoll or self._open()
-        known = self._mask(fd)
+        events = self._mask(fd) | direction | select.EPOLLET
         try:
-            (epoll.modify if known else epoll.register)(fd, known | direction | select.EPOLLET)
+            epoll.register(fd, events)
+        except FileExistsError:  # the set knows better than the tables: `fd` may be new, if somebody else closed the old one
+            epoll.modify(fd, events)
         except OSError:
             self._close_if_empty()
             raise
