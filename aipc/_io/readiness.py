@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
-import termios
 from collections.abc import Awaitable
 from enum import Enum
 from typing import ClassVar
 
-from .loop import backend
 from .loop.reactor import HUNG_UP, READ, WRITE, Reactor
 from .waiter import Look, Owner, Waiter
 
@@ -44,21 +41,13 @@ class Readiness(Waiter):
     def _park(self, reactor: Reactor, *, front: bool) -> Awaitable[bool | None]:
         if not self._watched:
             self._watch(reactor)
-        elif self.exhausted and self._unread(reactor):
-            self.exhausted = False
-            return backend.checkpoint()
+        elif self.exhausted:
+            reactor.fire_if_ready(self._fd)
         return self._queue_in(reactor.loop, front=front)
 
     def _watch(self, reactor: Reactor) -> None:
         reactor.watch(self._fd, self._direction.value, self)
         self._watched = self.trusts_edges = True
-
-    def _unread(self, reactor: Reactor) -> bool:
-        """Whether a short read left something after all: one from a Unix socket stops behind descriptors, one from a terminal
-        behind a line.
-        """
-        fcntl.ioctl(self._fd, termios.FIONREAD, reactor.scratch, True)
-        return reactor.scratch[0] > 0
 
     def fired(self, event: int) -> None:
         """The reactor saw the descriptor become ready."""

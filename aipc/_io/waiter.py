@@ -128,7 +128,7 @@ class Waiter(WaitQueue, ABC):
     def _current_reactor(self) -> Reactor:
         """What aipc has in the loop that runs here."""
         reactor = self._reactor
-        if reactor is None or reactor.loop is not asyncio_loop():
+        if reactor is None or reactor.loop is not asyncio_loop() or backend.in_trio():
             loop = backend.current()
             if reactor is None or reactor.loop is not loop:
                 self._leave_loop()
@@ -151,7 +151,10 @@ class Waiter(WaitQueue, ABC):
         try:
             if not self.exhausted or self.buffered:
                 result = _try(operation, *arguments)
-            if result is _BLOCKED and not self._paused:
+            while result is _BLOCKED and self._paused:
+                await self._turn()
+                result = _try(operation, *arguments)
+            if result is _BLOCKED:
                 self.budget = BUDGET
                 reactor = self._current_reactor()
                 deadline = reactor.spin.wait_begins(LONG_MESSAGE_PATIENCE if self.in_long_message else 1)
@@ -168,9 +171,6 @@ class Waiter(WaitQueue, ABC):
                             raise
                         result = _try(operation, *arguments)
                     reactor.spin.wait_ends()
-            while result is _BLOCKED:
-                await self._turn()
-                result = _try(operation, *arguments)
         except OSError as error:
             raise self.owner.explain(error) from error
         finally:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import select
-from array import array
 from collections.abc import Callable
 from contextlib import suppress
 from threading import RLock
@@ -57,13 +56,12 @@ class LoopResource(Protocol):
 class Reactor:
     """What aipc has in one loop, which `loop` stands for (`backend.current`)."""
 
-    __slots__ = ("_epoll", "_readers", "_writers", "loop", "poll_timer", "scratch", "spin")
+    __slots__ = ("_epoll", "_readers", "_writers", "loop", "poll_timer", "spin")
 
     def __init__(self, loop: object) -> None:
         self.loop = loop
         self.spin: Spin = Spin()
         self.poll_timer: LoopResource | None = None
-        self.scratch: array[int] = array("i", [0])  # for ioctl(2), of this loop's thread alone
         self._epoll: select.epoll | None = None
         self._readers: dict[int, Watcher] = {}
         self._writers: dict[int, Watcher] = {}
@@ -71,13 +69,20 @@ class Reactor:
     def watch(self, fd: int, direction: int, watcher: Watcher) -> None:
         """Call `watcher.fired` whenever `fd` becomes ready from now on, or is so already."""
         epoll = self._epoll or self._open()
-        known = self._mask(fd)
+        events = self._mask(fd) | direction | select.EPOLLET
         try:
-            (epoll.modify if known else epoll.register)(fd, known | direction | select.EPOLLET)
+            epoll.register(fd, events)
+        except FileExistsError:  # the set knows better than the tables: `fd` may be new, if somebody else closed the old one
+            epoll.modify(fd, events)
         except OSError:
             self._close_if_empty()
             raise
         self._table(direction)[fd] = watcher
+
+    def fire_if_ready(self, fd: int) -> None:
+        """Call the watchers of `fd` once more if it is ready: EPOLL_CTL_MOD looks, as EPOLL_CTL_ADD does (epoll_ctl(2))."""
+        if self._epoll is not None:
+            self._epoll.modify(fd, self._mask(fd) | select.EPOLLET)
 
     def unwatch(self, fd: int, direction: int) -> None:
         """Forget `fd` in that direction."""
