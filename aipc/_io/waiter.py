@@ -230,6 +230,7 @@ class Waiter(WaitQueue, ABC):
         """Retry without sleeping, with turns of the loop in between, until `deadline`."""
         turn = backend.checkpoint_function()
         spin = reactor.spin
+        lost = 0.0
         self._spin_begins(reactor)
         spin.active = True
         try:
@@ -238,17 +239,18 @@ class Waiter(WaitQueue, ABC):
                 if found is Look.PROMISING:
                     result = _try(operation, *arguments)
                     if result is not _BLOCKED:
-                        spin.was_useful()
+                        spin.was_useful(lost)
                         return result
-                if found is not Look.OTHERS and not spin.keeps_processor():
+                if lost or perf_counter() >= deadline:
                     break
-                if perf_counter() >= deadline:
-                    break
-                await turn()
+                if found is not Look.OTHERS:
+                    lost = spin.give_way()
+                if not lost:
+                    await turn()
         finally:
             spin.active = False
             self._spin_ends()
-        spin.in_vain()
+        spin.in_vain(lost)
         return _try(operation, *arguments)  # a task that parks must have tried just now
 
 

@@ -81,19 +81,37 @@ def test_in_the_middle_of_a_long_message_it_has_patience(clock: Clock) -> None:
 def test_it_parks_while_another_process_wants_the_processor(clock: Clock) -> None:
     """1, 2, 4 and more waits in a row, at most 256; a spin that meets its event halves the number."""
     learnt = Spin()
-    assert learnt.keeps_processor()
+    assert learnt.give_way() == 0
     clock.others_take = 1e-3
     for skipped in (1, 2, 4, 8, 16, 32, 64, 128, 256, 256):
         assert wait(learnt, clock, 0)
-        assert not learnt.keeps_processor()
+        learnt.in_vain(learnt.give_way())
         assert not learnt.pays
         assert [wait(learnt, clock, 0) for _ in range(skipped)] == [0] * skipped
-    clock.others_take = 0
     assert wait(learnt, clock, 0)
     learnt.was_useful()
-    clock.others_take = 1e-3
-    assert not learnt.keeps_processor()
+    learnt.in_vain(learnt.give_way())
     assert [wait(learnt, clock, 0) > 0 for _ in range(129)] == [False] * 128 + [True]
+
+
+def test_a_peer_that_answers_on_the_same_processor_is_no_other_process(clock: Clock) -> None:
+    learnt = Spin()
+    clock.others_take = 20e-6
+    for _ in range(10):
+        assert wait(learnt, clock, 0)
+        learnt.was_useful(learnt.give_way())
+    assert learnt.pays
+    clock.others_take = 1e-3  # it has answered meanwhile, but that was not what took so long
+    assert wait(learnt, clock, 0)
+    learnt.was_useful(learnt.give_way())
+    assert not learnt.pays
+
+
+def test_a_spin_in_vain_is_no_reason_to_park(clock: Clock) -> None:
+    """How long waits last is."""
+    learnt = Spin()
+    learnt.in_vain()
+    assert learnt.pays
 
 
 def test_on_one_processor_it_parks(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
