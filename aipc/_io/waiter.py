@@ -21,7 +21,7 @@ from aipc._sys import probes
 
 from . import fork
 from .loop import backend
-from .loop.backend import asyncio_loop
+from .loop.backend import asyncio_loop, in_trio_task
 from .loop.reactor import Reactor, reactor_of
 from .loop.wait_queue import WaitQueue
 
@@ -128,7 +128,7 @@ class Waiter(WaitQueue, ABC):
     def _current_reactor(self) -> Reactor:
         """What aipc has in the loop that runs here."""
         reactor = self._reactor
-        if reactor is None or reactor.loop is not asyncio_loop() or backend.in_trio():
+        if reactor is None or reactor.loop is not asyncio_loop() or in_trio_task():
             loop = backend.current()
             if reactor is None or reactor.loop is not loop:
                 self._leave_loop()

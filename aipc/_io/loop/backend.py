@@ -26,9 +26,20 @@ asyncio_loop = asyncio._get_running_loop
 """The loop of asyncio's that runs here, or None: the quickest question."""
 
 
+def _lowlevel() -> Any:
+    """trio.lowlevel, or None, also while another thread imports trio."""
+    return getattr(sys.modules.get("trio"), "lowlevel", None)
+
+
+def in_trio_task() -> bool:
+    """Whether a task of trio's runs this code, also in its guest mode, inside an asyncio loop."""
+    lowlevel = _lowlevel()
+    return lowlevel is not None and lowlevel.in_trio_task()
+
+
 def in_trio() -> bool:
-    """Whether trio runs this code, also in its guest mode, inside an asyncio loop. A callback of asyncio's is asyncio's."""
-    lowlevel = getattr(sys.modules.get("trio"), "lowlevel", None)  # None, too, while another thread imports trio
+    """Whether trio runs this code: a task of it, or, where no asyncio loop runs, a callback of it."""
+    lowlevel = _lowlevel()
     return lowlevel is not None and (
         lowlevel.in_trio_task() or (asyncio._get_running_loop() is None and lowlevel.in_trio_run())
     )
