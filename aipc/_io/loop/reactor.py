@@ -68,16 +68,21 @@ class Reactor:
 
     def watch(self, fd: int, direction: int, watcher: Watcher) -> None:
         """Call `watcher.fired` whenever `fd` becomes ready from now on, or is so already."""
-        epoll = self._epoll or self._open()
-        events = self._mask(fd) | direction | select.EPOLLET
+        table = self._table(direction)
+        table[fd] = watcher  # first: then the set stays open, whatever the garbage collector closes meanwhile
         try:
-            epoll.register(fd, events)
-        except FileExistsError:  # the set knows better than the tables: `fd` may be new, if somebody else closed the old one
-            epoll.modify(fd, events)
-        except OSError:
+            epoll = self._epoll or self._open()
+            events = self._mask(fd) | select.EPOLLET
+            try:
+                epoll.register(fd, events)
+            except (
+                FileExistsError
+            ):  # the set knows better than the tables: `fd` may be new, if somebody else closed the old one
+                epoll.modify(fd, events)
+        except BaseException:
+            table.pop(fd, None)
             self._close_if_empty()
             raise
-        self._table(direction)[fd] = watcher
 
     def fire_if_ready(self, fd: int) -> None:
         """Call the watchers of `fd` once more if it is ready: EPOLL_CTL_MOD looks, as EPOLL_CTL_ADD does (epoll_ctl(2))."""
@@ -87,14 +92,16 @@ class Reactor:
     def unwatch(self, fd: int, direction: int) -> None:
         """Forget `fd` in that direction."""
         self._table(direction).pop(fd, None)
-        if self._epoll is None:
+        epoll, rest = self._epoll, self._mask(fd)
+        if epoll is None:
             return
-        rest = self._mask(fd)
-        with suppress(OSError):  # somebody else closed it: then it has left the set
+        with suppress(
+            OSError, ValueError
+        ):  # somebody else closed it: then it has left the set; or the set was closed meanwhile
             if rest:
-                self._epoll.modify(fd, rest | select.EPOLLET)
+                epoll.modify(fd, rest | select.EPOLLET)
             else:
-                self._epoll.unregister(fd)
+                epoll.unregister(fd)
         self._close_if_empty()
 
     def poll_now(self) -> bool:
@@ -105,10 +112,10 @@ class Reactor:
         readers, writers = self._readers, self._writers
         for fd, event in events:
             try:  # an error or a hang-up concerns both directions
-                if event & ~WRITE and fd in readers:
-                    readers[fd].fired(event)
-                if event & ~READ and fd in writers:
-                    writers[fd].fired(event)
+                if event & ~WRITE and (reader := readers.get(fd)) is not None:
+                    reader.fired(event)
+                if event & ~READ and (writer := writers.get(fd)) is not None:
+                    writer.fired(event)
             except Exception:
                 _logger.exception("a callback failed")
         return True
@@ -151,9 +158,11 @@ class Reactor:
 
     def _close_if_empty(self) -> None:
         """In another thread, as when the garbage collector runs there, the set waits for the next to leave."""
-        if self._readers or self._writers or self._epoll is None or not self._may_close():
+        if self._readers or self._writers or not self._may_close():
             return
         epoll, self._epoll = self._epoll, None
+        if epoll is None:
+            return
         if not isinstance(self.loop, asyncio.AbstractEventLoop):
             import trio
 
