@@ -48,6 +48,7 @@ from .exceptions import NoSpace as NoSpace
 from .exceptions import ObjectExists as ObjectExists
 from .exceptions import ObjectMissing as ObjectMissing
 from .exceptions import ObjectRemoved as ObjectRemoved
+from .exceptions import PoolBusy as PoolBusy
 from .exceptions import ProcessMissing as ProcessMissing
 from .exceptions import ProtocolError as ProtocolError
 from .exceptions import SegmentInUse as SegmentInUse
@@ -68,8 +69,9 @@ from .memory.sysv import SysVSharedMemory as SysVSharedMemory
 from .processes.children import pipeline as pipeline
 from .processes.children import popen as popen
 from .processes.pipeline import Pipeline as Pipeline
-from .processes.pool import Pool as Pool
-from .processes.pool import spawn_pool as spawn_pool
+from .processes.pools.opening import spawn_pool as spawn_pool
+from .processes.pools.pool import Pool as Pool
+from .processes.pools.statistics import PoolStatistics as PoolStatistics
 from .processes.spawn import spawn as spawn
 from .processes.stopping import stop_children as stop_children
 from .processes.worker import Worker as Worker
