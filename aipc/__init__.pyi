@@ -50,6 +50,7 @@ from .exceptions import ObjectMissing as ObjectMissing
 from .exceptions import ObjectRemoved as ObjectRemoved
 from .exceptions import PoolBusy as PoolBusy
 from .exceptions import ProcessMissing as ProcessMissing
+from .exceptions import ProgramFailed as ProgramFailed
 from .exceptions import ProtocolError as ProtocolError
 from .exceptions import SegmentInUse as SegmentInUse
 from .exceptions import UnknownHost as UnknownHost
@@ -82,6 +83,11 @@ from .services.jobs.tables import Job as Job
 from .services.jobs.tables import JobsStatus as JobsStatus
 from .services.locking import lock as lock
 from .services.reconnecting import reconnecting as reconnecting
+from .services.supervise.program import Program as Program
+from .services.supervise.program import ProgramLine as ProgramLine
+from .services.supervise.program import ProgramStatus as ProgramStatus
+from .services.supervise.supervisor import Supervisor as Supervisor
+from .services.supervise.supervisor import supervise as supervise
 from .services.topics.opening import open_publisher as open_publisher
 from .services.topics.opening import open_subscriber as open_subscriber
 from .services.topics.publisher import Publisher as Publisher

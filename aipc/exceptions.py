@@ -105,6 +105,10 @@ class WorkerFailed(AipcError, RuntimeError):
     """A worker's function raised an error that cannot be pickled: the text is its traceback."""
 
 
+class ProgramFailed(AipcError, RuntimeError):
+    """A supervised program ended before it was ready. The text says how."""
+
+
 class ProtocolError(AipcError, anyio.BrokenResourceError):
     """A peer's bytes break the framing: the channel cannot be used any more."""
 

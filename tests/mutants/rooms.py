@@ -71,6 +71,7 @@ _TESTS = {
     "aipc/processes/worker": Tests("tests/processes/test_{spawn,pool}*.py", ""),
     "aipc/services/": Tests("tests/services", ""),
     "aipc/services/rpc": Tests("tests/services/test_rpc*.py", ""),
+    "aipc/services/supervise": Tests("tests/services/test_supervise.py", ""),
     "aipc/services/typed": Tests("tests/services/test_typed.py", ""),
     "aipc/sync/": Tests("tests/sync tests/test_modes.py", ""),
     "aipc/transports/": Tests("tests/transports", "all"),

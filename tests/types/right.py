@@ -105,6 +105,12 @@ async def what_workers_return() -> None:
         assert_type(calls.statistics().latency, float)
 
 
+async def supervised_programs() -> None:
+    async with aipc.supervise([aipc.Program("web", ["python", "web.py"], restart="always", notify=True)]) as supervisor:
+        assert_type(supervisor.status()["web"], aipc.ProgramStatus)
+    assert_type(await aipc.supervise([aipc.Program("web", "true")], signals=()), int)
+
+
 async def pairs_and_primitives() -> None:
     assert_type(aipc.channel_pair(), tuple[aipc.StreamChannel, aipc.StreamChannel])
     assert_type(aipc.channel_pair("dgram"), tuple[aipc.Channel, aipc.Channel])

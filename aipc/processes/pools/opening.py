@@ -81,14 +81,14 @@ async def spawn_pool(
     grace = options.get("grace", GRACE)
     kept = Spares(start, spares, grace)
     plan = Plan(kept, welcome, partial(Backoff, backoff, backoff_limit, healthy_after), restart, grace)
-    failed: Exception | None = None
+    failed: BaseException | None = None
     async with anyio.create_task_group() as tasks:
         pool = Pool(tasks, plan, max_waiting)
         pool.keep(n)
         try:
             yield pool
             await pool.close()
-        except Exception as error:  # noqa: BLE001 - raised below, outside of an exception group
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - raised below, outside of an exception group
             failed = error
         finally:
             pool.leave()
