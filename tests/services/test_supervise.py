@@ -34,6 +34,16 @@ def python(name: str, script: str, **options: object) -> aipc.Program:
     return aipc.Program(name, [sys.executable, "-S", "-c", script], **options)
 
 
+def logging_to(path: Path, name: str) -> str:
+    """Log the start, and the end by SIGTERM. No shell: in one that forks, SIGTERM may be lost."""
+    return (
+        "import signal, sys\n"
+        f"log = open({str(path)!r}, 'a', 1)\n"
+        f"signal.signal(signal.SIGTERM, lambda *_: (log.write('no-{name}\\n'), sys.exit(0)))\n"
+        f"log.write('{name}\\n')"
+    )
+
+
 @pytest.fixture(autouse=True)
 def _leaves_no_process() -> Iterator[None]:
     assert children() == []
@@ -55,14 +65,11 @@ async def number_in(path: Path) -> int:
 
 async def test_started_and_stopped_in_order(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    wait = "import time, signal; time.sleep(0.05); "
-    tell = f"log = open({str(log)!r}, 'a', 1); print('first', file=log); s.send(b'STATUS=at work\\nREADY=1'); signal.pause()"
+    ready = "import time; time.sleep(0.05); s.send(b'STATUS=at work\\nREADY=1')"
     programs = [
-        python("first", NOTIFIES + wait + tell, notify=True),
-        *(
-            shell(name, f"trap 'echo no-{name} >> {log}; exit 0' TERM; echo {name} >> {log}; {STAY}")
-            for name in ("second", "third")
-        ),
+        python("first", f"{logging_to(log, 'first')}\n{NOTIFIES}{ready}\nsignal.pause()", notify=True),
+        python("second", f"{logging_to(log, 'second')}\nsignal.pause()"),
+        python("third", f"{logging_to(log, 'third')}\nsignal.pause()"),
     ]
     with anyio.fail_after(60):
         async with aipc.supervise(programs) as supervisor:
@@ -72,7 +79,7 @@ async def test_started_and_stopped_in_order(tmp_path: Path) -> None:
             await until(lambda: log.read_text().count("\n") == 3)
     told = log.read_text().split()
     assert told[0] == "first"
-    assert told[3:] == ["no-third", "no-second"]
+    assert told[3:] == ["no-third", "no-second", "no-first"]
     assert [one.state for one in supervisor.status().values()] == ["ended"] * 3
     assert (supervisor.forced, supervisor.exit_code) == (False, 0)
 
