@@ -48,7 +48,9 @@ from .exceptions import NoSpace as NoSpace
 from .exceptions import ObjectExists as ObjectExists
 from .exceptions import ObjectMissing as ObjectMissing
 from .exceptions import ObjectRemoved as ObjectRemoved
+from .exceptions import PoolBusy as PoolBusy
 from .exceptions import ProcessMissing as ProcessMissing
+from .exceptions import ProgramFailed as ProgramFailed
 from .exceptions import ProtocolError as ProtocolError
 from .exceptions import SegmentInUse as SegmentInUse
 from .exceptions import UnknownHost as UnknownHost
@@ -68,8 +70,9 @@ from .memory.sysv import SysVSharedMemory as SysVSharedMemory
 from .processes.children import pipeline as pipeline
 from .processes.children import popen as popen
 from .processes.pipeline import Pipeline as Pipeline
-from .processes.pool import Pool as Pool
-from .processes.pool import spawn_pool as spawn_pool
+from .processes.pools.opening import spawn_pool as spawn_pool
+from .processes.pools.pool import Pool as Pool
+from .processes.pools.statistics import PoolStatistics as PoolStatistics
 from .processes.spawn import spawn as spawn
 from .processes.stopping import stop_children as stop_children
 from .processes.worker import Worker as Worker
@@ -80,6 +83,11 @@ from .services.jobs.tables import Job as Job
 from .services.jobs.tables import JobsStatus as JobsStatus
 from .services.locking import lock as lock
 from .services.reconnecting import reconnecting as reconnecting
+from .services.supervise.program import Program as Program
+from .services.supervise.program import ProgramLine as ProgramLine
+from .services.supervise.program import ProgramStatus as ProgramStatus
+from .services.supervise.supervisor import Supervisor as Supervisor
+from .services.supervise.supervisor import supervise as supervise
 from .services.topics.opening import open_publisher as open_publisher
 from .services.topics.opening import open_subscriber as open_subscriber
 from .services.topics.publisher import Publisher as Publisher

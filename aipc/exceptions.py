@@ -97,8 +97,16 @@ class WorkerDied(AipcError, anyio.BrokenResourceError):
     """A worker ended without a result: it was killed or cancelled, or called `sys.exit`. The text says how it ended."""
 
 
+class PoolBusy(AipcError, anyio.WouldBlock):
+    """As many requests as `max_waiting` allows wait for a worker of the pool already. Nothing was sent."""
+
+
 class WorkerFailed(AipcError, RuntimeError):
     """A worker's function raised an error that cannot be pickled: the text is its traceback."""
+
+
+class ProgramFailed(AipcError, RuntimeError):
+    """A supervised program ended before it was ready. The text says how."""
 
 
 class ProtocolError(AipcError, anyio.BrokenResourceError):

@@ -7,7 +7,9 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 
 from aipc.transports.shm.channel import RingChannel
 
-from .numbered import NUMBER, SIZE, AnsweringChannel, AskingChannel, NumberedChannel
+from .answering import AnsweringChannel
+from .asking import AskingChannel
+from .numbered import NUMBER, SIZE, NumberedChannel
 
 
 class _LendingChannel(NumberedChannel):
@@ -47,10 +49,12 @@ class AnsweringRing(_LendingChannel, AnsweringChannel):
     @asynccontextmanager
     async def receive_view(self) -> AsyncIterator[memoryview]:
         """Like `RingChannel.receive_view`."""
-        async with self._transport.receive_view() as whole:
-            self._note(whole)
-            with self._behind_number(whole) as view:
-                yield view
+        while True:
+            async with self._transport.receive_view() as whole:
+                if self._takes(whole):
+                    with self._behind_number(whole) as view:
+                        yield view
+                    return
 
 
 class AskingRing(_LendingChannel, AskingChannel):

@@ -6,6 +6,7 @@ under the name `__mp_main__`, as multiprocessing does: the code below `if __name
 
 from __future__ import annotations
 
+import inspect
 import os
 import pickle
 import sys
@@ -32,18 +33,18 @@ class WorkerTask(NamedTuple):
     parent: int
 
 
-def pack_call(function: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
-    """Return the call as bytes. TypeError if it cannot be pickled."""
+def pack_call(function: Callable[..., Any], args: tuple[Any, ...], what: str = "spawn") -> bytes:
+    """Return the call as bytes. TypeError if it cannot be pickled; its text begins with `what`."""
     if not callable(function):
-        raise TypeError(f"spawn({function!r}): needs an async function")
+        raise TypeError(f"{what}({function!r}): needs a function")
     try:
         call = pickle.dumps((function, args))
     except Exception as error:
         raise TypeError(
-            f"spawn({called(function)}): it must be a function at the top of a module, with picklable arguments ({error})"
+            f"{what}({called(function)}): it must be a function at the top of a module, with picklable arguments ({error})"
         ) from error
     if _MAIN in call and not main_script():
-        raise TypeError(f"spawn({called(function)}): __main__ is not a file, so a new process cannot import it; use a module")
+        raise TypeError(f"{what}({called(function)}): __main__ is not a file, so a new process cannot import it; use a module")
     return call
 
 
@@ -60,6 +61,34 @@ def main_script() -> dict[str, str]:
 def needs_main(call: bytes) -> bool:
     """Whether a part of the call belongs to the main script."""
     return _MAIN in call
+
+
+def pack_request(function: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
+    """Return a call for a worker that runs already. TypeError if it cannot be pickled."""
+    call = pack_call(function, args, "run")
+    return pickle.dumps((main_script() if needs_main(call) else {}, call))
+
+
+async def report_of(request: bytes) -> bytes:
+    """Run what `pack_request` packed; return its report. A plain function runs here: the loop stands still meanwhile."""
+    try:
+        main, call = pickle.loads(request)  # noqa: S301 - from the parent
+        if main:
+            prepare(main)
+        function, args = pickle.loads(call)  # noqa: S301 - likewise
+        value = function(*args)
+        return pack_value(await value if inspect.isawaitable(value) else value).data
+    except Exception as error:  # noqa: BLE001 - reported to the parent
+        return pack_error(error).data
+    except SystemExit as error:
+        return pack_error(WorkerFailed(f"the function called sys.exit({error.code!r})")).data
+
+
+def prepare(main: dict[str, str]) -> None:
+    """Import the main script under the name `__mp_main__`; nothing if that was done before."""
+    from multiprocessing.spawn import prepare
+
+    prepare(main)
 
 
 def called(function: Any) -> str:

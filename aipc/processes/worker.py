@@ -98,6 +98,13 @@ class Worker(ChildMembers, Generic[ResultT_co, ChannelT_co]):
         value: ResultT_co = self._value
         return value
 
+    @property
+    def error(self) -> Exception | None:
+        """The error that `result()` raises. None while the worker runs, and if its function returned."""
+        if self.child.returncode is not None:
+            self._read_report()
+        return self._error
+
     def _read_report(self) -> None:
         if self._report >= 0:
             with open(self._report, "rb") as file:

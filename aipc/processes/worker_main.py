@@ -18,6 +18,7 @@ from aipc.abc import Channel
 from aipc.signals import SignalReceiver, open_signal_receiver
 
 from . import task_pickle, worker_channels
+from .answering import AnsweringChannel
 
 _Outcome = task_pickle.Report | SystemExit | None
 
@@ -34,9 +35,7 @@ def main(given: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches the whole group: the parent decides what it means
     sys.argv = task.argv
     if task.main:
-        from multiprocessing.spawn import prepare
-
-        prepare(task.main)
+        task_pickle.prepare(task.main)
     report = _run(task)
     if report is None:
         _die_by_sigterm()
@@ -66,7 +65,10 @@ async def _serve(task: task_pickle.WorkerTask, function: Callable[..., Awaitable
         anyio.create_task_group() as tasks,
     ):
         tasks.start_soon(_cancel_when_told, received, tasks.cancel_scope)
-        report = await _outcome(function, channel, args)
+        if isinstance(channel, AnsweringChannel) and not await channel.begin():
+            report = task_pickle.pack_value(None)
+        else:
+            report = await _outcome(function, channel, args)
         tasks.cancel_scope.cancel()
     return report
 

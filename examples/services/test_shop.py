@@ -61,3 +61,21 @@ async def test_the_web_application(service: tuple[str, Prices]) -> None:
         slow = await asyncio.gather(*(web.get(f"/price/{name}?slow=1") for name in "abc"))
         assert [answer.status_code for answer in slow] == [504] * 3
         await until(lambda: sorted(prices.given_up) == ["a", "b", "c"])
+
+
+@pytest.mark.asyncio
+async def test_invoices(service: tuple[str, Prices]) -> None:
+    """One that takes too long is given up, for real: the next one has a worker at once."""
+    app = make_app(service[0], patience=1.0, max_waiting=0)
+    transport = httpx.ASGITransport(app)
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://shop") as web:
+        workers: aipc.Pool = app.state.workers
+        assert (await web.get("/invoice/100")).json() == {"digits": 48}
+        slow = asyncio.create_task(web.get("/invoice/1000000000"))
+        await until(lambda: workers.statistics().busy)
+        assert (await web.get("/invoice/100")).status_code == 503
+        assert (await slow).status_code == 504
+        await until(lambda: workers.workers)
+        assert workers.restarts == 1
+        await workers.wait_ready()
+        assert (await web.get("/invoice/100")).status_code == 200

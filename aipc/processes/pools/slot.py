@@ -8,21 +8,23 @@ from typing import NamedTuple
 
 import anyio
 
-from aipc._open import Opening
 from aipc.exceptions import WorkerDied
 
-from .backoff import Backoff
-from .changes import Changes
-from .worker import Worker
+from ..backoff import Backoff
+from ..changes import Changes
+from ..worker import Worker
+from .spares import Spares, asking
 
 _logger = logging.getLogger("aipc")
+GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
+"""Errors of a channel whose worker has ended, or closed it."""
 Welcome = Callable[[Worker], Awaitable[object]]
 
 
 class Plan(NamedTuple):
     """How the workers of a pool are started and replaced."""
 
-    start: Callable[[], Opening[Worker]]
+    spares: Spares
     welcome: Welcome | None
     backoff: Callable[[], Backoff]
     restart: str
@@ -40,9 +42,24 @@ class Slot:
     process     the same worker, also while it is being welcomed or ended
     busy        whether it works at a request, also one that was cancelled
     over        whether the slot runs no worker and never will
+    came        the number of workers that became ready
+    failure     why no worker becomes ready: the error of the last one; None if nothing is wrong
     """
 
-    __slots__ = ("_changes", "_life", "_plan", "_retired", "busy", "over", "process", "worker")
+    __slots__ = (
+        "_changes",
+        "_in_a_row",
+        "_killed",
+        "_life",
+        "_plan",
+        "_retired",
+        "busy",
+        "came",
+        "failure",
+        "over",
+        "process",
+        "worker",
+    )
 
     def __init__(self, plan: Plan, changes: Changes) -> None:
         self._plan = plan
@@ -51,8 +68,12 @@ class Slot:
         self._life = anyio.CancelScope()
         self.worker: Worker | None = None
         self.process: Worker | None = None
+        self._killed = False
+        self._in_a_row = 0
         self.busy: bool = False
         self.over: bool = False
+        self.came: int = 0
+        self.failure: Exception | None = None
 
     @property
     def retired(self) -> bool:
@@ -89,16 +110,26 @@ class Slot:
             self._life.cancel()
             self._changes.tell()
 
+    def kill(self, worker: Worker) -> None:
+        """Kill this worker, because nobody needs what it does. It is replaced at once, whatever the plan says."""
+        if self.process is worker:
+            self._killed = True
+            worker.kill()
+            self.end(worker)
+
     async def keep(self, restarted: Callable[[], None]) -> None:
         """Run one worker after another, as long as the plan allows it and until this slot is retired."""
         backoff = self._plan.backoff()
         try:
             while not self.retired:
                 began = anyio.current_time()
-                if not self._plan.replaces(succeeded=await self._run()):
-                    break
-                with anyio.move_on_after(backoff.after(anyio.current_time() - began)):
-                    await self._retired.wait()
+                self._killed = False
+                succeeded = await self._run()
+                if not self._killed:
+                    if not self._plan.replaces(succeeded=succeeded):
+                        break
+                    with anyio.move_on_after(backoff.after(anyio.current_time() - began)):
+                        await self._retired.wait()
                 if not self.retired:
                     restarted()
         finally:
@@ -107,14 +138,17 @@ class Slot:
 
     async def _run(self) -> bool:
         """Run one worker until it ends; return whether its function returned."""
+        came = self.came
         try:
-            async with self._plan.start() as worker:
+            async with await self._plan.spares.take() as worker:
                 self.process = worker
                 with anyio.CancelScope() as self._life:
                     await self._live(worker)
             await worker.result()
         except Exception as error:
-            if not self.retired:
+            if self.came == came:
+                self._note_failure(error)
+            if not (self.retired or self._killed):
                 trace = None if isinstance(error, WorkerDied) else error
                 _logger.error("a worker of the pool failed: %s", error, exc_info=trace)  # noqa: TRY400
             return False
@@ -122,10 +156,24 @@ class Slot:
             self.process = None
         return True
 
+    def _note_failure(self, error: Exception) -> None:
+        """A worker ended before it was ready. One that was killed may have had bad luck, the second one in a row had not."""
+        self._in_a_row += 1
+        if self._in_a_row > 1 or not isinstance(error, WorkerDied):
+            self.failure = error
+            self._changes.tell()
+
     async def _live(self, worker: Worker) -> None:
+        try:
+            asking(worker).begin()
+            await asking(worker).wait_imported()
+        except GONE:  # leaving the worker's block says why
+            return
         if self._plan.welcome is not None:
             await self._plan.welcome(worker)
         self.worker, self.busy = worker, False
+        self.failure, self._in_a_row = None, 0
+        self.came += 1
         self._changes.tell()
         try:
             await worker.wait()
