@@ -32,6 +32,9 @@ CHANNELS: Mapping[str, str] = {
     "tcp": "aipc.transports.inet.tcp:connect",
     "tls": "aipc.transports.inet.tls:connect",
     "jobs": "aipc.services.jobs.channel:connect",
+    "redis": "aipc.redis.opening:connect",
+    "rediss": "aipc.redis.opening:connect",
+    "redis+unix": "aipc.redis.opening:connect",
 }
 LISTENERS: Mapping[str, str] = {
     "fd": "aipc.transports.fd_listener:listen",

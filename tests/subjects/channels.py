@@ -20,6 +20,7 @@ from aipc.abc import Channel
 from aipc.testing import ChannelSubject
 
 from .. import children
+from ..redis.servers import shared_server
 from .names import new_key, new_name
 from .signals import CHANNEL_SIGNAL, drop_signals, queued_signals
 
@@ -282,6 +283,18 @@ def jobs(directory: Path) -> ChannelSubject:
     return ChannelSubject(open_pair, limit=_FRAMED, ends=False, hangs_up=False)
 
 
+def redis(directory: Path) -> ChannelSubject:
+    url = shared_server().url(new_name().strip("/"), max_messages=200)
+
+    @asynccontextmanager
+    async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
+        async with aipc.open_channel(url) as ours, aipc.open_channel(url) as theirs:
+            yield ours, theirs
+        shared_server().command("FLUSHALL")
+
+    return ChannelSubject(open_pair, limit=_FRAMED, ends=False, hangs_up=False)
+
+
 def fill(channel: Channel, message: bytes) -> int:
     """How many messages fit."""
     count = 0
@@ -324,6 +337,7 @@ CHANNELS: dict[str, Callable[[Path], ChannelSubject]] = {
     "posix-mq": posix_queue,
     "signal": realtime_signal,
     "jobs": jobs,
+    "redis": redis,
     "exec": lambda directory: ChannelSubject(lambda: children.exec_pair(directory), limit=_FRAMED),
     "popen-w": lambda directory: ChannelSubject(lambda: children.popen_pair(directory, "w"), limit=_FRAMED, duplex=False),
     "popen-r": lambda directory: ChannelSubject(lambda: children.popen_pair(directory, "r"), limit=_FRAMED, duplex=False),

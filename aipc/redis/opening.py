@@ -1,0 +1,64 @@
+"""The openers of `redis:`, `rediss:` and `redis+unix:` URLs."""
+
+from __future__ import annotations
+
+from aipc._address import Address
+from aipc.exceptions import ObjectMissing
+from aipc.wire.framing import MAX_MESSAGE_SIZE
+
+from . import registry
+from .channel import RemoteJobChannel
+from .queue import JobQueue
+from .server import place
+
+
+async def connect(
+    address: Address,
+    *,
+    db: int | None = None,
+    name: str | None = None,
+    create: bool = True,
+    lease_seconds: float = 30.0,
+    max_messages: int | None = None,
+    max_attempts: int | None = None,
+    history: int | None = None,
+    max_message_size: int = MAX_MESSAGE_SIZE,
+    cafile: str | None = None,
+    certfile: str | None = None,
+    keyfile: str | None = None,
+    server_hostname: str | None = None,
+    ssl_context: object = None,
+) -> RemoteJobChannel:
+    """Open a job queue on a server.
+
+    NobodyListens, ObjectMissing (no socket), UnknownHost, CertificateRefused; AccessDenied for a wrong password; WrongObject if
+    the name is something else's; BrokenResourceError for a server that is not ready or does not answer. ObjectMissing without
+    `create` if there is no queue of that name. Cancelled: nothing was opened.
+    """
+    tls = {
+        "cafile": cafile,
+        "certfile": certfile,
+        "keyfile": keyfile,
+        "server_hostname": server_hostname,
+        "ssl_context": ssl_context,
+    }
+    where = place(address, tls, db, name)
+    if not 0.1 <= lease_seconds <= 86_400:
+        raise address.error(f"lease_seconds={lease_seconds}: must be from 0.1 to 86400")
+    link = registry.join(where.server)
+    try:
+        *_, exists = await link.ask(JobQueue(link, where).stat(), patient=False)
+        if not exists and not create:
+            raise ObjectMissing(2, f"{address.url}: no such queue there; create=1 makes it")
+    except BaseException:
+        registry.leave(link)
+        raise
+    return RemoteJobChannel(
+        link,
+        where,
+        lease=lease_seconds,
+        max_messages=max_messages or 0,
+        max_attempts=max_attempts or 0,
+        history=history or 0,
+        limit=max_message_size,
+    )

@@ -1,0 +1,54 @@
+"""The scripts that run in the server, each in one step. `scripts/common.lua` stands before each of them."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib import resources
+
+import hiredis
+
+NAMES = (
+    "send",
+    "take",
+    "done",
+    "give_back",
+    "renew_jobs",
+    "tend",
+    "revive",
+    "stat",
+    "pass_on",
+    "acquire",
+    "release",
+    "renew",
+    "look",
+    "publish",
+)
+
+
+@cache
+def source(name: str) -> bytes:
+    """A script's text."""
+    files = resources.files(__package__) / "scripts"
+    return (files / "common.lua").read_bytes() + (files / f"{name}.lua").read_bytes()
+
+
+@cache
+def _sha(name: str) -> str:
+    return hashlib.sha1(source(name), usedforsecurity=False).hexdigest()
+
+
+def loading() -> list[bytes]:
+    """The commands that make all scripts known to a server."""
+    return [pack("SCRIPT", "LOAD", source(name)) for name in NAMES]
+
+
+def pack(*words: str | bytes | int | float) -> bytes:
+    """A command as it travels."""
+    packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type] # its stub means a tuple of any length
+    return packed
+
+
+def call(name: str, keys: tuple[str, ...], *arguments: str | bytes | int) -> bytes:
+    """The command that runs a script."""
+    return pack("EVALSHA", _sha(name), len(keys), *keys, *arguments)

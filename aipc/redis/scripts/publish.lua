@@ -1,0 +1,4 @@
+-- KEYS: the stream, the last number. ARGV: how many messages to keep, topic, data. Gives the number.
+local number = redis.call('INCR', KEYS[2])
+redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'n', number, 't', ARGV[2], 'd', ARGV[3])
+return number
