@@ -12,3 +12,8 @@ channel.py      job queues: a stream with a consumer group
 lock.py         leases on a lock or a counting semaphore
 topics.py       publish and subscribe
 """
+
+try:
+    import hiredis as hiredis
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("redis: URLs need hiredis: pip install 'aipc[redis]'", name=error.name) from None

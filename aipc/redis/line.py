@@ -31,7 +31,7 @@ class Line(ABC):
         self.closed: bool = False
         self._generation = fork.generation
         self._running = False
-        self._scope = anyio.CancelScope()
+        self._scope: anyio.CancelScope | None = None
         self._number = 0
         self._heard = 0.0
         self._useful = False  # whether the last connection gave an answer
@@ -69,7 +69,7 @@ class Line(ABC):
 
     async def _run(self) -> None:
         try:
-            with self._scope:
+            with anyio.CancelScope() as self._scope:
                 await self._keep()
         finally:
             self._running = False
@@ -141,6 +141,7 @@ class Line(ABC):
         self.closed = True
         if self._timer is not None:
             self._timer.cancel()
-        with suppress(RuntimeError):  # its loop is over
-            self._scope.cancel()
+        if self._scope is not None:
+            with suppress(RuntimeError):  # its loop is over
+                self._scope.cancel()
         self._drop()
