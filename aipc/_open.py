@@ -49,6 +49,9 @@ LOCKS: Mapping[str, str] = {
     "fcntl": "aipc.locks.byte_range:open_range",
     "sysv-sem": "aipc.locks.sysv_semaphore:open_semaphore",
     "posix-sem": "aipc.locks.posix_semaphore:open_semaphore",
+    "redis": "aipc.redis.opening:open_lock",
+    "rediss": "aipc.redis.opening:open_lock",
+    "redis+unix": "aipc.redis.opening:open_lock",
 }
 
 

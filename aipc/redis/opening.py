@@ -8,7 +8,9 @@ from aipc.wire.framing import MAX_MESSAGE_SIZE
 
 from . import registry
 from .channel import RemoteJobChannel
+from .lock import RemoteLock
 from .queue import JobQueue
+from .scripts import call
 from .server import place
 
 
@@ -62,3 +64,42 @@ async def connect(
         history=history or 0,
         limit=max_message_size,
     )
+
+
+async def open_lock(
+    address: Address,
+    *,
+    db: int | None = None,
+    name: str | None = None,
+    ttl: float = 10.0,
+    value: int = 1,
+    cafile: str | None = None,
+    certfile: str | None = None,
+    keyfile: str | None = None,
+    server_hostname: str | None = None,
+    ssl_context: object = None,
+) -> RemoteLock:
+    """Open a lock, or a semaphore with `value` units: all who open it have to say the same. Errors as for `connect`.
+
+    `ttl`: seconds for which it is held without a renewal. Cancelled: nothing was opened.
+    """
+    tls = {
+        "cafile": cafile,
+        "certfile": certfile,
+        "keyfile": keyfile,
+        "server_hostname": server_hostname,
+        "ssl_context": ssl_context,
+    }
+    where = place(address, tls, db, name)
+    if not 0.1 <= ttl <= 86_400:
+        raise address.error(f"ttl={ttl}: must be from 0.1 to 86400")
+    if value < 1:
+        raise address.error(f"value={value}: must be 1 or more")
+    link = registry.join(where.server)
+    lock = RemoteLock(link, where, ttl=ttl, value=value)
+    try:
+        await link.ask(call("look", lock._keys), patient=False)
+    except BaseException:
+        registry.leave(link)
+        raise
+    return lock
