@@ -148,6 +148,7 @@ OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
     "lease_seconds": _SECONDS,
     "ttl": _SECONDS,
     "history": _COUNT,
+    "patterns": (_keyword_only, object, "patterns as arguments"),
     "priority": _COUNT,
     "type": _INTEGER,
     "project": _INTEGER,

@@ -36,13 +36,14 @@ class Request(WaitQueue):
     `undo` is called with the answer if nobody is there to have it; with None if it will never be known.
     """
 
-    __slots__ = ("abandoned", "data", "done", "error", "patient", "reply", "tried", "undo")
+    __slots__ = ("abandoned", "data", "done", "error", "patient", "repeats", "reply", "tried", "undo")
 
-    def __init__(self, data: bytes, undo: Undo | None = None, *, patient: bool = True) -> None:
+    def __init__(self, data: bytes, undo: Undo | None = None, *, patient: bool = True, repeats: bool = True) -> None:
         super().__init__()
         self.data: bytes = data
         self.undo: Undo | None = undo
         self.patient: bool = patient
+        self.repeats: bool = repeats
         self.abandoned: bool = False
         self.done: bool = False
         self.tried: bool = False
@@ -91,12 +92,19 @@ class Link(Line):
         self._numbers += 1
         return self._numbers
 
-    async def ask(self, data: bytes, undo: Undo | None = None, *, patient: bool = True) -> Any:
+    @property
+    def unanswered(self) -> int:
+        """How many commands wait for their answers."""
+        return len(self._unsent) + len(self._sent)
+
+    async def ask(self, data: bytes, undo: Undo | None = None, *, patient: bool = True, repeats: bool = True) -> Any:
         """The server's answer to a command. `patient`: wait for a connection, if there is none.
+
+        Without `repeats`: BrokenResourceError if the connection was lost before the answer; nobody knows whether it was done.
 
         Cancelled: not done, if it had not left; else done, and `undo(answer)` is called when the answer comes.
         """
-        request = Request(data, undo, patient=patient)
+        request = Request(data, undo, patient=patient, repeats=repeats)
         self._submit(request)
         try:
             await request.queue()
@@ -105,9 +113,9 @@ class Link(Line):
             raise
         return request.result()
 
-    def tell(self, data: bytes, answered: Undo | None = None) -> None:
+    def tell(self, data: bytes, answered: Undo | None = None, *, repeats: bool = True) -> None:
         """Have a command done, some time; `answered` is called with the answer."""
-        request = Request(data, answered)
+        request = Request(data, answered, repeats=repeats)
         request.abandoned = True
         if not self.closed:
             self._submit(request)
@@ -187,12 +195,14 @@ class Link(Line):
         self._flush()
 
     def _lost(self) -> None:
-        again = [request for request in self._sent if not request.abandoned or request.undo is None]
-        for request in self._sent:
-            if request.abandoned and request.undo is not None:
-                request.undo(None)
-        self._sent.clear()
+        sent, self._sent = self._sent, deque()
+        again = [request for request in sent if request.repeats and not (request.abandoned and request.undo)]
         self._unsent.extendleft(reversed(again))
+        for request in sent:
+            if request.abandoned:
+                request.regret()
+            elif not request.repeats:
+                request.answer(anyio.BrokenResourceError(f"{self.server.url}: the connection was lost before the answer"))
 
     def _failed(self, error: Exception, seconds: float) -> None:
         for_good = lasting(error)

@@ -134,7 +134,7 @@ async def test_a_lease_is_renewed_while_its_block_runs(server: RedisServer) -> N
 async def test_a_block_that_can_not_renew_is_cancelled_before_its_lease_ends(redis: RedisServer) -> None:
     async with opened(redis, ttl=1) as lock:
         began = anyio.current_time()
-        with pytest.raises(aipc.LeaseLost):
+        with pytest.raises(aipc.LeaseLost):  # noqa: PT012
             async with lock:
                 redis.freeze()
                 await anyio.sleep_forever()
@@ -146,7 +146,7 @@ async def test_a_block_that_can_not_renew_is_cancelled_before_its_lease_ends(red
 
 async def test_a_lease_that_others_removed_is_lost(server: RedisServer) -> None:
     async with opened(server, ttl=0.5) as lock:
-        with pytest.raises(aipc.LeaseLost):
+        with pytest.raises(aipc.LeaseLost):  # noqa: PT012
             async with lock:
                 server.command("FLUSHALL")
                 await anyio.sleep_forever()
