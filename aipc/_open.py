@@ -128,6 +128,9 @@ def open_channel(url: str, **options: Unpack[ChannelOptions]) -> Opening[Channel
             - max_messages: POSIX queues: messages for which a new queue has room. `jobs:`: from how many on senders wait.
             - max_attempts: `jobs:`: how often a job may be leased before it is dead.
             - durable: `jobs:`: sync each transaction, against power loss.
+            - db, name: `redis+unix:`: the database's number, and the queue's name there.
+            - lease_seconds: `redis:`: after how long without a sign of life of its consumer a job is for others.
+            - history: `redis:`: how many jobs that were done are kept.
             - pid: Signals: the process to send to.
 
     Raises:
@@ -164,7 +167,7 @@ def open_lock(url: str, **options: Unpack[LockOptions]) -> Opening[Lock]:
     Errors as for `open_channel`. `open_semaphore` and `open_byte_range_lock` return the lock's own type.
 
     Args:
-        url: `flock:`, `fcntl:`, `sysv-sem:` or `posix-sem:`.
+        url: `flock:`, `fcntl:`, `sysv-sem:`, `posix-sem:` or `redis:`.
         **options: Those of the URL's scheme, out of these.
 
             - create: Make the object if it is missing: by default only a file.
@@ -181,6 +184,9 @@ def open_lock(url: str, **options: Unpack[LockOptions]) -> Opening[Lock]:
             - project: System V: with a path, from 1 to 255 (ftok(3)).
             - counter: POSIX: a plain counter: nothing is held.
             - robust: POSIX: give back what a dead process held.
+            - ttl: `redis:`: seconds for which the lock is held without a renewal.
+            - db, name: `redis+unix:`: the database's number, and the lock's name there.
+            - cafile, certfile, keyfile, server_hostname, ssl_context: `rediss:`: as for TLS channels.
 
     Cancelled: nothing was opened.
     """

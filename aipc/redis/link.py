@@ -84,6 +84,8 @@ class Link(Line):
         self.wakes: Wakes = Wakes(server, self.name, self.tell)
         self._unsent: deque[Request] = deque()
         self._sent: deque[Request] = deque()
+        self.losses: int = 0
+        """How many connections were lost."""
         self._asked = 0.0
         self._numbers = 0
 
@@ -195,6 +197,7 @@ class Link(Line):
         self._flush()
 
     def _lost(self) -> None:
+        self.losses += 1
         sent, self._sent = self._sent, deque()
         again = [request for request in sent if request.repeats and not (request.abandoned and request.undo)]
         self._unsent.extendleft(reversed(again))

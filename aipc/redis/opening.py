@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from aipc._address import Address
 from aipc.exceptions import ObjectMissing
 from aipc.wire.framing import MAX_MESSAGE_SIZE
@@ -12,6 +14,9 @@ from .lock import RemoteLock
 from .queue import JobQueue
 from .scripts import call
 from .server import place
+
+if TYPE_CHECKING:
+    import ssl
 
 
 async def connect(
@@ -29,7 +34,7 @@ async def connect(
     certfile: str | None = None,
     keyfile: str | None = None,
     server_hostname: str | None = None,
-    ssl_context: object = None,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> RemoteJobChannel:
     """Open a job queue on a server.
 
@@ -77,7 +82,7 @@ async def open_lock(
     certfile: str | None = None,
     keyfile: str | None = None,
     server_hostname: str | None = None,
-    ssl_context: object = None,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> RemoteLock:
     """Open a lock, or a semaphore with `value` units: all who open it have to say the same. Errors as for `connect`.
 

@@ -42,7 +42,7 @@ class JobQueue:
         return call("take", self.keys, self.link.name, most, int(waits), _ms(lease))
 
     def done(self, jobs: Sequence[RemoteJob], history: int) -> bytes:
-        """The command that removes leased jobs; it gives how many leases had ended before."""
+        """The command that removes leased jobs; it gives how many are leased to others, and to nobody, by now."""
         return call("done", self.keys, self.link.name, history, *_leases(jobs))
 
     def give_back(self, jobs: Sequence[RemoteJob], max_attempts: int, *, counted: bool) -> bytes:

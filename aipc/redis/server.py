@@ -68,7 +68,7 @@ def place(address: Address, tls: Mapping[str, Any], db: int | None = None, name:
     login, _, where = address.authority.rpartition("@")
     user, colon, password = login.partition(":")
     if login and not colon:
-        user, password = "", user  # as redis-cli has it: redis://password@host
+        raise address.error("before the @ stands user:password, or :password, percent-encoded")
     if address.scheme == "redis+unix":
         url, path = _unix_url(address, where), ["" if db is None else str(db), name or ""]
     else:

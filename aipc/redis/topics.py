@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -29,6 +29,9 @@ from .line import SILENCE
 from .link import Link
 from .scripts import call, pack
 from .server import Place, place
+
+if TYPE_CHECKING:
+    import ssl
 
 _MOST_UNANSWERED = 10_000
 _LOOK = 0.05
@@ -251,7 +254,7 @@ async def publish_on(
     certfile: str | None = None,
     keyfile: str | None = None,
     server_hostname: str | None = None,
-    ssl_context: object = None,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> RemotePublisher:
     """Publish through a server. `history`: how many messages it keeps, about, for those who were away."""
     tls = {
@@ -277,7 +280,7 @@ async def subscribe_to(
     certfile: str | None = None,
     keyfile: str | None = None,
     server_hostname: str | None = None,
-    ssl_context: object = None,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> RemoteSubscriber:
     """Subscribe. With `history`, which the publishers must have, too, it begins with what is kept."""
     tls = {

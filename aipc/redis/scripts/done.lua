@@ -1,5 +1,5 @@
--- ARGV: process, how many done ones to keep, then id and attempt of each. Gives how many leases had ended before.
-local lost, removed = 0, 0
+-- ARGV: process, how many done ones to keep, then id and attempt of each. Gives how many are leased to others, and how many to nobody.
+local others, nobody, removed = 0, 0, 0
 for i = 3, #ARGV, 2 do
   local attempts, owner = lease_of(ARGV[i])
   if owner == ARGV[1] and attempts == tonumber(ARGV[i + 1]) then
@@ -9,9 +9,11 @@ for i = 3, #ARGV, 2 do
     end
     remove(ARGV[i])
     removed = removed + 1
+  elseif owner then
+    others = others + 1
   else
-    lost = lost + 1
+    nobody = nobody + 1
   end
 end
 wake(KEYS[4], removed)
-return lost
+return {others, nobody}
