@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from aipc._address import Address
 from aipc.exceptions import ObjectMissing
+from aipc.transports.wait_listener import MISSING_OR_REFUSED, can_wait
 from aipc.wire.framing import MAX_MESSAGE_SIZE
 
 from . import registry
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import ssl
 
 
+@can_wait(*MISSING_OR_REFUSED)
 async def connect(
     address: Address,
     *,

@@ -1,4 +1,4 @@
-"""The scripts that run in the server, each in one step. `scripts/common.lua` stands before each of them."""
+"""The scripts that run in the server, each in one step. What several need stands in `scripts/common*.lua`."""
 
 from __future__ import annotations
 
@@ -8,29 +8,22 @@ from importlib import resources
 
 import hiredis
 
-NAMES = (
-    "send",
-    "take",
-    "done",
-    "give_back",
-    "renew_jobs",
-    "tend",
-    "revive",
-    "stat",
-    "pass_on",
-    "acquire",
-    "release",
-    "renew",
-    "look",
-    "publish",
-)
+_JOBS = ("send", "take", "done", "give_back", "renew_jobs", "tend", "revive", "stat")
+_LOCKS = ("acquire", "release", "renew", "look")
+_PARTS = {
+    **dict.fromkeys(_JOBS, ("common", "common_jobs")),
+    **dict.fromkeys(_LOCKS, ("common", "common_locks")),
+    "pass_on": ("common",),
+    "publish": (),
+}
+"""Each script, and the files before its own."""
 
 
 @cache
 def source(name: str) -> bytes:
     """A script's text."""
     files = resources.files(__package__) / "scripts"
-    return (files / "common.lua").read_bytes() + (files / f"{name}.lua").read_bytes()
+    return b"".join((files / f"{part}.lua").read_bytes() for part in (*_PARTS[name], name))
 
 
 @cache
@@ -40,7 +33,7 @@ def _sha(name: str) -> str:
 
 def loading() -> list[bytes]:
     """The commands that make all scripts known to a server."""
-    return [pack("SCRIPT", "LOAD", source(name)) for name in NAMES]
+    return [pack("SCRIPT", "LOAD", source(name)) for name in _PARTS]
 
 
 def pack(*words: str | bytes | int | float) -> bytes:
