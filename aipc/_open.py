@@ -17,7 +17,7 @@ from aipc.exceptions import AddressError
 if TYPE_CHECKING:
     from aipc._options import ChannelOptions, ListenerOptions, LockOptions
 
-CHANNELS: Mapping[str, str] = {
+CHANNELS: dict[str, str] = {
     "fd": "aipc.transports.fd:adopt",
     "exec": "aipc.transports.process:connect",
     "fifo": "aipc.transports.pipes.fifo:connect",
@@ -43,6 +43,9 @@ LISTENERS: Mapping[str, str] = {
     "shm": "aipc.transports.shm.connect:listen",
     "tcp": "aipc.transports.inet.tcp:listen",
     "tls": "aipc.transports.inet.tls:listen",
+    "redis": "aipc.redis.listener:listen",
+    "rediss": "aipc.redis.listener:listen",
+    "redis+unix": "aipc.redis.listener:listen",
 }
 LOCKS: Mapping[str, str] = {
     "flock": "aipc.locks.flock:open_flock",
@@ -53,6 +56,12 @@ LOCKS: Mapping[str, str] = {
     "rediss": "aipc.redis.opening:open_lock",
     "redis+unix": "aipc.redis.opening:open_lock",
 }
+CONNECTIONS: Mapping[str, str] = CHANNELS | {
+    "redis": "aipc.redis.listener:connect",
+    "rediss": "aipc.redis.listener:connect",
+    "redis+unix": "aipc.redis.listener:connect",
+}
+"""What `rpc.connect` opens: where a channel of that scheme is no connection to a listener, a connection."""
 
 
 class _Closable(Protocol):
@@ -147,7 +156,7 @@ def listen(url: str, **options: Unpack[ListenerOptions]) -> Opening[Listener]:
     Options and errors as for `open_channel`, except:
 
     Args:
-        url: `unix:`, `unix+seqpacket:`, `shm:`, `tcp:`, `tls:`, or `fd:` with the number of a listening socket.
+        url: `unix:`, `unix+seqpacket:`, `shm:`, `tcp:`, `tls:`, `redis:`, or `fd:` with the number of a listening socket.
         **options: Those of the URL's scheme. In addition to those of `open_channel`:
 
             - backlog: Connections that may wait in the kernel to be accepted.

@@ -132,8 +132,8 @@ class JobsOptions(TypedDict, total=False):
     unlink: bool
 
 
-class ListenerOptions(TypedDict, total=False):
-    """The options of `listen`, of all schemes."""
+class StreamListenerOptions(TypedDict, total=False):
+    """The options of `listen_stream`."""
 
     backlog: int
     cafile: str
@@ -154,6 +154,14 @@ class ListenerOptions(TypedDict, total=False):
     send_buffer: int
     ssl_context: ssl.SSLContext
     unlink: bool
+
+
+class ListenerOptions(StreamListenerOptions, total=False):
+    """The options of `listen`, of all schemes."""
+
+    db: int
+    name: str
+    server_hostname: str
 
 
 class TlsListenerOptions(TypedDict, total=False):

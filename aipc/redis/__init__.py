@@ -11,9 +11,10 @@ errors.py       the server's errors in aipc's words
 channel.py      job queues: a stream with a consumer group
 lock.py         leases on a lock or a counting semaphore
 topics.py       publish and subscribe
+calls.py, listener.py   connections between two processes, for calls
 """
 
-try:
-    import hiredis as hiredis
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError("redis: URLs need hiredis: pip install 'aipc[redis]'", name=error.name) from None
+from importlib.util import find_spec
+
+if find_spec("hiredis") is None:
+    raise ModuleNotFoundError("redis: URLs need hiredis: pip install 'aipc[redis]'", name="hiredis")

@@ -10,9 +10,11 @@ import hiredis
 
 _JOBS = ("send", "take", "done", "give_back", "renew_jobs", "tend", "revive", "stat")
 _LOCKS = ("acquire", "release", "renew", "look")
+_CALLS = ("push", "pull", "beat", "end")
 _PARTS = {
     **dict.fromkeys(_JOBS, ("common", "common_jobs")),
     **dict.fromkeys(_LOCKS, ("common", "common_locks")),
+    **dict.fromkeys(_CALLS, ("common", "common_calls")),
     "pass_on": ("common",),
     "publish": (),
 }
