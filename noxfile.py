@@ -7,7 +7,7 @@ import shutil
 import nox
 
 PYTHONS = ["3.11", "3.12", "3.13"]
-EXTRAS = ".[cli,services,trio,uvloop]"
+EXTRAS = ".[cli,redis,services,trio,uvloop]"
 
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False

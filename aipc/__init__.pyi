@@ -76,6 +76,10 @@ from .processes.pools.statistics import PoolStatistics as PoolStatistics
 from .processes.spawn import spawn as spawn
 from .processes.stopping import stop_children as stop_children
 from .processes.worker import Worker as Worker
+from .redis.channel import RemoteJobChannel as RemoteJobChannel
+from .redis.lock import Holder as Holder
+from .redis.lock import RemoteLock as RemoteLock
+from .redis.queue import RemoteJob as RemoteJob
 from .services import rpc as rpc
 from .services.jobs.channel import JobChannel as JobChannel
 from .services.jobs.opening import open_jobs as open_jobs

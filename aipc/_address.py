@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from urllib.parse import parse_qsl, quote, unquote
 from aipc.exceptions import AddressError
 
 _URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*):(//(?P<authority>[^/?]*))?(?P<path>[^?]*)(\?(?P<query>.*))?", re.DOTALL)
+_PASSWORD = re.compile(r"(redis[a-z+-]*://(?:[^/?@:]*:)?).*@", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,7 @@ class Address:
     url: str
     scheme: str
     path: str
-    authority: str = ""
+    authority: str = field(default="", repr=False)
     options: Mapping[str, str] = field(default_factory=dict)
 
     def error(self, why: str) -> AddressError:
@@ -30,8 +32,9 @@ class Address:
 
 
 def parse(url: str) -> Address:
-    """Parse a URL. AddressError if it has no scheme, or its query is malformed."""
-    match = _URL.fullmatch(url)
+    """Parse a URL. AddressError if it has no scheme, or its query is malformed. The result's `url` has no password."""
+    full, url = url, _PASSWORD.sub(r"\1***@", url)
+    match = _URL.fullmatch(full)
     if match is None:
         raise AddressError(f"{url!r}: not a URL; one looks like unix:/run/app.sock or sysv-mq:0x4d2?type=3")
     path = unquote(match["path"], errors="surrogateescape")
@@ -102,6 +105,13 @@ def _count(text: str) -> int:
     return count
 
 
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < math.inf:
+        raise ValueError(text)
+    return seconds
+
+
 def _keyword_only(text: str) -> Any:
     raise ValueError(text)
 
@@ -109,6 +119,7 @@ def _keyword_only(text: str) -> Any:
 _BOOLEAN = _boolean, bool, "1 or 0"
 _SIZE = _size, int, "a whole number of 1 or more"
 _COUNT = _count, int, "a whole number of 0 or more"
+_SECONDS = _seconds, float, "a number of seconds above 0"
 _INTEGER = _integer, int, "a whole number, such as 12 or 0x0c"
 
 OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
@@ -132,6 +143,12 @@ OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
     "max_messages": _SIZE,
     "max_attempts": _COUNT,
     "durable": _BOOLEAN,
+    "db": _COUNT,
+    "name": (str, str, "a name"),
+    "lease_seconds": _SECONDS,
+    "ttl": _SECONDS,
+    "history": _COUNT,
+    "patterns": (_keyword_only, object, "patterns as arguments"),
     "priority": _COUNT,
     "type": _INTEGER,
     "project": _INTEGER,
@@ -186,6 +203,8 @@ def _text(name: str, value: Any, kind: type) -> str:
     """A keyword's value as text of a query, so that one check serves both."""
     if kind is int and isinstance(value, int) and not isinstance(value, bool):
         return f"{value:o}" if name == "mode" and value >= 0 else str(value)
+    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
     if kind is bool and isinstance(value, (bool, int)):
         return str(int(value))
     raise ValueError(value)

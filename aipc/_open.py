@@ -17,7 +17,7 @@ from aipc.exceptions import AddressError
 if TYPE_CHECKING:
     from aipc._options import ChannelOptions, ListenerOptions, LockOptions
 
-CHANNELS: Mapping[str, str] = {
+CHANNELS: dict[str, str] = {
     "fd": "aipc.transports.fd:adopt",
     "exec": "aipc.transports.process:connect",
     "fifo": "aipc.transports.pipes.fifo:connect",
@@ -32,6 +32,9 @@ CHANNELS: Mapping[str, str] = {
     "tcp": "aipc.transports.inet.tcp:connect",
     "tls": "aipc.transports.inet.tls:connect",
     "jobs": "aipc.services.jobs.channel:connect",
+    "redis": "aipc.redis.opening:connect",
+    "rediss": "aipc.redis.opening:connect",
+    "redis+unix": "aipc.redis.opening:connect",
 }
 LISTENERS: Mapping[str, str] = {
     "fd": "aipc.transports.fd_listener:listen",
@@ -40,13 +43,25 @@ LISTENERS: Mapping[str, str] = {
     "shm": "aipc.transports.shm.connect:listen",
     "tcp": "aipc.transports.inet.tcp:listen",
     "tls": "aipc.transports.inet.tls:listen",
+    "redis": "aipc.redis.listener:listen",
+    "rediss": "aipc.redis.listener:listen",
+    "redis+unix": "aipc.redis.listener:listen",
 }
 LOCKS: Mapping[str, str] = {
     "flock": "aipc.locks.flock:open_flock",
     "fcntl": "aipc.locks.byte_range:open_range",
     "sysv-sem": "aipc.locks.sysv_semaphore:open_semaphore",
     "posix-sem": "aipc.locks.posix_semaphore:open_semaphore",
+    "redis": "aipc.redis.opening:open_lock",
+    "rediss": "aipc.redis.opening:open_lock",
+    "redis+unix": "aipc.redis.opening:open_lock",
 }
+CONNECTIONS: Mapping[str, str] = CHANNELS | {
+    "redis": "aipc.redis.listener:connect",
+    "rediss": "aipc.redis.listener:connect",
+    "redis+unix": "aipc.redis.listener:connect",
+}
+"""What `rpc.connect` opens: where a channel of that scheme is no connection to a listener, a connection."""
 
 
 class _Closable(Protocol):
@@ -122,6 +137,9 @@ def open_channel(url: str, **options: Unpack[ChannelOptions]) -> Opening[Channel
             - max_messages: POSIX queues: messages for which a new queue has room. `jobs:`: from how many on senders wait.
             - max_attempts: `jobs:`: how often a job may be leased before it is dead.
             - durable: `jobs:`: sync each transaction, against power loss.
+            - db, name: `redis+unix:`: the database's number, and the queue's name there.
+            - lease_seconds: `redis:`: after how long without a sign of life of its consumer a job is for others.
+            - history: `redis:`: how many jobs that were done are kept.
             - pid: Signals: the process to send to.
 
     Raises:
@@ -138,7 +156,7 @@ def listen(url: str, **options: Unpack[ListenerOptions]) -> Opening[Listener]:
     Options and errors as for `open_channel`, except:
 
     Args:
-        url: `unix:`, `unix+seqpacket:`, `shm:`, `tcp:`, `tls:`, or `fd:` with the number of a listening socket.
+        url: `unix:`, `unix+seqpacket:`, `shm:`, `tcp:`, `tls:`, `redis:`, or `fd:` with the number of a listening socket.
         **options: Those of the URL's scheme. In addition to those of `open_channel`:
 
             - backlog: Connections that may wait in the kernel to be accepted.
@@ -158,7 +176,7 @@ def open_lock(url: str, **options: Unpack[LockOptions]) -> Opening[Lock]:
     Errors as for `open_channel`. `open_semaphore` and `open_byte_range_lock` return the lock's own type.
 
     Args:
-        url: `flock:`, `fcntl:`, `sysv-sem:` or `posix-sem:`.
+        url: `flock:`, `fcntl:`, `sysv-sem:`, `posix-sem:` or `redis:`.
         **options: Those of the URL's scheme, out of these.
 
             - create: Make the object if it is missing: by default only a file.
@@ -175,6 +193,9 @@ def open_lock(url: str, **options: Unpack[LockOptions]) -> Opening[Lock]:
             - project: System V: with a path, from 1 to 255 (ftok(3)).
             - counter: POSIX: a plain counter: nothing is held.
             - robust: POSIX: give back what a dead process held.
+            - ttl: `redis:`: seconds for which the lock is held without a renewal.
+            - db, name: `redis+unix:`: the database's number, and the lock's name there.
+            - cafile, certfile, keyfile, server_hostname, ssl_context: `rediss:`: as for TLS channels.
 
     Cancelled: nothing was opened.
     """

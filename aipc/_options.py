@@ -20,19 +20,23 @@ class ChannelOptions(TypedDict, total=False):
     capacity: int
     certfile: str
     create: bool
+    db: int
     direction: Literal["receive", "send"]
     durable: bool
     exclusive: bool
     fds: bool
     framing: str
+    history: int
     keep_open: bool
     keepalive: bool
     keyfile: str
+    lease_seconds: float
     max_attempts: int
     max_bytes: int
     max_message_size: int
     max_messages: int
     mode: int
+    name: str
     nodelay: bool
     pid: int
     priority: int
@@ -128,8 +132,8 @@ class JobsOptions(TypedDict, total=False):
     unlink: bool
 
 
-class ListenerOptions(TypedDict, total=False):
-    """The options of `listen`, of all schemes."""
+class StreamListenerOptions(TypedDict, total=False):
+    """The options of `listen_stream`."""
 
     backlog: int
     cafile: str
@@ -150,6 +154,14 @@ class ListenerOptions(TypedDict, total=False):
     send_buffer: int
     ssl_context: ssl.SSLContext
     unlink: bool
+
+
+class ListenerOptions(StreamListenerOptions, total=False):
+    """The options of `listen`, of all schemes."""
+
+    db: int
+    name: str
+    server_hostname: str
 
 
 class TlsListenerOptions(TypedDict, total=False):
@@ -187,18 +199,26 @@ class LockOptions(TypedDict, total=False):
     """The options of `open_lock`, of all schemes."""
 
     adopt: bool
+    cafile: str
+    certfile: str
     count: int
     counter: bool
     create: bool
+    db: int
     exclusive: bool
     index: int
+    keyfile: str
     length: int
     mode: int
+    name: str
     owner: Literal["file", "process"]
     project: int
     robust: bool
+    server_hostname: str
     shared: bool
+    ssl_context: ssl.SSLContext
     start: int
+    ttl: float
     undo: bool
     unlink: bool
     value: int

@@ -15,10 +15,10 @@ from aipc.abc import Listener, Semaphore, StreamChannel
 if TYPE_CHECKING:  # a mechanism is imported when it is opened
     from aipc._options import (
         ByteRangeOptions,
-        ListenerOptions,
         RingListenerOptions,
         RingOptions,
         SemaphoreOptions,
+        StreamListenerOptions,
         StreamOptions,
         SysVQueueOptions,
         TlsListenerOptions,
@@ -119,7 +119,7 @@ def open_sysv_queue(key: Key, **options: Unpack[SysVQueueOptions]) -> Opening[Sy
     return _opening("open_sysv_queue", CHANNELS, keyed("sysv-mq", key), options)
 
 
-def listen_stream(url: str, **options: Unpack[ListenerOptions]) -> Opening[Listener[StreamChannel]]:
+def listen_stream(url: str, **options: Unpack[StreamListenerOptions]) -> Opening[Listener[StreamChannel]]:
     """Listen for streams of bytes: as `listen`, and each connection has `peek`.
 
     Args:

@@ -16,10 +16,12 @@ import trustme
 from anyio.abc import SocketAttribute
 
 import aipc
+from aipc._open import CONNECTIONS, opening
 from aipc.abc import Channel
 from aipc.testing import ChannelSubject
 
 from .. import children
+from ..redis.servers import shared_server
 from .names import new_key, new_name
 from .signals import CHANNEL_SIGNAL, drop_signals, queued_signals
 
@@ -282,6 +284,30 @@ def jobs(directory: Path) -> ChannelSubject:
     return ChannelSubject(open_pair, limit=_FRAMED, ends=False, hangs_up=False)
 
 
+def redis(directory: Path) -> ChannelSubject:
+    url = shared_server().url(new_name().strip("/"), max_messages=200)
+
+    @asynccontextmanager
+    async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
+        async with aipc.open_channel(url) as ours, aipc.open_channel(url) as theirs:
+            yield ours, theirs
+        shared_server().command("FLUSHALL")
+
+    return ChannelSubject(open_pair, limit=_FRAMED, ends=False, hangs_up=False)
+
+
+def redis_connection(directory: Path) -> ChannelSubject:
+    url = shared_server().url(new_name().strip("/"))
+
+    @asynccontextmanager
+    async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
+        async with aipc.listen(url) as listener, opening(CONNECTIONS, "", url, {}) as ours, await listener.accept() as theirs:
+            yield ours, theirs
+        shared_server().command("FLUSHALL")
+
+    return ChannelSubject(open_pair, limit=_FRAMED)
+
+
 def fill(channel: Channel, message: bytes) -> int:
     """How many messages fit."""
     count = 0
@@ -324,6 +350,8 @@ CHANNELS: dict[str, Callable[[Path], ChannelSubject]] = {
     "posix-mq": posix_queue,
     "signal": realtime_signal,
     "jobs": jobs,
+    "redis": redis,
+    "redis-connection": redis_connection,
     "exec": lambda directory: ChannelSubject(lambda: children.exec_pair(directory), limit=_FRAMED),
     "popen-w": lambda directory: ChannelSubject(lambda: children.popen_pair(directory, "w"), limit=_FRAMED, duplex=False),
     "popen-r": lambda directory: ChannelSubject(lambda: children.popen_pair(directory, "r"), limit=_FRAMED, duplex=False),

@@ -127,7 +127,7 @@ class JobChannel(Channel):
 
     # Receiving
 
-    def lease(self, **selection: Any) -> Lease:
+    def lease(self, **selection: Any) -> Lease[Job]:
         """Lease a job for a block, `async with queue.lease() as job:`: `job.data`, `type`, `priority`, `attempts`, `id`.
 
         It is removed at the end of the block; given back when the block raises or is cancelled, when the channel is closed, and

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from types import TracebackType
+from typing import Generic, TypeVar
 
-from .tables import Job
+Job = TypeVar("Job")
 
 
-class Lease:
+class Lease(Generic[Job]):
     """A lease, used once: `async with queue.lease() as job:` removes the job if the block succeeds, and otherwise gives it back."""
 
     __slots__ = ("_done", "_give_back", "_job", "_take")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import anyio
 
-from aipc._open import open_channel
+from aipc._open import CONNECTIONS, Opening, opening
 from aipc.abc import Channel
 from aipc.services.codecs import Codec
 
@@ -37,7 +37,7 @@ async def connect(
     When the connection is lost, calls fail with ConnectionLost, also all later ones. When the block is left or cancelled, the methods
     that run here for the service are first cancelled, and have ended.
     """
-    channel = await open_channel(url_or_channel, **options) if isinstance(url_or_channel, str) else url_or_channel
+    channel = await _connection(url_or_channel, options) if isinstance(url_or_channel, str) else url_or_channel
     failed: Exception | None = None
     async with channel:
         peer = Peer(channel, codec, router, max_in_flight)
@@ -52,6 +52,10 @@ async def connect(
                 tasks.cancel_scope.cancel()
     if failed is not None:
         raise failed
+
+
+def _connection(url: str, options: Mapping[str, Any]) -> Opening[Channel]:
+    return opening(CONNECTIONS, "rpc.connect", url, options)
 
 
 async def _run(peer: Peer) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from aipc._address import Address, parse
-from aipc._open import Opening
+from aipc._open import Opening, opening
 from aipc.wire.broadcast import DEFAULT
 
 from .outbox import OVERFLOWS
@@ -19,6 +19,9 @@ _STREAMS = "aipc.services.topics.stream_publisher:publish_on", "aipc.services.to
 _RINGS = "aipc.services.topics.ring_publisher:publish_on", "aipc.services.topics.ring_subscriber:subscribe_to"
 SCHEMES: Mapping[str, tuple[str, str]] = {"unix": _STREAMS, "tcp": _STREAMS, "tls": _STREAMS, "shm": _RINGS}
 """For each scheme, the modules of its publisher and its subscriber."""
+_REMOTE = ("redis", "rediss", "redis+unix")
+_PUBLISHERS = dict.fromkeys(_REMOTE, "aipc.redis.topics:publish_on")
+_SUBSCRIBERS = dict.fromkeys(_REMOTE, "aipc.redis.topics:subscribe_to")
 _FRAMED = 16 * 1024 * 1024
 
 
@@ -34,19 +37,22 @@ def open_publisher(
     """Publish at `url`: `async with aipc.open_publisher("unix:/run/prices.sock") as publisher`, or await it.
 
     Args:
-        url: Where to listen: `unix:`, `tcp:`, `tls:` or `shm:`; each option can also be in its query.
+        url: Where to listen: `unix:`, `tcp:`, `tls:` or `shm:`; or a name on a server, `redis:`. Each option can also be in its query.
         queue: The most messages that wait for one subscriber; 1,000 by default. Over `shm:`, `capacity` replaces it.
         overflow: What happens to one more: "drop_oldest" (the default), "drop_newest", "disconnect" or "block". Over `shm:`, only
             the first.
         capacity: `shm:` only: bytes of the ring, a power of two; 4 MiB by default. A message has at most a fourth of it.
         max_message_size: Bytes of a message and its topic over sockets; 16 MiB by default.
-        options: As for `listen`.
+        options: As for `listen`; over `redis:`, `history` and what its page says, in place of `queue`, `overflow` and `capacity`.
 
     Errors as for `listen`. Cancelled: nothing was opened.
     """
     address = parse(url)
-    publish = _function(address, 0)
     given = {"queue": queue, "overflow": overflow, "capacity": capacity, "max_message_size": max_message_size}
+    if address.scheme in _REMOTE:
+        said = {name: value for name, value in given.items() if value is not None}
+        return opening(_PUBLISHERS, "open_publisher", url, {**said, **options})
+    publish = _function(address, 0)
     own = {name: address.options.get(name) if value is None else value for name, value in given.items()}
     chosen: dict[str, Any] = {
         "queue": _size(address, "queue", own["queue"], 1000),
@@ -72,6 +78,8 @@ def open_subscriber(url: str, *patterns: str, **options: Any) -> Opening[Subscri
     Errors that no later try would change are raised when it is opened, as for `open_channel`. Cancelled: nothing was opened.
     """
     address = parse(url)
+    if address.scheme in _REMOTE:
+        return opening(_SUBSCRIBERS, "open_subscriber", url, {**options, "patterns": patterns})
     subscribe = _function(address, 1)
     rest = _socket_url(address, {})
     return Opening(lambda: subscribe(rest, patterns, **options))
@@ -79,7 +87,7 @@ def open_subscriber(url: str, *patterns: str, **options: Any) -> Opening[Subscri
 
 def _function(address: Address, side: int) -> Callable[..., Any]:
     if address.scheme not in SCHEMES:
-        raise address.error(f"topics have no scheme {address.scheme!r}, only {', '.join(SCHEMES)}")
+        raise address.error(f"topics have no scheme {address.scheme!r}, only {', '.join([*SCHEMES, *_REMOTE])}")
     if "framing" in address.options:
         raise address.error("topics have a framing of their own")
     module, _, name = SCHEMES[address.scheme][side].partition(":")

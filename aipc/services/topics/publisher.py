@@ -30,18 +30,6 @@ class Publisher(ABC):
     Any number of tasks may publish. A slow subscriber loses messages, and learns how many; over sockets `overflow` can change that.
     """
 
-    def __init__(self, listener: Listener, url: str, limit: int) -> None:
-        self._listener = listener
-        self._url = url
-        self._limit = limit
-        self._subscribers = 0
-        self._changed: anyio.Event = anyio.Event()
-        self._generation = fork.generation
-        self._scope = anyio.CancelScope()
-        self._closed = False
-        self._ended = anyio.Event()
-        backend.start_soon(self._run)
-
     @abstractmethod
     async def publish(self, topic: str, data: Buffer) -> None:
         """Publish a message to all subscribers that want its topic; with `overflow="block"`, wait until all have room.
@@ -57,6 +45,43 @@ class Publisher(ABC):
     @abstractmethod
     async def flush(self) -> None:
         """Wait until all messages are on their way to the present subscribers. Cancelled: nothing happened."""
+
+    @property
+    @abstractmethod
+    def subscribers(self) -> int:
+        """The present number."""
+
+    @abstractmethod
+    async def wait_subscribers(self, count: int = 1) -> None:
+        """Wait until there are that many. Cancelled: nothing happened."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Send what is queued, for a second at most, and close. Idempotent. Cancelled: it closes all the same."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class ListeningPublisher(Publisher):
+    """A publisher that subscribers connect to."""
+
+    def __init__(self, listener: Listener, url: str, limit: int) -> None:
+        self._listener = listener
+        self._url = url
+        self._limit = limit
+        self._subscribers = 0
+        self._changed: anyio.Event = anyio.Event()
+        self._generation = fork.generation
+        self._scope = anyio.CancelScope()
+        self._closed = False
+        self._ended = anyio.Event()
+        backend.start_soon(self._run)
 
     @abstractmethod
     async def _serve_subscriber(self, channel: Channel, patterns: tuple[str, ...]) -> None:
@@ -130,14 +155,6 @@ class Publisher(ABC):
             with anyio.CancelScope(shield=True):
                 await self._ended.wait()
             self._close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._url}>"

@@ -28,7 +28,7 @@ from aipc.wire.broadcast import LARGEST, PAGE, SMALLEST, Writer, is_capacity, lo
 
 from .frames import encode_counts
 from .matching import matcher
-from .publisher import GONE, Publisher
+from .publisher import GONE, ListeningPublisher
 
 _F_SEAL_FUTURE_WRITE = 0x10
 _BETWEEN_TURNS = 128
@@ -41,7 +41,7 @@ def doorbell_name(status: os.stat_result) -> str:
     return f"topics {status.st_dev} {status.st_ino}"
 
 
-class RingPublisher(Publisher):
+class RingPublisher(ListeningPublisher):
     """Publishing never waits, and costs the same for any number of subscribers."""
 
     def __init__(self, listener: Listener, url: str, capacity: int) -> None:

@@ -14,13 +14,13 @@ from aipc.abc import Buffer, Channel, Listener
 from .frames import OVERHEAD
 from .matching import Members, matcher
 from .outbox import Outbox
-from .publisher import GONE, Publisher
+from .publisher import GONE, ListeningPublisher
 
 _BETWEEN_TURNS = 32
 """The most messages published without a turn of the loop: subscribers' tasks need turns."""
 
 
-class StreamPublisher(Publisher):
+class StreamPublisher(ListeningPublisher):
     """A full queue drops the oldest or the newest message, or disconnects its subscriber, or makes `publish` wait (`overflow`)."""
 
     def __init__(self, listener: Listener, url: str, *, queue: int, overflow: str, limit: int) -> None:
