@@ -1,4 +1,4 @@
-"""Everything that a developer or CI runs, by name: `nox -s tests long cancellations lint types bench docs fallback tour mutants`."""
+"""Everything that a developer or CI runs, by name: `nox -s tests long cancellations lint types bench docs fallback tour mutants package release`."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def bench(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def docs(session: nox.Session) -> None:
     """The documentation as a site in `site/`: no warning, no broken link inside it, and all of its code runs."""
-    install(session, "test", "docs", editable=True)
+    install(session, "test", "docs")
     session.run("sphinx-build", "--fail-on-warning", "--keep-going", "--fresh-env", "docs", "site")
     session.run("python", "-m", "pytest", "tests/test_docs.py", *session.posargs, env={"AIPC_TESTS": "long"})
 
