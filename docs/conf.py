@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import re
 from importlib.metadata import version as version_of
 from pathlib import Path
 
+from docutils import nodes
+from sphinx import addnodes
 from sphinx.application import Sphinx
 
 project = "aipc"
@@ -26,7 +29,6 @@ myst_heading_anchors = 4
 default_role = "literal"  # docstrings mark code with single backticks
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": True, "exclude-members": "extra_attributes"}
-suppress_warnings = ["ref.python"]  # `type` is a builtin, and a member of several classes: autodoc links neither
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 python_maximum_signature_line_length = 80
@@ -53,7 +55,15 @@ def _without_type(_app: Sphinx, what: str, _name: str, _object: object, _options
         lines[:0] = ["..", ""]  # an empty comment
 
 
+def _unlinked_builtins(_app: Sphinx, page: nodes.document) -> None:
+    """Sphinx would link `bytes` and `type` to members of that name."""
+    for reference in list(page.findall(addnodes.pending_xref)):
+        if hasattr(builtins, reference["reftarget"]):
+            reference.replace_self(reference.children)
+
+
 def setup(app: Sphinx) -> None:
     """Sphinx calls this."""
     app.connect("source-read", _inside)
     app.connect("autodoc-process-docstring", _without_type, priority=400)
+    app.connect("doctree-read", _unlinked_builtins)
