@@ -194,6 +194,7 @@ def open_lock(url: str, **options: Unpack[LockOptions]) -> Opening[Lock]:
             - counter: POSIX: a plain counter: nothing is held.
             - robust: POSIX: give back what a dead process held.
             - ttl: `redis:`: seconds for which the lock is held without a renewal.
+            - wait: `redis:`: wait until the server listens.
             - db, name: `redis+unix:`: the database's number, and the lock's name there.
             - cafile, certfile, keyfile, server_hostname, ssl_context: `rediss:`: as for TLS channels.
 

@@ -14,6 +14,7 @@ ROOMS = (
     "aipc/sync",
     "aipc/processes",
     "aipc/services",
+    "aipc/redis",
 )
 """Where defects are put."""
 
@@ -57,6 +58,7 @@ _TESTS = {
         "tests/locks/test_{sysv*,semaphores,layouts}.py tests/sync " + _ANY_LOCK,
         "sysv-sem or test_operate or test_wait_zero",
     ),
+    "aipc/redis/": Tests("tests/redis", "redis"),
     "aipc/processes/": Tests("tests/processes", "exec or popen"),
     "aipc/processes/backoff": Tests(_POOL, ""),
     "aipc/processes/changes": Tests(_POOL, ""),
