@@ -125,7 +125,9 @@ async def _copy(read: Read, write: Write, meter: Meter) -> bool:
 
 
 async def _end(channel: aipc.Channel) -> None:
-    with suppress(aipc.UnsupportedOperation, anyio.BrokenResourceError, anyio.ClosedResourceError):  # it can't say so, or is gone
+    with suppress(
+        aipc.UnsupportedOperation, anyio.BrokenResourceError, anyio.ClosedResourceError
+    ):  # it can't say so, or is gone
         await channel.send_eof()
 
 

@@ -8,7 +8,7 @@ import typer
 
 import aipc
 
-from . import calling, joining, messages, objects, touring
+from . import calling, jobs, joining, locking, messages, objects, topics, touring
 from .ending import Commands
 
 _STATUS = """Exit status: 0 done, 1 failed, 2 wrong option, argument or URL, 3 no such object, or nobody listens."""
@@ -37,7 +37,11 @@ for _name, _command, _example in (
     ("receive", messages.receive, "aipc receive -n 1 posix-mq:/aipc-example"),
     ("cat", joining.cat, "aipc cat unix:/tmp/aipc.sock"),
     ("listen", joining.listen, "aipc listen unix:/tmp/aipc.sock -- tr a-z A-Z"),
+    ("lock", locking.lock, "aipc lock flock:/tmp/aipc.lock -- echo alone"),
+    ("publish", topics.publish, "aipc publish --subscribers 0 unix:/tmp/aipc.topics eur.usd 1.08"),
+    ("subscribe", topics.subscribe, "aipc subscribe unix:/tmp/aipc.topics 'eur.*'"),
     ("call", calling.call, "aipc call unix:/tmp/aipc.sock add 1 2"),
     ("tour", touring.tour, "aipc tour --only unix"),
 ):
     app.command(_name, epilog=f"Example: {_example}")(_command)
+app.add_typer(jobs.jobs, name="jobs")

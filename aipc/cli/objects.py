@@ -211,7 +211,9 @@ def _stale(directories: Sequence[Path]) -> Iterator[Found]:
     """Socket files without a socket; private segments that nobody has attached, and whose creator and last user have ended."""
     for one in find(directories):
         found = one.object
-        if (found.kind == "unix" and found.users == 0 and stat.S_ISSOCK(os.lstat(found.name).st_mode)) or (found.kind == "sysv-shm" and found.key == found.users == 0 and len(found.pids) == 2 and not _alive(found.pids)):
+        if (found.kind == "unix" and found.users == 0 and stat.S_ISSOCK(os.lstat(found.name).st_mode)) or (
+            found.kind == "sysv-shm" and found.key == found.users == 0 and len(found.pids) == 2 and not _alive(found.pids)
+        ):
             yield one
 
 
