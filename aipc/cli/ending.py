@@ -38,6 +38,8 @@ class Commands(typer.core.TyperGroup):
         with _as_a_signal():
             try:
                 return super().invoke(ctx)
+            except BaseExceptionGroup as group:
+                raise _first(group) from None
             finally:
                 sys.stdout.flush()
 
@@ -52,6 +54,13 @@ class Commands(typer.core.TyperGroup):
             return _usage(error)
         except (AipcError, OSError, TimeoutError, anyio.WouldBlock, *_ENDS) as error:
             return said(text_of(error), status_of(error))
+
+
+def _first(error: BaseException) -> BaseException:
+    """The first error of a group: each command does one thing, and its tasks end together."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _usage(error: Any) -> int:

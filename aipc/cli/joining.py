@@ -147,6 +147,8 @@ def listen(
 
 
 async def _listen(url: str, command: list[str], once: bool, as_json: bool) -> None:
+    unread = anyio.CancelScope()
+
     async def handle(channel: aipc.Channel) -> None:
         try:
             if command:
@@ -154,6 +156,8 @@ async def _listen(url: str, command: list[str], once: bool, as_json: bool) -> No
                     await join(channel, child, Meter())
             else:
                 await print_messages(channel, as_json=as_json)
+        except BrokenPipeError:  # nobody reads the output
+            unread.cancel()
         except (aipc.AipcError, anyio.BrokenResourceError) as error:
             ending.said(ending.text_of(error), ending.FAILED)
             if once:
@@ -162,8 +166,11 @@ async def _listen(url: str, command: list[str], once: bool, as_json: bool) -> No
     address = parse(url)
     chosen = raw(url) if command and address.scheme in LISTENERS else url
     async with aipc.listen(chosen) as listener:
-        if once:
-            async with await listener.accept() as channel:
-                await handle(channel)
-        else:
-            await listener.serve(handle)
+        with unread:
+            if once:
+                async with await listener.accept() as channel:
+                    await handle(channel)
+            else:
+                await listener.serve(handle)
+    if unread.cancel_called:
+        raise BrokenPipeError
