@@ -15,11 +15,13 @@ import sysv_ipc
 from aipc._address import Address
 from aipc._io.doorbell import Doorbell
 from aipc._io.errors import os_error, translate
+from aipc._sys.sysv import primitives
 from aipc._sys.sysv import tables as sysv_tables
 from aipc._sys.sysv.key import key_of, object_name
 from aipc.exceptions import AddressError, WrongObject
 
 from ._sys.files import path_reserved, short_path, socket_in_use
+from ._sys.unix_sockets import bound_sockets
 
 _SHM, _MQUEUE = "/dev/shm", "/dev/mqueue"  # noqa: S108 - where the kernel shows them
 KINDS = (*sysv_tables.KINDS, "posix-shm", "posix-sem", "posix-mq", "fifo", "unix")
@@ -51,6 +53,8 @@ class IpcObject(NamedTuple):
     """Attachments of a System V segment; live sockets bound to a socket file's path: 0 means stale."""
     pids: tuple[int, ...]
     """The last sender and receiver (queue), or the creator and the last process attached (segment), of System V objects."""
+    alias: str | None = None
+    """What a semaphore set is to aipc: its kind and path, such as `event:/run/app.ready`."""
 
 
 def list_objects(*directories: str | os.PathLike[str]) -> list[IpcObject]:
@@ -60,7 +64,7 @@ def list_objects(*directories: str | os.PathLike[str]) -> list[IpcObject]:
     `/dev/mqueue` is mounted (mq_overview(7)). ObjectMissing or AccessDenied for a directory that cannot be read.
     """
     found = [*_system_v(), *_posix()]
-    bound = _bound_sockets()
+    bound = {path: len(inodes) for path, inodes in bound_sockets().items()}
     paths = dict.fromkeys(bound)
     for directory in directories:
         where = os.path.abspath(directory)
@@ -114,6 +118,7 @@ def _system_v() -> Iterator[IpcObject]:
                 row.get(items),
                 row.get(users),
                 tuple(row[pid] for pid in pids if row[pid]),
+                primitives.alias(row["id"], row["key"], row["uid"]) if kind == "sysv-sem" else None,
             )
 
 
@@ -148,17 +153,6 @@ def _waiting(path: str) -> int | None:
         return None  # not readable, or gone
 
 
-def _bound_sockets() -> dict[str, int]:
-    """The paths that live sockets are bound to, with their numbers (proc_pid_net(5)); sockets connected to a listener count, too."""
-    paths: dict[str, int] = {}
-    table = Path("/proc/net/unix").read_text(errors="surrogateescape")
-    for line in table.splitlines()[1:]:
-        path = "".join(line.split(maxsplit=7)[7:])
-        if path.startswith("/"):
-            paths[path] = paths.get(path, 0) + 1
-    return paths
-
-
 def _files(paths: dict[str, None], bound: dict[str, int]) -> Iterator[IpcObject]:
     for path in paths:
         try:
@@ -188,12 +182,15 @@ def _remove_system_v(kind: str, identifier: int | str | None) -> None:
         "sysv-sem": sysv_ipc.remove_semaphore,
         "sysv-shm": sysv_ipc.remove_shared_memory,
     }
+    row = sysv_tables.row(kind, identifier)
     try:
         remove[kind](identifier)
     except sysv_ipc.ExistentialError:
         raise os_error(errno.ENOENT, where, "there is no such object") from None
     except sysv_ipc.PermissionsError:
         raise os_error(errno.EPERM, where, "only its owner, its creator or root may remove it") from None
+    if kind == "sysv-sem" and row is not None:
+        primitives.forget(row["key"], row["uid"])
     called, what_for = _WAITED_FOR.get(kind, ("", ()))
     for suffix in what_for:
         doorbell = Doorbell(object_name(called, identifier) + suffix)

@@ -207,7 +207,7 @@ def opening(table: Mapping[str, str], caller: str, url: str, given: Mapping[str,
     """Return the opener of `url` in `table`. AddressError at once for a scheme or option that it does not have."""
     address = parse(url)
     with naming(address.url):  # importing the mechanism may also fail, without a free descriptor
-        function = _function(table, caller, address)
+        function = _known(table, caller, address)
     known = inspect.signature(function).parameters.values()
     chosen = options_of(address, frozenset(p.name for p in known if p.kind is p.KEYWORD_ONLY), given)
 
@@ -218,11 +218,16 @@ def opening(table: Mapping[str, str], caller: str, url: str, given: Mapping[str,
     return Opening(opened)
 
 
-def _function(table: Mapping[str, str], caller: str, address: Address) -> Callable[..., Awaitable[Any]]:
+def _known(table: Mapping[str, str], caller: str, address: Address) -> Callable[..., Awaitable[Any]]:
     if address.scheme not in table:
         others = [name for name, rows in _TABLES.items() if address.scheme in rows]
         hint = f"; it is a scheme of {' and '.join(others)}" if others else ""
         raise AddressError(f"{address.url!r}: {caller} knows no scheme {address.scheme!r}, only {', '.join(table)}{hint}")
+    return opener_of(table, address)
+
+
+def opener_of(table: Mapping[str, str], address: Address) -> Callable[..., Awaitable[Any]]:
+    """The mechanism's function; its keyword-only parameters are the options. KeyError for a scheme that `table` lacks."""
     module, _, name = table[address.scheme].partition(":")
     function: Callable[..., Awaitable[Any]] = getattr(importlib.import_module(module), name)
     return function

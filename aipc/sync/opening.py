@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
-import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 
 from aipc._address import Address
 from aipc._sys.create_or_open import create_or_open
+from aipc._sys.sysv import primitives
 from aipc._sys.sysv import semaphore as sysv
 from aipc._sys.sysv.key import key_of
 from aipc.exceptions import WrongObject
@@ -26,8 +25,7 @@ from .atomic_set import KIND, AtomicSet
 def key(address: Address, project: int | None) -> int | None:
     """The System V key. For a path without a project it is the CRC-32 of the path's bytes, and no file need exist there."""
     if address.path.startswith("/") and project is None:
-        number = zlib.crc32(os.fsencode(os.path.abspath(address.path))) or 1
-        return key_of(replace(address, path=hex(number)), None)
+        return key_of(replace(address, path=hex(primitives.key_of_path(address.path))), None)
     return key_of(address, project)
 
 
@@ -61,6 +59,8 @@ def open_set(
             if made:
                 _give_up(semaphores, number)
             raise
+    if made and project is None and address.path.startswith("/"):
+        primitives.remember(address.path)
     return AtomicSet(semaphores, count, address.url, unlink=number is None if unlink is None else unlink)
 
 

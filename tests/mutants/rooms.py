@@ -44,6 +44,7 @@ _TESTS = {
     "aipc/transports/shm/readiness": Tests("tests/transports/test_shm*.py", "shm"),
     "aipc/_io/loop/signals": Tests("tests/signals tests/test_service.py", "signal"),
     "aipc/transports/pipes/fifo_write_lock": Tests("tests/transports/test_fifo*.py", "fifo"),
+    "aipc/cli/": Tests("tests/cli tests/test_tour.py", ""),
     "aipc/locks/": Tests("tests/locks", "test_lock or test_acquire or test_operate or test_wait_zero"),
     "aipc/locks/byte_range": Tests("tests/locks/test_{byte_range,process_locks,file_lock*}.py " + _ANY_LOCK, "fcntl"),
     "aipc/locks/flock": Tests("tests/locks/test_{flock*,file_lock*}.py " + _ANY_LOCK, "flock"),
