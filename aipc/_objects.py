@@ -21,7 +21,7 @@ from aipc._sys.sysv.key import key_of, object_name
 from aipc.exceptions import AddressError, WrongObject
 
 from ._sys.files import path_reserved, short_path, socket_in_use
-from ._sys.unix_sockets import bound_sockets
+from ._sys.proc.unix_sockets import bound_sockets
 
 _SHM, _MQUEUE = "/dev/shm", "/dev/mqueue"  # noqa: S108 - where the kernel shows them
 KINDS = (*sysv_tables.KINDS, "posix-shm", "posix-sem", "posix-mq", "fifo", "unix")

@@ -17,8 +17,8 @@ import typer
 import aipc
 from aipc._address import parse
 from aipc._objects import KINDS
-from aipc._sys.file_users import Users, users_of
-from aipc._sys.unix_sockets import bound_sockets
+from aipc._sys.proc.file_users import Users, users_of
+from aipc._sys.proc.unix_sockets import bound_sockets
 from aipc.exceptions import AddressError, AipcError, ObjectMissing
 
 from . import ending, table

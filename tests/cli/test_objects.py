@@ -36,9 +36,9 @@ def test_every_listed_name_can_be_removed(place: Path, key: str) -> None:
         stale.bind(f"{place}/socket")
         names = [f"sysv-shm:{key}", f"sysv-shm#{private.id}", f"posix-shm:{name}", f"fifo:{place}/fifo", f"unix:{place}/socket"]
         rows = listed(str(place))
-        assert {one: rows[one]["holders"] for one in names[:3] + names[4:]} == dict.fromkeys(
-            names[:3] + names[4:], [os.getpid()]
-        )
+        assert {one: rows[one]["holders"] for one in names[:3] + names[4:]} == {
+            one: [os.getpid()] for one in names[:3] + names[4:]
+        }
         status, printed = run("list", str(place))
         assert status == 0
         words = [line.split()[0] for line in printed.splitlines()]
