@@ -53,8 +53,13 @@ class IpcObject(NamedTuple):
     """Attachments of a System V segment; live sockets bound to a socket file's path: 0 means stale."""
     pids: tuple[int, ...]
     """The last sender and receiver (queue), or the creator and the last process attached (segment), of System V objects."""
-    alias: str | None = None
-    """What a semaphore set is to aipc: its kind and path, such as `event:/run/app.ready`."""
+
+    @property
+    def alias(self) -> str | None:
+        """What a semaphore set is to aipc: its kind and path, such as `event:/run/app.ready`. None if it is no primitive of aipc's."""
+        if self.kind != "sysv-sem" or self.id is None:
+            return None
+        return primitives.alias(self.id, self.key or 0, self.uid)
 
 
 def list_objects(*directories: str | os.PathLike[str]) -> list[IpcObject]:
@@ -118,7 +123,6 @@ def _system_v() -> Iterator[IpcObject]:
                 row.get(items),
                 row.get(users),
                 tuple(row[pid] for pid in pids if row[pid]),
-                primitives.alias(row["id"], row["key"], row["uid"]) if kind == "sysv-sem" else None,
             )
 
 

@@ -56,6 +56,12 @@ class Commands(typer.core.TyperGroup):
             return said(text_of(error), status_of(error))
 
 
+def confirm(question: str) -> None:
+    """Ask on a terminal; typer.Abort for no. Without a terminal there is nobody to ask."""
+    if sys.stdin.isatty():
+        typer.confirm(question, abort=True, err=True)
+
+
 def _first(error: BaseException) -> BaseException:
     """The first error of a group: each command does one thing, and its tasks end together."""
     while isinstance(error, BaseExceptionGroup):

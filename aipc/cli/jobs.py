@@ -16,7 +16,7 @@ import aipc
 from aipc._io.loop import backend
 
 from . import table
-from .ending import Commands
+from .ending import Commands, confirm
 from .messages import AS_JSON, data_of
 
 PATH = Annotated[str, typer.Argument(metavar="PATH", help="The queue's file, or its URL.")]
@@ -67,7 +67,7 @@ def purge(path: PATH, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do 
     async def remove(queue: aipc.JobChannel) -> None:
         dead = queue.stat().dead
         if dead and not yes:
-            typer.confirm(f"Remove {table.counted(dead, 'dead job')}?", abort=True, err=True)
+            confirm(f"Remove {table.counted(dead, 'dead job')}?")
         removed = 0
         try:
             while removed < dead:

@@ -82,9 +82,8 @@ def remove(
         print("nothing to remove")
         return
     if not yes:
-        for one in found:
-            print(one.name, f"(used by {' '.join(map(str, one.holders))})" if one.holders else "")
-        typer.confirm(f"Remove {table.counted(len(found), 'object')}?", abort=True, err=True)
+        users = [f"{one.name} (used by {' '.join(map(str, one.holders))})" if one.holders else one.name for one in found]
+        ending.confirm(f"Remove {', '.join(users)}?")
     failures = 0
     for one in found:
         try:
@@ -163,7 +162,7 @@ def _user(uid: int) -> str:
 
 
 def _as_json(one: Found) -> dict[str, object]:
-    return {"object": one.name, **one.object._asdict(), "holders": one.holders}
+    return {"object": one.name, **one.object._asdict(), "alias": one.object.alias, "holders": one.holders}
 
 
 def _form_of(kind: str, identifier: str) -> str:

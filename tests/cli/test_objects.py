@@ -6,10 +6,11 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import anyio
-import pytest
 
 import aipc
 from aipc.cli import table
@@ -36,17 +37,12 @@ def test_every_listed_name_can_be_removed(place: Path, key: str) -> None:
         stale.bind(f"{place}/socket")
         names = [f"sysv-shm:{key}", f"sysv-shm#{private.id}", f"posix-shm:{name}", f"fifo:{place}/fifo", f"unix:{place}/socket"]
         rows = listed(str(place))
-        assert {one: rows[one]["holders"] for one in names[:3] + names[4:]} == {
-            one: [os.getpid()] for one in names[:3] + names[4:]
-        }
+        assert [rows[one]["holders"] for one in names] == [[os.getpid()]] * 3 + [[], [os.getpid()]]
         status, printed = run("list", str(place))
         assert status == 0
         words = [line.split()[0] for line in printed.splitlines()]
         assert set(names) <= set(words)  # each whole, without a terminal
-        status, printed = run("remove", *names[:4], text="n\n")
-        assert status == 1
-        assert set(names[:4]) <= set(listed(str(place)))
-        assert run("remove", *names, text="y\n")[0] == 1  # a live process has the socket
+        assert run("remove", *names)[0] == 1  # a live process has the socket
         assert not {names[0], *names[2:4]} & set(listed(str(place)))
     assert names[1] not in listed()
     assert run("remove", "--stale", "--yes", str(place)) == (0, f"removed unix:{place}/socket\n")
@@ -120,22 +116,27 @@ def test_errors_are_one_line_and_have_their_status(place: Path) -> None:
     assert all(len(line) <= 80 and not line.endswith("...") for line in printed.splitlines()[1:])
 
 
-@pytest.mark.parametrize("columns", [80, 120])
-def test_list_on_a_terminal(place: Path, columns: int) -> None:
-    """In tmux: no line is longer than the terminal, and no name is cut."""
+def test_on_a_terminal(place: Path) -> None:
+    """In tmux, at 80 columns: `list` cuts no name, and `remove` asks."""
     peers.require("tmux")
-    import subprocess
-    import sys
-
-    os.mkfifo(place / ("f" * 40))
+    name = place / ("f" * 20)
+    os.mkfifo(name)
     server = ["tmux", "-S", str(place / "tmux"), "-f", "/dev/null"]
-    command = f"{sys.executable} -m aipc list {place}; tmux wait-for -S done; sleep 60"
-    subprocess.run([*server, "new-session", "-d", "-x", str(columns), "-y", "50", command], check=True, timeout=20)
+
+    def tmux(*arguments: str) -> str:
+        return subprocess.run([*server, *arguments], check=True, capture_output=True, text=True, timeout=20).stdout
+
+    aipc_ = f"{sys.executable} -m aipc"
+    answered = f"{aipc_} remove fifo:{name}; echo status $?; tmux wait-for -S answered"
+    tmux("new-session", "-d", "-x", "80", "-y", "60", f"{aipc_} list {place}; tmux wait-for -S listed; {answered}; sleep 60")
     try:
-        subprocess.run([*server, "wait-for", "done"], check=True, timeout=20)
-        done = subprocess.run([*server, "capture-pane", "-p"], check=True, capture_output=True, text=True, timeout=20)
-        lines = done.stdout.splitlines()
+        tmux("wait-for", "listed")
+        lines = tmux("capture-pane", "-p", "-J").splitlines()
         assert lines[0].split()[0] == "OBJECT"
-        assert f"fifo:{place}/{'f' * 40}"[:columns] in [line.split(" ")[0] for line in lines]
+        assert f"fifo:{name}" in [line.split("  ")[0].rstrip() for line in lines]
+        tmux("send-keys", "n", "Enter")
+        tmux("wait-for", "answered")
+        assert "status 1" in tmux("capture-pane", "-p").splitlines()
+        assert name.exists()
     finally:
-        subprocess.run([*server, "kill-server"], check=False, timeout=20)
+        tmux("kill-server")
