@@ -102,6 +102,13 @@ def _count(text: str) -> int:
     return count
 
 
+def _project(text: str) -> int:
+    project = int(text, 0)
+    if not 1 <= project <= 255:
+        raise ValueError(text)
+    return project
+
+
 def _keyword_only(text: str) -> Any:
     raise ValueError(text)
 
@@ -132,7 +139,7 @@ OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
     "max_messages": _SIZE,
     "priority": _COUNT,
     "type": _INTEGER,
-    "project": _INTEGER,
+    "project": (_project, int, "a number from 1 to 255, as ftok(3) uses; that of C's 'B' is 66"),
     "value": _COUNT,
     "index": _COUNT,
     "count": _SIZE,

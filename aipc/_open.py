@@ -181,9 +181,12 @@ def opening(table: Mapping[str, str], caller: str, url: str, given: Mapping[str,
     """What opens `url` by one of `table`. AddressError at once for a scheme or an option that it has not."""
     address = parse(url)
     with naming(address.url):  # importing the mechanism may fail, too: for want of a descriptor
-        function = _function(table, caller, address)
+        function, check = _mechanism(table, caller, address)
     known = inspect.signature(function).parameters.values()
     chosen = options_of(address, frozenset(p.name for p in known if p.kind is p.KEYWORD_ONLY), given)
+
+    if check is not None:
+        check(address, **chosen)
 
     async def opened() -> Any:
         with naming(address.url):
@@ -192,14 +195,17 @@ def opening(table: Mapping[str, str], caller: str, url: str, given: Mapping[str,
     return Opening(opened)
 
 
-def _function(table: Mapping[str, str], caller: str, address: Address) -> Callable[..., Awaitable[Any]]:
+def _mechanism(
+    table: Mapping[str, str], caller: str, address: Address
+) -> tuple[Callable[..., Awaitable[Any]], Callable[..., object] | None]:
+    """The opener, and the module's `check`, if it has one: AddressError for what can be seen without opening anything."""
     if address.scheme not in table:
         others = [name for name, rows in _TABLES.items() if address.scheme in rows]
         hint = f"; it is a scheme of {' and '.join(others)}" if others else ""
         raise AddressError(f"{address.url!r}: {caller} knows no scheme {address.scheme!r}, only {', '.join(table)}{hint}")
-    module, _, name = table[address.scheme].partition(":")
-    function: Callable[..., Awaitable[Any]] = getattr(importlib.import_module(module), name)
-    return function
+    name, _, opener = table[address.scheme].partition(":")
+    module = importlib.import_module(name)
+    return getattr(module, opener), getattr(module, "check", None)
 
 
 _TABLES = {"open_channel": CHANNELS, "listen": LISTENERS, "open_lock": LOCKS}

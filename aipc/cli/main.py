@@ -72,10 +72,11 @@ def list_(
 def remove(
     kind: Annotated[str, typer.Argument(help="As `aipc list` calls it, such as sysv-mq.")],
     identifier: Annotated[str, typer.Argument(help="Its number or key, name or path.")],
+    project: Annotated[int | None, typer.Option(help="System V: the path stands for a key, as in ftok(3).")] = None,
     force: Annotated[bool, typer.Option("--force", help="Also the socket file of a live process.")] = False,
 ) -> None:
     """Remove one object."""
     try:
-        listing.remove(kind, identifier, force=force)
+        listing.remove(kind, identifier, project=project, force=force)
     except AipcError as error:
         raise typer.BadParameter(str(error), param_hint="KIND IDENTIFIER") from None

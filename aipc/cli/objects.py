@@ -34,7 +34,7 @@ def show(console: Console, directories: list[Path], *, as_json: bool) -> None:
     console.print(table)
 
 
-def remove(kind: str, identifier: str, *, force: bool) -> None:
-    """Remove one: decimal digits are a System V object's number, as in `ipcrm`, and 0x... is its key."""
-    number = kind.startswith("sysv-") and identifier.isascii() and identifier.isdecimal()
-    aipc.remove_object(kind, int(identifier) if number else identifier, force=force)
+def remove(kind: str, identifier: str, *, project: int | None, force: bool) -> None:
+    """Remove one: decimal digits are a System V object's number, as in `ipcrm`; 0x..., or a path with `project`, its key."""
+    number = kind.startswith("sysv-") and identifier.isascii() and identifier.isdecimal() and project is None
+    aipc.remove_object(kind, int(identifier) if number else identifier, project=project, force=force)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, Unpack
 from aipc._address import Key, keyed, options, parse
 from aipc._io.errors import translate
 from aipc._sys.sysv import semaphore as sysv
-from aipc._sys.sysv.key import object_name
+from aipc._sys.sysv.key import check_key, object_name
 from aipc.abc import Closing
 from aipc.exceptions import AddressError, LimitExceeded
 
@@ -99,6 +99,7 @@ class SysVSemaphoreSet(Closing):
     def __init__(self, key: Key, *, values: Iterable[int] | None = None, **given: Unpack[SysVSemaphoreSetOptions]) -> None:
         self._address = parse(keyed("sysv-sem", key))
         self._chosen = options(self._address, _OPTIONS, given)
+        check_key(self._address, self._chosen.get("project"))
         self._undo: bool = self._chosen.pop("undo", False)
         self._values = self._initial(values)
         self._handle: _RowHandle | None = None

@@ -15,16 +15,26 @@ from dataclasses import replace
 
 from aipc._address import Address
 from aipc._sys.sysv import semaphore as sysv
-from aipc._sys.sysv.key import key_of
+from aipc._sys.sysv.key import check_key, key_of
 from aipc.exceptions import WrongObject
 from aipc.locks.sysv_opening import naming_set
 
 from .atomic_set import KIND, AtomicSet
 
 
+def check(address: Address, project: int | None) -> None:
+    """AddressError for a key that is none; no file is looked at."""
+    if not _bare_path(address, project):
+        check_key(address, project)
+
+
+def _bare_path(address: Address, project: int | None) -> bool:
+    return address.path.startswith("/") and not address.authority and project is None
+
+
 def key(address: Address, project: int | None) -> int | None:
     """The System V key; that of a path without a project is the CRC-32 of its bytes, and no file need exist there."""
-    if address.path.startswith("/") and project is None:
+    if _bare_path(address, project):
         number = zlib.crc32(os.fsencode(os.path.abspath(address.path))) or 1
         return key_of(replace(address, path=hex(number)), None)
     return key_of(address, project)

@@ -19,7 +19,7 @@ from aipc._address import Address
 from aipc._io.errors import naming, os_error, translate
 from aipc._io.handle import Handle
 from aipc._io.polling import Polling, always
-from aipc._sys.sysv.key import key_of, object_name
+from aipc._sys.sysv.key import check_key, key_of, object_name
 from aipc._sys.sysv.queue import EXCEPT, NOERROR, Queue, SysVQueueStatus, longest_message
 from aipc.abc import Buffer, ChannelAttribute, Message
 from aipc.exceptions import InvalidMessage, MessageTooLarge
@@ -183,6 +183,9 @@ class SysVQueueChannel(TransportChannel):
             ChannelAttribute.key: lambda: self._queue.key,
             ChannelAttribute.max_message_size: lambda: self._queue.limit,
         }
+
+
+check = check_key
 
 
 async def connect(
