@@ -12,6 +12,7 @@ from ._sys.processes import describe_exit as describe_exit
 from ._sys.signals.mask import blocked_signals as blocked_signals
 from ._sys.signals.signalfd import SignalInfo as SignalInfo
 from ._sys.sysv.queue import SysVQueueStatus as SysVQueueStatus
+from ._sys.sysv.semaphore import SysVSemaphoreSetStatus as SysVSemaphoreSetStatus
 from ._typed_openers import listen_ring as listen_ring
 from ._typed_openers import listen_stream as listen_stream
 from ._typed_openers import listen_tls as listen_tls
@@ -62,6 +63,7 @@ from .memory.mapped_file import MappedFile as MappedFile
 from .memory.memfd import MemfdSegment as MemfdSegment
 from .memory.posix import SharedMemory as SharedMemory
 from .memory.snapshot import Snapshot as Snapshot
+from .memory.sysv import SharedMemoryStatus as SharedMemoryStatus
 from .memory.sysv import SysVSharedMemory as SysVSharedMemory
 from .processes.children import pipeline as pipeline
 from .processes.children import popen as popen

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Generator, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, Unpack
 
 from aipc._address import Key, keyed, options, parse
 from aipc._io.errors import translate
 from aipc._sys.sysv import semaphore as sysv
 from aipc._sys.sysv.key import check_key, object_name
+from aipc._sys.sysv.permissions import checked_change
 from aipc.abc import Closing
 from aipc.exceptions import AddressError, LimitExceeded
 
@@ -233,6 +235,15 @@ class SysVSemaphoreSet(Closing):
         if not 0 <= value <= sysv.LARGEST_VALUE:
             raise LimitExceeded(f"{self._address.url}: a value of {value:,}: must be from 0 to {sysv.LARGEST_VALUE:,}")
         return value
+
+    def stat(self) -> sysv.SysVSemaphoreSetStatus:
+        """How many semaphores, who owns the set, when it was last operated on and changed (IPC_STAT)."""
+        return self._asked(self._opened().semaphores.stat)
+
+    def change(self, *, mode: int | None = None, uid: int | None = None, gid: int | None = None) -> None:
+        """Change what is given, all at once (IPC_SET). AccessDenied, unless the set is ours."""
+        checked_change(self._address.url, mode=mode, uid=uid, gid=gid)
+        self._asked(partial(self._opened().semaphores.change, mode=mode, uid=uid, gid=gid))
 
     @property
     def pids(self) -> list[int]:

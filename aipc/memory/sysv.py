@@ -10,11 +10,13 @@ from aipc._io.errors import os_error, translate
 from aipc._sys.sysv import memory as sysv
 from aipc._sys.sysv import tables as sysv_tables
 from aipc._sys.sysv.key import key_of
+from aipc._sys.sysv.permissions import checked_change
 from aipc.abc import Lock
 
 from .base import MappedSegment, checked_mode, checked_size, explained
 
 _DESTROYED, _LOCKED = 0o1000, 0o2000
+_GONE = frozenset({errno.EINVAL, errno.EIDRM})
 
 Key = int | str | None
 """A key: 0x4d2, "0x4d2", a path with `project`, or None (also "private") for a segment without one."""
@@ -41,6 +43,16 @@ class SharedMemoryStatus(NamedTuple):
     """Kept in memory (SHM_LOCK)."""
     removed: bool
     """Goes when the last detaches (IPC_RMID)."""
+
+    @property
+    def nattch(self) -> int:
+        """`attached`, by its name in C."""
+        return self.attached
+
+    @property
+    def ctime(self) -> int:
+        """`change_time`, by its name in C."""
+        return self.change_time
 
 
 class SysVSharedMemory(MappedSegment):
@@ -124,8 +136,8 @@ class SysVSharedMemory(MappedSegment):
         """The kernel's number of the segment, as in `ipcs -m`."""
         return self._id
 
-    def status(self) -> SharedMemoryStatus:
-        """What the kernel knows of it, also after `close`. ObjectMissing if it is gone."""
+    def stat(self) -> SharedMemoryStatus:
+        """What the kernel knows of it (IPC_STAT), also after `close`. ObjectMissing if it is gone."""
         row = sysv_tables.row("sysv-shm", self._id)
         if row is None:
             raise os_error(errno.ENOENT, self._name, "the segment is gone")
@@ -145,6 +157,23 @@ class SysVSharedMemory(MappedSegment):
             pinned=bool(row["perms"] & _LOCKED),
             removed=bool(row["perms"] & _DESTROYED),
         )
+
+    def status(self) -> SharedMemoryStatus:
+        """The same as `stat`."""
+        return self.stat()
+
+    def change(self, *, mode: int | None = None, uid: int | None = None, gid: int | None = None) -> None:
+        """Change what is given, all at once (IPC_SET). AccessDenied, unless the segment is ours; ObjectMissing if it is gone.
+
+        Who is attached stays so: a mode counts when somebody attaches.
+        """
+        checked_change(self._name, mode=mode, uid=uid, gid=gid)
+        try:
+            sysv.change(self._id, mode=mode, uid=uid, gid=gid)
+        except OSError as error:
+            if error.errno in _GONE:
+                raise os_error(errno.ENOENT, self._name, "the segment is gone") from None
+            raise translate(error, self._name) from None
 
     def pin(self) -> None:
         """Keep it in memory, out of swap space (SHM_LOCK). AccessDenied or NoSpace over RLIMIT_MEMLOCK."""
@@ -166,7 +195,7 @@ class SysVSharedMemory(MappedSegment):
                 sysv.remove(self._id)
                 return
         except OSError as error:
-            if error.errno not in {errno.EINVAL, errno.EIDRM}:
+            if error.errno not in _GONE:
                 raise translate(error, self._name) from None
         if not missing_ok:
             raise os_error(errno.ENOENT, self._name, "removed already")

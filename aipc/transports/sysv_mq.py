@@ -20,6 +20,7 @@ from aipc._io.errors import naming, os_error, translate
 from aipc._io.handle import Handle
 from aipc._io.polling import Polling, always
 from aipc._sys.sysv.key import check_key, key_of, object_name
+from aipc._sys.sysv.permissions import checked_change
 from aipc._sys.sysv.queue import EXCEPT, NOERROR, Queue, SysVQueueStatus, longest_message
 from aipc.abc import Buffer, ChannelAttribute, Message
 from aipc.exceptions import InvalidMessage, MessageTooLarge
@@ -159,9 +160,7 @@ class SysVQueueChannel(TransportChannel):
         More `max_bytes` than kernel.msgmnb take CAP_SYS_RESOURCE.
         """
         given = {"mode": mode, "uid": uid, "gid": gid, "max_bytes": max_bytes}
-        for name, value in given.items():
-            if value is not None and value < 0:
-                raise ValueError(f"{self._name}: {name}={value}: must be 0 or more")
+        checked_change(self._name, **given)
         self._controlled(self._queue.change, **given)
         self._handle.outgoing.notify()  # there may be more room
 
