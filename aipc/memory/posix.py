@@ -17,6 +17,7 @@ from aipc.abc import Lock
 from aipc.exceptions import AddressError, WrongObject
 
 from .base import FileSegment, OpenFile, checked_mode, checked_size, explained, remove_file
+from .creation import NotReady, Prepare, filling, open_or_create
 
 _DIRECTORY = "/dev/shm"  # noqa: S108 - the kernel's place for them
 _LONGEST = 255
@@ -37,7 +38,7 @@ class SharedMemory(FileSegment):
         self._identity: os.stat_result = os.fstat(file.fd)
         size = self._identity.st_size
         if size == 0:
-            raise WrongObject(errno.EINVAL, f"{name}: empty: its creator has yet to give it a size, or it is no segment")
+            raise NotReady(errno.EINVAL, f"{name}: empty: its creator has yet to give it a size, or it is no segment")
         super().__init__(name, file, size, read_only=read_only, unlink=unlink, lock=lock)
 
     @classmethod
@@ -57,6 +58,31 @@ class SharedMemory(FileSegment):
         the memory now; without it, running out later is SIGBUS. `lock` is for `locked`.
         """
         return cls._created(name, size, mode=mode, unlink=unlink, reserve=reserve, lock=lock)
+
+    @classmethod
+    def open_or_create(
+        cls,
+        name: str,
+        size: int,
+        *,
+        mode: int = 0o600,
+        reserve: bool = True,
+        prepare: Prepare | None = None,
+        lock: Lock | str | None = None,
+    ) -> Self:
+        """Open the segment called `name`, or make it, as `open` and `create` do: any number of processes may at once.
+
+        `prepare(view)` writes the first bytes of a new one, before anybody else can open it: it runs in one process only. If it
+        raises, there is no segment. WrongObject if there is a smaller one. One that has no size yet, as between shm_open(3) and
+        ftruncate(2) of a C program, is waited for, up to a second; the loop waits as well.
+        """
+        checked_size(name, size)
+        fill = filling(size, prepare)
+        return open_or_create(
+            size,
+            lambda: cls.open(name, lock=lock),
+            lambda: cls._created(name, size, mode=mode, unlink=False, reserve=reserve, lock=lock, prepare=fill),
+        )
 
     @classmethod
     def _created(
