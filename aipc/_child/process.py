@@ -162,12 +162,14 @@ def start(
     stderr: int | None = None,
     cwd: PathName | None = None,
     env: Mapping[str, str] | None = None,
-    pass_fds: Sequence[int] = (),
+    pass_fds: Mapping[int, int] | None = None,
     process_group: int | None = None,
     new_session: bool = False,
     dies_with_parent: bool = False,
 ) -> Child:
     """Start a process that inherits these three descriptors and `pass_fds`, and no others.
+
+    `pass_fds` are numbers in the child, each with the descriptor of this process that it has there.
 
     A plain call of a millisecond or so: the child is made by vfork(2), during which Python lets no other thread run, so that
     a worker thread would gain nothing. ObjectMissing if there is no such program or directory, AccessDenied if it may not be
@@ -177,6 +179,7 @@ def start(
     a group (setsid(2)). `dies_with_parent`: SIGKILL when the thread that starts it ends, or the process (PR_SET_PDEATHSIG).
     """
     chosen = _words(command, name, shell=shell)
+    inherited = pass_fds or {}
     try:
         process = subprocess.Popen(
             chosen,
@@ -187,10 +190,10 @@ def start(
             cwd=cwd,
             env=env,
             bufsize=0,
-            pass_fds=pass_fds,
+            pass_fds=tuple(inherited),
             process_group=None if new_session else process_group,
             start_new_session=new_session,
-            preexec_fn=_preparation(dies_with_parent),  # noqa: PLW1509 - it only makes system calls
+            preexec_fn=_preparation(dies_with_parent, inherited),  # noqa: PLW1509 - it only makes system calls
         )
     except OSError as error:
         raise _explained(error, name, chosen) from None
@@ -199,15 +202,19 @@ def start(
     return Child(process, name, leads=new_session or process_group == 0)
 
 
-def _preparation(dies_with_parent: bool) -> Callable[[], None] | None:
+def _preparation(dies_with_parent: bool, inherited: Mapping[int, int]) -> Callable[[], None] | None:
     """What the child does between fork(2) and execve(2), if anything: without it, the faster vfork(2) will do."""
-    if not dies_with_parent:
+    moved = [(ours, theirs) for theirs, ours in inherited.items() if theirs != ours]
+    steps: list[Callable[[], object]] = [partial(os.dup2, *pair) for pair in moved]
+    if dies_with_parent:
+        steps.append(partial(processes.die_with, os.getpid()))
+    if not steps:
         return signal_mask.clean_child if signal_mask.blocks_here() else None
-    die = partial(processes.die_with, os.getpid())
 
     def prepare() -> None:
         signal_mask.clean_child()
-        die()
+        for step in steps:
+            step()
 
     return prepare
 

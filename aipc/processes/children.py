@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from aipc._open import Opening
 from aipc.transports.process import ProcessChannel, framing_of, launch
 
 from .pipeline import Pipeline, start_pipeline
-from .redirect import Redirection, redirected
+from .redirect import Passed, Redirection, passed, redirected
 
 
 def popen(
@@ -27,6 +27,7 @@ def popen(
     stdin: Redirection = None,
     stdout: Redirection = None,
     stderr: Redirection = None,
+    pass_fds: Iterable[Passed] = (),
     cwd: PathName | None = None,
     env: Mapping[str, str] | None = None,
     grace: float = GRACE,
@@ -38,7 +39,8 @@ def popen(
 
     `mode` says what is a pipe: "r" the child's output, "w" its input, "r+" both. The other streams are this process's, or what
     `stdin`, `stdout`, `stderr` say: a file, a descriptor, subprocess.DEVNULL, a channel with a descriptor; stderr also
-    subprocess.STDOUT. `max_message_size` is 16 MiB where there is a framing, and raw chunks have no limit.
+    subprocess.STDOUT. `pass_fds` are descriptors, files and channels that the child inherits under the numbers that they have here,
+    blocking ones; a channel's number is `extra(ChannelAttribute.descriptor)`. `max_message_size` is 16 MiB where there is a framing, and raw chunks have no limit.
 
     Leaving the block closes the pipes, gives the child `grace` seconds to end, then sends SIGTERM, and after `grace` seconds more
     SIGKILL; left by an exception or a cancellation, it begins with SIGTERM. The child is reaped in any case. With a process group
@@ -64,7 +66,8 @@ def popen(
             streams = {
                 what: redirected(pipes, what, to) for what, to in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr))
             }
-            return launch(pipes, command, mode, name, chosen, grace, **options, **streams)
+            inherited = passed(pipes, pass_fds)
+            return launch(pipes, command, mode, name, chosen, grace, pass_fds=inherited, **options, **streams)
 
     return Opening(start)
 

@@ -147,7 +147,7 @@ def _start(
         command = [sys.executable, *flags, "-c", _BOOT.format(task=told)]
         channel = worker_channels.parents_end(kind, ours, name)
         failed.callback(channel.close)
-        child = start(command, name, pass_fds=(other.fileno(), report, told), **options)
+        child = start(command, name, pass_fds={fd: fd for fd in (other.fileno(), report, told)}, **options)
         failed.pop_all()
     face = worker_channels.asking(channel) if kind.numbered else channel
     return Worker(child, channel, face, report, f"{name}, process {child.pid}", grace)
