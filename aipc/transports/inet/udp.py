@@ -51,6 +51,9 @@ class UDPChannel(PacketChannel):
     def _take(self) -> bytes:
         return self._count(self._sock.recv(_ROOM))
 
+    def _show(self) -> bytes:
+        return self._sock.recv(_ROOM, socket.MSG_PEEK)
+
     def _take_message(self) -> Message:
         data, sender = self._sock.recvfrom(_ROOM)
         return Message(self._count(data), sender=sender)

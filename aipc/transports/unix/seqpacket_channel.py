@@ -44,9 +44,9 @@ class SeqpacketChannel(UnixPacketChannel):
             self._reset = True  # told once, and ahead of the peer's last messages: those come first
             return super()._next_size()
 
-    def _take_empty(self) -> bytes:
-        data, _, flags, _ = self._sock.recvmsg(1)
-        if not data and not flags & socket.MSG_CTRUNC:
+    def _take_empty(self, flags: int = 0) -> bytes:
+        data, _, came, _ = self._sock.recvmsg(1, 0, flags)
+        if not data and not came & socket.MSG_CTRUNC:
             self._end()
         return data
 
