@@ -10,7 +10,7 @@ from aipc._io.handle import SocketHandle
 from aipc.wire.framing import MAX_MESSAGE_SIZE
 from aipc.wire.framing import framing as framing_named
 
-from .address import set_options
+from .address import check_endpoint, set_options
 from .stream import InetListener, InetStreamChannel, bind, dial
 
 
@@ -18,6 +18,9 @@ class TcpChannel(InetStreamChannel):
     """Messages over a TCP connection."""
 
     __slots__ = ()
+
+
+check = check_endpoint
 
 
 async def connect(
