@@ -72,6 +72,7 @@ from .processes.pool import Pool as Pool
 from .processes.pool import spawn_pool as spawn_pool
 from .processes.spawn import spawn as spawn
 from .processes.stopping import stop_children as stop_children
+from .processes.waiting import wait as wait
 from .processes.worker import Worker as Worker
 from .signals import SignalReceiver as SignalReceiver
 from .signals import open_signal_receiver as open_signal_receiver

@@ -21,14 +21,15 @@ async def stop_children(*children: Stoppable, grace: float = GRACE) -> list[Stop
     Children are what `popen`, `pipeline` and `spawn` give. To the whole process group of one that has its own. All are ended and
     reaped when this returns or raises. Cancelled: they have their `grace` all the same, and it raises after that.
     """
-    processes = [process for one in children for process in _processes(one)]
+    processes = [process for one in children for process in processes_of(one)]
     try:
         await terminate(processes, lambda: None, grace, gently=False)
     finally:
         for one in children:
             await one.aclose()
-    return [one for one in children if any(process.forced for process in _processes(one))]
+    return [one for one in children if any(process.forced for process in processes_of(one))]
 
 
-def _processes(one: ProcessChannel | Pipeline | Worker) -> Sequence[Child]:
+def processes_of(one: ProcessChannel | Pipeline | Worker) -> Sequence[Child]:
+    """The processes of a child: several, if it is a pipeline."""
     return one.processes if isinstance(one, Pipeline) else [one.child]

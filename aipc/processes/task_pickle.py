@@ -80,11 +80,22 @@ def memfd(name: str, data: bytes = b"") -> int:
     return fd
 
 
+def rewrite(fd: int, data: bytes) -> None:
+    """Put `data` in place of what is in the file."""
+    os.ftruncate(fd, 0)
+    os.lseek(fd, 0, os.SEEK_SET)
+    write(fd, data)
+
+
 def write(fd: int, data: bytes) -> None:
     """All of it: one system call takes 2 GiB at most."""
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(fd, rest) :]
+
+
+BEGUN = b"begun"
+"""The report while the function runs. If it stays the last one, the worker has ended by an exit status of its own, or by a signal."""
 
 
 class RemoteTraceback(Exception):
@@ -122,7 +133,7 @@ def pack_error(error: Exception) -> Report:
 
 def unpack(report: bytes, name: str, outcome: str) -> tuple[Any, Exception | None]:
     """The result, or the error to raise. `outcome` is how the process ended."""
-    if not report:
+    if report in (b"", BEGUN):
         return None, WorkerDied(f"{name}: ended without a result ({outcome})")
     try:
         value, error, text = pickle.loads(report)  # noqa: S301 - from our own child, which runs our own code

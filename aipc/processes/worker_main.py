@@ -37,11 +37,17 @@ def main(given: tuple[Any, ...]) -> None:
         from multiprocessing.spawn import prepare
 
         prepare(task.main)
-    report = _run(task)
+    try:
+        report = _run(task)
+    except SystemExit:
+        raise
+    except BaseException:
+        task_pickle.rewrite(task.report, b"")  # no exit status that the function chose
+        raise
     if report is None:
         _die_by_sigterm()
     else:
-        task_pickle.write(task.report, report.data)
+        task_pickle.rewrite(task.report, report.data)
         sys.exit(report.status)
 
 
@@ -66,6 +72,7 @@ async def _serve(task: task_pickle.WorkerTask, function: Callable[..., Awaitable
         anyio.create_task_group() as tasks,
     ):
         tasks.start_soon(_cancel_when_told, received, tasks.cancel_scope)
+        task_pickle.rewrite(task.report, task_pickle.BEGUN)
         report = await _outcome(function, channel, args)
         tasks.cancel_scope.cancel()
     return report

@@ -34,7 +34,8 @@ from aipc.wire.framing import MAX_MESSAGE_SIZE, Frame, Framing
 from aipc.wire.framing import framing as framing_named
 
 from ..byte_stream import GONE, READ_SIZE
-from .address import check_endpoint, endpoint, set_options
+from .address import check_endpoint as check  # noqa: F401 - which `_open` calls
+from .address import endpoint, set_options
 from .stream import InetListener, InetStreamChannel, bind, dial
 from .tls_context import client_context, server_context
 
@@ -312,9 +313,6 @@ def _chunks(frame: Frame | Sequence[memoryview]) -> Iterable[memoryview]:
         view = memoryview(piece)
         for start in range(0, len(view), _CHUNK):
             yield view[start : start + _CHUNK]
-
-
-check = check_endpoint
 
 
 async def connect(
