@@ -24,6 +24,7 @@ from ._sys.files import path_reserved, short_path, socket_in_use
 _SHM, _MQUEUE = "/dev/shm", "/dev/mqueue"  # noqa: S108 - where the kernel shows them
 KINDS = (*sysv_tables.KINDS, "posix-shm", "posix-sem", "posix-mq", "fifo", "unix")
 """Every kind of object, as URLs call the mechanism."""
+_REMOVED = 0o1000  # SHM_DEST (shmctl(2)); queues and sets go at once
 _WAITED_FOR = {"sysv-sem": ("sem", ("", " zero")), "sysv-mq": ("queue", (" in", " out"))}
 """By what names tasks wait for an object, to be told that it is gone."""
 
@@ -51,6 +52,8 @@ class IpcObject(NamedTuple):
     """Attachments of a System V segment; live sockets that have a socket file's path: 0 means stale."""
     pids: tuple[int, ...]
     """Who sent and received last (queue), or created it and was attached last (segment), of System V objects."""
+    removed: bool = False
+    """A segment that was removed, but is still attached: ipcs(1) says "dest". It has lost its key, and goes with its last user."""
 
 
 def list_objects(*directories: str | os.PathLike[str]) -> list[IpcObject]:
@@ -119,6 +122,7 @@ def _system_v() -> Iterator[IpcObject]:
                 row.get(items),
                 row.get(users),
                 tuple(row[pid] for pid in pids if row[pid]),
+                bool(row["perms"] & _REMOVED),
             )
 
 

@@ -28,7 +28,8 @@ def show(console: Console, directories: list[Path], *, as_json: bool) -> None:
             "" if found.id is None else str(found.id),
             str(found.uid),
             f"{found.mode:o}",
-            *("" if number is None else f"{number:,}" for number in numbers),
+            *("" if number is None else f"{number:,}" for number in numbers[:2]),
+            "" if found.users is None else f"{found.users:,}" + " dest" * found.removed,
             " ".join(map(str, found.pids)),
         )
     console.print(table)
