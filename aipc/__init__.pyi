@@ -58,6 +58,7 @@ from .exceptions import WrongObject as WrongObject
 from .lifecycle import Service as Service
 from .lifecycle import service as service
 from .locks.byte_range import ByteRangeLock as ByteRangeLock
+from .locks.byte_range import HeldRange as HeldRange
 from .locks.sysv_semaphore_set import SysVSemaphoreSet as SysVSemaphoreSet
 from .memory.mapped_file import MappedFile as MappedFile
 from .memory.memfd import MemfdSegment as MemfdSegment

@@ -163,6 +163,7 @@ def open_lock(url: str, **options: Unpack[LockOptions]) -> Opening[Lock]:
             - unlink: Remove the object on close.
             - shared: Files: several may hold it, if all ask for `shared`.
             - start, length: `fcntl:`: which bytes; a length of 0 reaches to the end.
+            - whence: `fcntl:`: what `start` counts from: "start" (the default) or "end" of the file.
             - owner: `fcntl:`: "file" (open file description locks), or "process" (classic locks).
             - value: Semaphores: the value of a new one.
             - index, count: System V: which semaphore of the set, and how many a new set has.

@@ -185,6 +185,7 @@ class LockOptions(TypedDict, total=False):
     undo: bool
     unlink: bool
     value: int
+    whence: Literal["start", "end"]
 
 
 class ByteRangeOptions(TypedDict, total=False):
@@ -197,6 +198,7 @@ class ByteRangeOptions(TypedDict, total=False):
     owner: Literal["file", "process"]
     shared: bool
     start: int
+    whence: Literal["start", "end"]
 
 
 class SemaphoreOptions(TypedDict, total=False):
