@@ -6,13 +6,14 @@ import importlib
 import inspect
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar, Unpack
 
+from aipc import _hints
 from aipc._address import Address, parse
 from aipc._address import options as options_of
 from aipc._io.errors import naming
 from aipc.abc import Channel, Listener, Lock
-from aipc.exceptions import AddressError
+from aipc.exceptions import AddressError, ObjectExists, ObjectMissing
 
 if TYPE_CHECKING:
     from aipc._options import ChannelOptions, ListenerOptions, LockOptions
@@ -81,6 +82,19 @@ class Opening(Generic[Opened_co]):
             await self._opened.aclose()
         elif self._opened is not None:
             await self._opened.__aexit__(kind, error, trace)  # a child is to know why
+
+    if not TYPE_CHECKING:  # or type checkers would take any member for one of its own
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(f"{name}: {_NOT_OPEN}")
+
+        def _refuse(self, *_: object) -> NoReturn:
+            raise TypeError(_NOT_OPEN)
+
+        __enter__ = __exit__ = __aiter__ = __iter__ = _refuse
+
+
+_NOT_OPEN = "this is not open yet: await it, or use it with `async with ... as ...:`"
 
 
 def open_channel(url: str, **options: Unpack[ChannelOptions]) -> Opening[Channel]:
@@ -183,15 +197,26 @@ def opening(table: Mapping[str, str], caller: str, url: str, given: Mapping[str,
     address = parse(url)
     with naming(address.url):  # importing the mechanism may fail, too: for want of a descriptor
         function, check = _mechanism(table, caller, address)
-    known = inspect.signature(function).parameters.values()
-    chosen = options_of(address, frozenset(p.name for p in known if p.kind is p.KEYWORD_ONLY), given)
+    known = {name: p for name, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    chosen = options_of(address, frozenset(known), given)
 
     if check is not None:
         check(address, **chosen)
 
+    creates = chosen.get("create", known["create"].default) if "create" in known else None
+
     async def opened() -> Any:
-        with naming(address.url):
-            return await function(address, **chosen)
+        try:
+            with naming(address.url):
+                return await function(address, **chosen)
+        except (ObjectMissing, ObjectExists) as error:
+            raise _hints.about(
+                error,
+                address.scheme,
+                chosen,
+                connects=caller.startswith("open_") and address.scheme in CHANNELS,
+                creates=creates,
+            ) from None
 
     return Opening(opened)
 

@@ -223,6 +223,13 @@ def _words(command: Command, name: str, *, shell: bool) -> Command:
     if isinstance(command, str):
         try:
             chosen: Command = command if shell else shlex.split(command)
+            if not shell and "|" in shlex.split(command, posix=False):
+                raise AddressError(
+                    f"{name}: '|' means a pipe to a shell only: shell=True runs one, aipc.pipeline('ls', 'wc') does without; "
+                    "as a word of its own, it stands in quotes"
+                )
+        except AddressError:
+            raise
         except ValueError as error:
             raise AddressError(f"{name}: {error}") from None
     elif shell:

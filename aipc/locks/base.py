@@ -65,7 +65,10 @@ class LockHandle(Handle):
 
     def obtain_nowait(self, operation: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
         """`operation(*arguments)`, or WouldBlock."""
-        result = self.polling.attempt_nowait(operation, *arguments)
+        try:
+            result = self.polling.attempt_nowait(operation, *arguments)
+        except anyio.WouldBlock:
+            raise anyio.WouldBlock(f"{self.name}: taken; await acquire() waits for it") from None
         self._taken()
         return result
 

@@ -8,12 +8,13 @@ from contextlib import closing, contextmanager, suppress
 
 import anyio
 
+from aipc import _hints
 from aipc._address import Address
 from aipc._io.errors import naming
 from aipc._io.handle import AddressHandle
 from aipc._sys.sysv import semaphore as sysv
 from aipc._sys.sysv.key import key_of
-from aipc.exceptions import AipcError, LimitExceeded, ObjectRemoved, WrongObject
+from aipc.exceptions import AipcError, LimitExceeded, ObjectExists, ObjectMissing, ObjectRemoved, WrongObject
 
 PATIENCE = 1.0
 """Seconds for a set's creator to operate on it, which takes some microseconds."""
@@ -29,7 +30,7 @@ async def open_set(
     was opened.
     """
     key = key_of(address, project)
-    with naming_set(address.url), closing(AddressHandle(address.url)) as place:
+    with hinting_set(), naming_set(address.url), closing(AddressHandle(address.url)) as place:
         while True:
             if create or exclusive or key is None:
                 semaphores = _made(key, mode, values, exclusive)
@@ -91,6 +92,17 @@ def naming_set(where: str) -> Iterator[None]:
             yield
         except OSError as error:
             raise kernel_limit(error, where) from None
+
+
+@contextmanager
+def hinting_set() -> Iterator[None]:
+    """A block whose missing, or present, set is told with what to do."""
+    try:
+        yield
+    except ObjectMissing as error:
+        raise _hints.hinted(error, _hints.MAKE) from None
+    except ObjectExists as error:
+        raise _hints.hinted(error, _hints.LEFT) from None
 
 
 def kernel_limit(error: OSError, where: str) -> OSError:

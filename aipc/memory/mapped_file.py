@@ -18,7 +18,7 @@ from aipc._sys.files import sync_file_range
 from aipc.abc import Lock
 from aipc.exceptions import AddressError, UnsupportedOperation, WrongObject
 
-from .base import FileSegment, MappedSegment, OpenFile, checked_mode, checked_size, explained, mapped, remove_file
+from .base import MAKE, FileSegment, MappedSegment, OpenFile, checked_mode, checked_size, explained, mapped, remove_file
 from .creation import NotReady, Prepare, filling, open_or_create
 
 Path = str | os.PathLike[str]
@@ -141,7 +141,7 @@ class MappedFile(FileSegment):
             checked_size(where, size)
         flags = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | (os.O_RDONLY if read_only or private else os.O_RDWR)
 
-        with explained(where):
+        with explained(where, MAKE):
             file = OpenFile(os.open(where, flags))
             length = _length(where, os.fstat(file.fd), offset, size)
             return cls(where, file, length, read_only=read_only, offset=offset, private=private, lock=lock)

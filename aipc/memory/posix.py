@@ -16,7 +16,7 @@ from aipc._sys import new_file
 from aipc.abc import Lock
 from aipc.exceptions import AddressError, WrongObject
 
-from .base import FileSegment, OpenFile, checked_mode, checked_size, explained, remove_file
+from .base import MAKE, FileSegment, OpenFile, checked_mode, checked_size, explained, remove_file
 from .creation import NotReady, Prepare, filling, open_or_create
 
 _DIRECTORY = "/dev/shm"  # noqa: S108 - the kernel's place for them
@@ -114,7 +114,7 @@ class SharedMemory(FileSegment):
         name = checked_name(name)
         flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | (os.O_RDONLY if read_only else os.O_RDWR)
 
-        with explained(name):
+        with explained(name, MAKE):
             file = OpenFile(os.open(_DIRECTORY + name, flags))
             if not stat.S_ISREG(os.fstat(file.fd).st_mode):
                 raise WrongObject(errno.EINVAL, f"{name}: no shared memory, though it lies in {_DIRECTORY}")

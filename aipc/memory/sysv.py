@@ -15,7 +15,7 @@ from aipc._sys.sysv.key import key_of
 from aipc._sys.sysv.permissions import checked_change
 from aipc.abc import Lock
 
-from .base import MappedSegment, checked_mode, checked_size, explained
+from .base import MAKE, MappedSegment, checked_mode, checked_size, explained
 from .creation import NotReady, Prepare, open_or_create, when_ready
 
 _DESTROYED, _LOCKED = 0o1000, 0o2000
@@ -176,7 +176,7 @@ class SysVSharedMemory(MappedSegment):
         number = key_of(address, project)
         if number is None:
             raise address.error("a private segment is opened by its number: SysVSharedMemory.attach(id)")
-        with explained(address.url):
+        with explained(address.url, MAKE):
             return when_ready(lambda: cls._attached(address.url, sysv.get(number, 0, 0), read_only, lock))
 
     @classmethod

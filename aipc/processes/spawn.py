@@ -116,6 +116,11 @@ def opening(
     env: Mapping[str, str] | None = None,
 ) -> Opening[Worker[Any, Any]]:
     """As `spawn`. `numbered`: with a number in front of each message, for a pool."""
+    if task_pickle.reading_main:
+        raise RuntimeError(
+            "the main script starts a worker while a worker reads it, to find a function in it. Put what the script does below "
+            "`if __name__ == '__main__':`, and leave the functions above it"
+        )
     call = task_pickle.pack_call(function, args)
     worker_channels.check_kind(channel)
     if loop is not None and loop not in backend.NAMES:

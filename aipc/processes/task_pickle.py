@@ -57,6 +57,10 @@ def main_script() -> dict[str, str]:
     return {} if path is None or not os.path.exists(path) else {"init_main_from_path": os.path.abspath(path)}
 
 
+reading_main = False
+"""Whether this is a worker that runs the main script, for what is defined there (multiprocessing calls that spawning)."""
+
+
 def needs_main(call: bytes) -> bool:
     """Whether something in it is of the main script."""
     return _MAIN in call

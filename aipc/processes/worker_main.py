@@ -33,12 +33,8 @@ def main(given: tuple[Any, ...]) -> None:
     die_with(task.parent, signal.SIGTERM)
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C goes to the whole group: what it means is the parent's to say
     sys.argv = task.argv
-    if task.main:
-        from multiprocessing.spawn import prepare
-
-        prepare(task.main)
     try:
-        report = _run(task)
+        report = _read_main(task) or _run(task)
     except SystemExit:
         raise
     except BaseException:
@@ -49,6 +45,22 @@ def main(given: tuple[Any, ...]) -> None:
     else:
         task_pickle.rewrite(task.report, report.data)
         sys.exit(report.status)
+
+
+def _read_main(task: task_pickle.WorkerTask) -> task_pickle.Report | None:
+    """Run the main script, if something of it is needed; what went wrong in it."""
+    if not task.main:
+        return None
+    from multiprocessing.spawn import prepare
+
+    task_pickle.reading_main = True
+    try:
+        prepare(task.main)
+    except Exception as error:  # noqa: BLE001 - the parent is to know
+        return task_pickle.pack_error(error)
+    finally:
+        task_pickle.reading_main = False
+    return None
 
 
 def _run(task: task_pickle.WorkerTask) -> task_pickle.Report | None:

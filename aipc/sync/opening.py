@@ -17,7 +17,7 @@ from aipc._address import Address
 from aipc._sys.sysv import semaphore as sysv
 from aipc._sys.sysv.key import check_key, key_of
 from aipc.exceptions import WrongObject
-from aipc.locks.sysv_opening import naming_set
+from aipc.locks.sysv_opening import hinting_set, naming_set
 
 from .atomic_set import KIND, AtomicSet
 
@@ -57,7 +57,7 @@ def open_row(
     """
     number = key(address, project)
     wanted = [kind, *first]
-    with naming_set(address.url):
+    with hinting_set(), naming_set(address.url):
         semaphores, made = _found(number, len(wanted), create=create, exclusive=exclusive, mode=mode)
         try:
             count = semaphores.count()

@@ -58,7 +58,7 @@ class SeqpacketChannel(UnixPacketChannel):
     def _end(self) -> NoReturn:
         if self._reset:
             raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
-        raise anyio.EndOfStream
+        raise anyio.EndOfStream(f"{self._name}: the other side sends no more: it closed, or called send_eof()")
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
