@@ -88,10 +88,8 @@ class Opening(Generic[Opened_co]):
         def __getattr__(self, name: str) -> NoReturn:
             raise AttributeError(f"{name}: {_NOT_OPEN}")
 
-        def _refuse(self, *_: object) -> NoReturn:
+        def __aiter__(self) -> NoReturn:
             raise TypeError(_NOT_OPEN)
-
-        __enter__ = __exit__ = __aiter__ = __iter__ = _refuse
 
 
 _NOT_OPEN = "this is not open yet: await it, or use it with `async with ... as ...:`"
