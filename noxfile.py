@@ -1,13 +1,14 @@
-"""Everything that a developer or CI runs, by name: `nox -s tests long cancellations lint types bench docs fallback tour mutants`."""
+"""Everything that a developer or CI runs, by name: `nox -s tests long cancellations lint types bench docs fallback tour mutants package release`."""
 
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import nox
 
 PYTHONS = ["3.11", "3.12", "3.13"]
-EXTRAS = ".[cli,trio,uvloop]"
+EXTRAS = ".[cli,redis,services,trio,uvloop]"
 
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False
@@ -99,9 +100,33 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def docs(session: nox.Session) -> None:
-    """The code in the documentation and the examples runs."""
-    install(session, "test")
+    """The documentation as a site in `site/`: no warning, no broken link inside it, and all of its code runs."""
+    install(session, "test", "docs")
+    session.run("sphinx-build", "--fail-on-warning", "--keep-going", "--fresh-env", "docs", "site")
     session.run("python", "-m", "pytest", "tests/test_docs.py", *session.posargs, env={"AIPC_TESTS": "long"})
+
+
+@nox.session(python="3.11")
+def package(session: nox.Session) -> None:
+    """The wheel and the sdist in `dist/`, and what is wrong with them."""
+    session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "release"))
+    shutil.rmtree("dist", ignore_errors=True)
+    session.run("python", "-m", "build")
+    session.run("twine", "check", "--strict", *map(str, Path("dist").iterdir()))
+    session.run("check-wheel-contents", "dist")
+
+
+@nox.session(python=[*PYTHONS, "3.14"], requires=["package"])
+@nox.parametrize("kind", ["whl", "tar.gz"])
+def release(session: nox.Session, kind: str) -> None:
+    """What `package` has built works in a clean environment, on each installed Python."""
+    (built,) = Path("dist").glob(f"*.{kind}")
+    session.install(f"{built}[cli,services]")
+    with session.chdir(session.create_tmp()):  # not the clone
+        session.run(
+            "python", "-W", "error", "-c", "import aipc; from aipc import rpc; [getattr(aipc, name) for name in aipc.__all__]"
+        )
+        session.run("aipc", "list")
 
 
 @nox.session(python=False)

@@ -5,17 +5,18 @@ exceptions.py   the error tree
 _address.py     URL -> Address
 _open.py        open_channel, listen, open_lock: the scheme table
 _options.py     their options, for type checkers
-_typed_openers.py   open_sysv_queue and its kin: openers that give a mechanism's own type
+_typed_openers.py   open_sysv_queue and others: openers that return a mechanism's own type
 transports/     moves data, one mechanism a file
-locks/          excludes
+locks/          mutual exclusion: locks and semaphores
 memory/         shares memory
-sync/           Event, Condition, Barrier, RWLock between processes
+sync/           Event, Condition, Barrier, RWLock, between processes
 signals.py      signals, received and sent
-systemd.py      what a service tells systemd, and gets from it
+systemd.py      messages between a service and systemd
 wire/           framing, without I/O
+services/       on top of channels: typed messages, calls (`aipc.rpc`), job queues, topics
 processes/      children: popen, pipeline, spawn, spawn_pool
-lifecycle.py    the life of a service
-_io/            the only room that waits, and the only one that knows the event loops
+lifecycle.py    the life cycle of a service
+_io/            waiting; the only room that knows the event loops
 _sys/           plain system calls
 testing/        conformance suites, cancellation injector, leak checker: for your own transports, too
 cli/            the `aipc` command

@@ -1,7 +1,8 @@
-"""URL -> Address, and the options that may stand in its query. No I/O."""
+"""URL -> Address, and the options in its query. No I/O."""
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -12,26 +13,28 @@ from urllib.parse import parse_qsl, quote, unquote
 from aipc.exceptions import AddressError
 
 _URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*):(//(?P<authority>[^/?]*))?(?P<path>[^?]*)(\?(?P<query>.*))?", re.DOTALL)
+_PASSWORD = re.compile(r"(redis[a-z+-]*://(?:[^/?@:]*:)?).*@", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """What a URL says: `unix:/p` and `unix:///p` mean the same."""
+    """The parts of a URL: `unix:/p` and `unix:///p` mean the same."""
 
     url: str
     scheme: str
     path: str
-    authority: str = ""
+    authority: str = field(default="", repr=False)
     options: Mapping[str, str] = field(default_factory=dict)
 
     def error(self, why: str) -> AddressError:
-        """An AddressError that names this URL."""
+        """Return an AddressError that names this URL."""
         return AddressError(f"{self.url!r}: {why}")
 
 
 def parse(url: str) -> Address:
-    """Take a URL apart. AddressError if it has no scheme, or its query is malformed."""
-    match = _URL.fullmatch(url)
+    """Parse a URL. AddressError if it has no scheme, or its query is malformed. The result's `url` has no password."""
+    full, url = url, _PASSWORD.sub(r"\1***@", url)
+    match = _URL.fullmatch(full)
     if match is None:
         raise AddressError(f"{url!r}: not a URL; one looks like unix:/run/app.sock or sysv-mq:0x4d2?type=3")
     path = unquote(match["path"], errors="surrogateescape")
@@ -53,7 +56,7 @@ Key = int | str | os.PathLike[str] | None
 
 
 def keyed(scheme: str, key: Key) -> str:
-    """The URL of a System V object: `key` is a URL or what stands behind its colon, a number, a path; None is private."""
+    """The URL of a System V object: `key` is a URL or the part behind its colon, a number, a path; None means private."""
     if isinstance(key, str):
         text = key.removeprefix(f"{scheme}:")
     elif isinstance(key, int):
@@ -102,6 +105,13 @@ def _count(text: str) -> int:
     return count
 
 
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < math.inf:
+        raise ValueError(text)
+    return seconds
+
+
 def _project(text: str) -> int:
     project = int(text, 0)
     if not 1 <= project <= 255:
@@ -116,6 +126,7 @@ def _keyword_only(text: str) -> Any:
 _BOOLEAN = _boolean, bool, "1 or 0"
 _SIZE = _size, int, "a whole number of 1 or more"
 _COUNT = _count, int, "a whole number of 0 or more"
+_SECONDS = _seconds, float, "a number of seconds above 0"
 _INTEGER = _integer, int, "a whole number, such as 12 or 0x0c"
 
 OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
@@ -137,6 +148,14 @@ OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
     "capacity": _SIZE,
     "max_bytes": _SIZE,
     "max_messages": _SIZE,
+    "max_attempts": _COUNT,
+    "durable": _BOOLEAN,
+    "db": _COUNT,
+    "name": (str, str, "a name"),
+    "lease_seconds": _SECONDS,
+    "ttl": _SECONDS,
+    "history": _COUNT,
+    "patterns": (_keyword_only, object, "patterns as arguments"),
     "priority": _COUNT,
     "type": _INTEGER,
     "project": (_project, int, "a number from 1 to 255, as ftok(3) uses; that of C's 'B' is 66"),
@@ -166,11 +185,11 @@ OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
     "parties": _SIZE,
     "waiters": _SIZE,
 }
-"""How each option is read from a query: parser, Python type, and what would be right."""
+"""How each option is read from a query: parser, Python type, and the description of a right value."""
 
 
 def options(address: Address, known: frozenset[str], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of `address` and those `given` as keywords, which win. AddressError for unknown or malformed ones."""
+    """Return the options of `address` and the keywords `given`, which win. AddressError for unknown or malformed ones."""
     merged: dict[str, Any] = {**address.options, **given}
     for name in merged:
         if name not in known:
@@ -181,7 +200,7 @@ def options(address: Address, known: frozenset[str], given: Mapping[str, Any]) -
 def _value(address: Address, name: str, value: Any) -> Any:
     parser, kind, right = OPTIONS[name]
     if kind is object and not isinstance(value, str):
-        return value  # the mechanism knows what it should be
+        return value  # the mechanism checks it
     try:
         return parser(value if isinstance(value, str) else _text(name, value, kind))
     except (ValueError, KeyError):
@@ -189,9 +208,11 @@ def _value(address: Address, name: str, value: Any) -> Any:
 
 
 def _text(name: str, value: Any, kind: type) -> str:
-    """A keyword's value as it would stand in a query, so that one check serves both."""
+    """A keyword's value as text of a query, so that one check serves both."""
     if kind is int and isinstance(value, int) and not isinstance(value, bool):
         return f"{value:o}" if name == "mode" and value >= 0 else str(value)
+    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
     if kind is bool and isinstance(value, (bool, int)):
         return str(int(value))
     raise ValueError(value)

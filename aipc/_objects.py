@@ -1,4 +1,4 @@
-"""What ipcs(1) and ipcrm(1) show and do, and the POSIX objects, FIFOs and socket files beside them."""
+"""Listing and removing kernel objects: as ipcs(1) and ipcrm(1), and also POSIX objects, FIFOs and socket files."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ KINDS = (*sysv_tables.KINDS, "posix-shm", "posix-sem", "posix-mq", "fifo", "unix
 """Every kind of object, as URLs call the mechanism."""
 _REMOVED = 0o1000  # SHM_DEST (shmctl(2)); queues and sets go at once
 _WAITED_FOR = {"sysv-sem": ("sem", ("", " zero")), "sysv-mq": ("queue", (" in", " out"))}
-"""By what names tasks wait for an object, to be told that it is gone."""
+"""The names under which tasks wait for an object: they are told when it is removed."""
 
 
 class IpcObject(NamedTuple):
-    """An object that outlives its process. Sizes are bytes; what the kernel does not tell is None."""
+    """An object that outlives its process. Sizes are bytes; None where the kernel gives no value."""
 
     kind: str
     """One of sysv-mq, sysv-sem, sysv-shm, posix-shm, posix-sem, posix-mq, fifo, unix."""
     name: str
-    """How it is opened: a key such as `0x4d2`, or `private`; a POSIX name such as `/table`; a path."""
+    """Its name in a URL: a key such as `0x4d2`, or `private`; a POSIX name such as `/table`; a path."""
     id: int | None
     """The kernel's number of a System V object."""
     key: int | None
@@ -49,7 +49,7 @@ class IpcObject(NamedTuple):
     items: int | None
     """Messages in a System V queue, semaphores in a set."""
     users: int | None
-    """Attachments of a System V segment; live sockets that have a socket file's path: 0 means stale."""
+    """Attachments of a System V segment; live sockets bound to a socket file's path: 0 means stale."""
     pids: tuple[int, ...]
     """Who sent and received last (queue), or created it and was attached last (segment), of System V objects."""
     removed: bool = False
@@ -57,10 +57,10 @@ class IpcObject(NamedTuple):
 
 
 def list_objects(*directories: str | os.PathLike[str]) -> list[IpcObject]:
-    """Every object that this process can see: System V and POSIX ones, and the socket files of live sockets.
+    """Return every object that this process can see: System V and POSIX objects, and the socket files of live sockets.
 
-    FIFOs, and socket files that nobody has open, are files like others: those in `directories` are listed, too. POSIX queues
-    show where `/dev/mqueue` is mounted (mq_overview(7)). ObjectMissing or AccessDenied for a directory that can't be read.
+    FIFOs and stale socket files look like other files: those in `directories` are listed, too. POSIX queues are listed where
+    `/dev/mqueue` is mounted (mq_overview(7)). ObjectMissing or AccessDenied for a directory that cannot be read.
     """
     found = [*_system_v(), *_posix()]
     bound = _bound_sockets()
@@ -149,16 +149,16 @@ def _file(kind: str, name: str, status: os.stat_result, *, size: int | None = No
 
 
 def _waiting(path: str) -> int | None:
-    """Bytes that wait in a POSIX queue."""
+    """The bytes that wait in a POSIX queue."""
     try:
         fields = dict(field.split(":", 1) for field in Path(path).read_text().split() if ":" in field)
         return int(fields["QSIZE"])
     except (OSError, KeyError, ValueError):
-        return None  # not ours to read, or gone
+        return None  # not readable, or gone
 
 
 def _bound_sockets() -> dict[str, int]:
-    """Paths that live sockets are bound to, and how many are (proc_pid_net(5)); those connected to a listener count, too."""
+    """The paths that live sockets are bound to, with their numbers (proc_pid_net(5)); sockets connected to a listener count, too."""
     paths: dict[str, int] = {}
     table = Path("/proc/net/unix").read_text(errors="surrogateescape")
     for line in table.splitlines()[1:]:
@@ -173,7 +173,7 @@ def _files(paths: dict[str, None], bound: dict[str, int]) -> Iterator[IpcObject]
         try:
             status = os.lstat(path)
         except OSError:
-            continue  # gone, or in a place that this process can't see
+            continue  # gone, or out of this process's reach
         if stat.S_ISSOCK(status.st_mode):
             yield _file("unix", path, status, users=bound.get(path, 0))
         elif stat.S_ISFIFO(status.st_mode):

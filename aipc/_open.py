@@ -1,4 +1,4 @@
-"""The only assembler: which module opens which scheme, for channels, listeners and locks."""
+"""The scheme table: the module that opens each scheme, for channels, listeners and locks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aipc.exceptions import AddressError, ObjectExists, ObjectMissing
 if TYPE_CHECKING:
     from aipc._options import ChannelOptions, ListenerOptions, LockOptions
 
-CHANNELS: Mapping[str, str] = {
+CHANNELS: dict[str, str] = {
     "fd": "aipc.transports.fd:adopt",
     "exec": "aipc.transports.process:connect",
     "fifo": "aipc.transports.pipes.fifo:connect",
@@ -32,6 +32,10 @@ CHANNELS: Mapping[str, str] = {
     "signal": "aipc.transports.realtime_signal:connect",
     "tcp": "aipc.transports.inet.tcp:connect",
     "tls": "aipc.transports.inet.tls:connect",
+    "jobs": "aipc.services.jobs.channel:connect",
+    "redis": "aipc.redis.opening:connect",
+    "rediss": "aipc.redis.opening:connect",
+    "redis+unix": "aipc.redis.opening:connect",
 }
 LISTENERS: Mapping[str, str] = {
     "fd": "aipc.transports.fd_listener:listen",
@@ -40,13 +44,25 @@ LISTENERS: Mapping[str, str] = {
     "shm": "aipc.transports.shm.connect:listen",
     "tcp": "aipc.transports.inet.tcp:listen",
     "tls": "aipc.transports.inet.tls:listen",
+    "redis": "aipc.redis.listener:listen",
+    "rediss": "aipc.redis.listener:listen",
+    "redis+unix": "aipc.redis.listener:listen",
 }
 LOCKS: Mapping[str, str] = {
     "flock": "aipc.locks.flock:open_flock",
     "fcntl": "aipc.locks.byte_range:open_range",
     "sysv-sem": "aipc.locks.sysv_semaphore:open_semaphore",
     "posix-sem": "aipc.locks.posix_semaphore:open_semaphore",
+    "redis": "aipc.redis.opening:open_lock",
+    "rediss": "aipc.redis.opening:open_lock",
+    "redis+unix": "aipc.redis.opening:open_lock",
 }
+CONNECTIONS: Mapping[str, str] = CHANNELS | {
+    "redis": "aipc.redis.listener:connect",
+    "rediss": "aipc.redis.listener:connect",
+    "redis+unix": "aipc.redis.listener:connect",
+}
+"""What `rpc.connect` opens: where a channel of that scheme is no connection to a listener, a connection."""
 
 
 class _Closable(Protocol):
@@ -60,7 +76,7 @@ Opened_co = TypeVar("Opened_co", bound=_Closable, covariant=True)
 
 
 class Opening(Generic[Opened_co]):
-    """Something about to be opened: await it, or use it as an async context manager, which also closes it. Once."""
+    """An object to be opened: await it, or use it as an async context manager, which also closes it. Only once."""
 
     def __init__(self, opener: Callable[[], Awaitable[Opened_co]]) -> None:
         self._opener = opener
@@ -71,17 +87,17 @@ class Opening(Generic[Opened_co]):
 
     async def __aenter__(self) -> Opened_co:
         if self._opened is not None:
-            raise RuntimeError("this is open already: call open_channel, listen or open_lock again for another one")
+            raise RuntimeError("it is open already: call open_channel, listen or open_lock again for another one")
         self._opened = await self._opener()
         return self._opened
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(self._opened, Lock):  # leaving its own block only releases it
+        if isinstance(self._opened, Lock):  # a lock's own block only releases it
             await self._opened.aclose()
         elif self._opened is not None:
-            await self._opened.__aexit__(kind, error, trace)  # a child is to know why
+            await self._opened.__aexit__(kind, error, trace)  # a child's end depends on the reason
 
     if not TYPE_CHECKING:  # or type checkers would take any member for one of its own
 
@@ -98,42 +114,48 @@ _NOT_OPEN = "this is not open yet: await it, or use it with `async with ... as .
 def open_channel(url: str, **options: Unpack[ChannelOptions]) -> Opening[Channel]:
     """Open a channel: `async with aipc.open_channel("unix:/run/app.sock") as channel`, or await it.
 
-    Every option can also stand in the URL's query under the same name; the keyword wins. The page of each scheme says which
-    options it takes, and their defaults. `open_stream` and its kin give the channel's own type.
+    Every option can also stand in the URL's query under the same name; the keyword wins. The page of each scheme lists
+    its options and their defaults. `open_stream` and similar
+    openers return the mechanism's own type.
 
     Args:
-        url: `scheme:path` or `scheme://host:port`, with a query of options if you like.
+        url: `scheme:path` or `scheme://host:port`, optionally with a query of options.
         **options: Those of the URL's scheme, out of these.
 
             - create: Make the FIFO or queue if it is missing.
-            - exclusive: Make it; ObjectExists if it is there.
+            - exclusive: Make it; ObjectExists if it exists.
             - mode: Permissions of a new object, such as 0o600.
             - unlink: Remove the object on close.
-            - framing: How messages are told apart in a stream of bytes: "u32" (the default), "u32le", "u64", "lines", "null",
+            - framing: How messages are marked in a stream of bytes: "u32" (the default), "u32le", "u64", "lines", "null",
               "fixed:N", "none".
             - max_message_size: The longest message, in bytes.
             - fds: Unix sockets: collect descriptors from the first message on.
             - shell: `exec:`: run the command by a shell.
             - direction: FIFO: "receive" or "send".
-            - keep_open: FIFO: hold the other end, too, so that nothing ends when the other side leaves.
-            - wait: FIFO: wait for the other side before the channel is open.
-            - capacity: Bytes that a FIFO holds, or each ring of `shm:`.
+            - keep_open: FIFO: hold the other end, too, so that the stream does not end when the other side leaves.
+            - wait: FIFO: wait for the other side before the channel is open. For what connects to a listener: try until somebody listens.
+            - capacity: Bytes for which a FIFO, or each ring of `shm:`, has room.
             - bind: Datagrams: the address at which this side receives.
             - reuse: UDP: share the port (SO_REUSEPORT).
             - send_buffer, receive_buffer: Bytes of a socket's buffers.
             - nodelay: TCP, TLS: send small messages at once (TCP_NODELAY).
-            - keepalive: TCP, TLS: find out when the peer is gone (SO_KEEPALIVE).
+            - keepalive: TCP, TLS: notice when the peer is gone (SO_KEEPALIVE).
             - ssl_context, cafile, certfile, keyfile, server_hostname: TLS: certificates, and the name to check.
-            - ragged_end: TLS: take the end of the TCP connection for the peer's end.
+            - ragged_end: TLS: treat the end of the TCP connection as the peer's end.
             - type: System V: the default type for `send` and `receive`.
-            - max_bytes: System V: how many bytes the queue holds.
+            - max_bytes: System V: bytes for which the queue has room.
             - project: System V: with a path, from 1 to 255 (ftok(3)).
             - priority: POSIX queues: the default priority for `send`.
-            - max_messages: POSIX queues: how many messages a new queue holds.
+            - max_messages: POSIX queues: messages for which a new queue has room. `jobs:`: from how many on senders wait.
+            - max_attempts: `jobs:`: how often a job may be leased before it is dead.
+            - durable: `jobs:`: sync each transaction, against power loss.
+            - db, name: `redis+unix:`: the database's number, and the queue's name there.
+            - lease_seconds: `redis:`: after how long without a sign of life of its consumer a job is for others.
+            - history: `redis:`: how many jobs that were done are kept.
             - pid: Signals: the process to send to.
 
     Raises:
-        AddressError: At once for an unknown scheme or option; when it is opened for the rest of what is wrong with the URL.
+        AddressError: An invalid URL or option: at once for an unknown scheme or option, otherwise when it is opened.
 
     The page of each scheme has its other errors. Cancelled: nothing was opened.
     """
@@ -146,14 +168,14 @@ def listen(url: str, **options: Unpack[ListenerOptions]) -> Opening[Listener]:
     Options and errors as for `open_channel`, except:
 
     Args:
-        url: `unix:`, `unix+seqpacket:`, `shm:`, `tcp:`, `tls:`, or `fd:` with the number of a socket that listens.
+        url: `unix:`, `unix+seqpacket:`, `shm:`, `tcp:`, `tls:`, `redis:`, or `fd:` with the number of a listening socket.
         **options: Those of the URL's scheme. In addition to those of `open_channel`:
 
-            - backlog: How many connections may wait in the kernel until they are accepted.
-            - max_connections: How many handlers `serve` runs at once; further connections wait in the kernel.
-            - mode, unlink, exclusive: Of the socket's file. `exclusive` does not even replace a stale one.
+            - backlog: Connections that may wait in the kernel to be accepted.
+            - max_connections: Handlers that `serve` runs at once; further connections wait in the kernel.
+            - mode, unlink, exclusive: For the socket's file. With `exclusive` not even a stale file is replaced.
             - reuse: TCP, TLS: share the port (SO_REUSEPORT).
-            - capacity: `shm:`: how many bytes may wait unread on this side at most.
+            - capacity: `shm:`: the most bytes that may wait unread in this side's direction.
 
     Cancelled: nothing was opened.
     """
@@ -163,14 +185,14 @@ def listen(url: str, **options: Unpack[ListenerOptions]) -> Opening[Listener]:
 def open_lock(url: str, **options: Unpack[LockOptions]) -> Opening[Lock]:
     """Open a lock or a semaphore, without acquiring it: `async with aipc.open_lock("flock:/run/app.lock") as lock`, or await it.
 
-    Errors as for `open_channel`. `open_semaphore` and `open_byte_range_lock` give the lock's own type.
+    Errors as for `open_channel`. `open_semaphore` and `open_byte_range_lock` return the lock's own type.
 
     Args:
-        url: `flock:`, `fcntl:`, `sysv-sem:` or `posix-sem:`.
+        url: `flock:`, `fcntl:`, `sysv-sem:`, `posix-sem:` or `redis:`.
         **options: Those of the URL's scheme, out of these.
 
             - create: Make the object if it is missing: by default only a file.
-            - exclusive: Make it; ObjectExists if it is there.
+            - exclusive: Make it; ObjectExists if it exists.
             - mode: Permissions of a new object, such as 0o600.
             - unlink: Remove the object on close.
             - shared: Files: several may hold it, if all ask for `shared`.
@@ -178,12 +200,15 @@ def open_lock(url: str, **options: Unpack[LockOptions]) -> Opening[Lock]:
             - whence: `fcntl:`: what `start` counts from: "start" (the default) or "end" of the file.
             - owner: `fcntl:`: "file" (open file description locks), or "process" (classic locks).
             - value: Semaphores: the value of a new one.
-            - index, count: System V: which semaphore of the set, and how many a new set has.
+            - index, count: System V: the number of the semaphore, and the size of a new set.
             - undo: System V: give back what a dead process held (SEM_UNDO).
             - adopt: System V: take a set that nobody has operated on.
             - project: System V: with a path, from 1 to 255 (ftok(3)).
-            - counter: POSIX: one process raises it and another one lowers it; nothing is held.
+            - counter: POSIX: a plain counter: nothing is held.
             - robust: POSIX: give back what a dead process held.
+            - ttl: `redis:`: seconds for which the lock is held without a renewal.
+            - db, name: `redis+unix:`: the database's number, and the lock's name there.
+            - cafile, certfile, keyfile, server_hostname, ssl_context: `rediss:`: as for TLS channels.
 
     Cancelled: nothing was opened.
     """
@@ -191,7 +216,7 @@ def open_lock(url: str, **options: Unpack[LockOptions]) -> Opening[Lock]:
 
 
 def opening(table: Mapping[str, str], caller: str, url: str, given: Mapping[str, Any]) -> Opening[Any]:
-    """What opens `url` by one of `table`. AddressError at once for a scheme or an option that it has not."""
+    """Return the opener of `url` in `table`. AddressError at once for a scheme or option that it does not have."""
     address = parse(url)
     with naming(address.url):  # importing the mechanism may fail, too: for want of a descriptor
         function, check = _mechanism(table, caller, address)

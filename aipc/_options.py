@@ -1,4 +1,4 @@
-"""The options of each opener, for type checkers and editors: names and types. `_address.OPTIONS` is how they are read.
+"""The options of each opener, for type checkers and editors: names and types. `_address.OPTIONS` reads them.
 Nothing imports it at run time: to make these classes takes 2 ms.
 
 tests/test_options.py checks that an opener's options here are the keyword-only parameters of the mechanisms behind it.
@@ -20,17 +20,23 @@ class ChannelOptions(TypedDict, total=False):
     capacity: int
     certfile: str
     create: bool
+    db: int
     direction: Literal["receive", "send"]
+    durable: bool
     exclusive: bool
     fds: bool
     framing: str
+    history: int
     keep_open: bool
     keepalive: bool
     keyfile: str
+    lease_seconds: float
+    max_attempts: int
     max_bytes: int
     max_message_size: int
     max_messages: int
     mode: int
+    name: str
     nodelay: bool
     pid: int
     priority: int
@@ -89,6 +95,7 @@ class TlsOptions(TypedDict, total=False):
     send_buffer: int
     server_hostname: str
     ssl_context: ssl.SSLContext
+    wait: bool
 
 
 class RingOptions(TypedDict, total=False):
@@ -96,6 +103,7 @@ class RingOptions(TypedDict, total=False):
 
     capacity: int
     max_message_size: int
+    wait: bool
 
 
 class SysVQueueOptions(TypedDict, total=False):
@@ -111,8 +119,21 @@ class SysVQueueOptions(TypedDict, total=False):
     unlink: bool
 
 
-class ListenerOptions(TypedDict, total=False):
-    """The options of `listen`, of all schemes."""
+class JobsOptions(TypedDict, total=False):
+    """The options of `open_jobs`."""
+
+    create: bool
+    durable: bool
+    exclusive: bool
+    max_attempts: int
+    max_message_size: int
+    max_messages: int
+    mode: int
+    unlink: bool
+
+
+class StreamListenerOptions(TypedDict, total=False):
+    """The options of `listen_stream`."""
 
     backlog: int
     cafile: str
@@ -133,6 +154,14 @@ class ListenerOptions(TypedDict, total=False):
     send_buffer: int
     ssl_context: ssl.SSLContext
     unlink: bool
+
+
+class ListenerOptions(StreamListenerOptions, total=False):
+    """The options of `listen`, of all schemes."""
+
+    db: int
+    name: str
+    server_hostname: str
 
 
 class TlsListenerOptions(TypedDict, total=False):
@@ -170,18 +199,26 @@ class LockOptions(TypedDict, total=False):
     """The options of `open_lock`, of all schemes."""
 
     adopt: bool
+    cafile: str
+    certfile: str
     count: int
     counter: bool
     create: bool
+    db: int
     exclusive: bool
     index: int
+    keyfile: str
     length: int
     mode: int
+    name: str
     owner: Literal["file", "process"]
     project: int
     robust: bool
+    server_hostname: str
     shared: bool
+    ssl_context: ssl.SSLContext
     start: int
+    ttl: float
     undo: bool
     unlink: bool
     value: int

@@ -1,4 +1,4 @@
-"""Openers that give a channel's, listener's or lock's own type: what it has beyond the contract needs no isinstance.
+"""Openers that return a mechanism's own type, so that calls beyond the contract need no isinstance.
 
 Each does what `open_channel`, `listen` or `open_lock` does, for some of their schemes.
 """
@@ -15,17 +15,17 @@ from aipc.abc import Listener, Semaphore, StreamChannel
 if TYPE_CHECKING:  # a mechanism is imported when it is opened
     from aipc._options import (
         ByteRangeOptions,
-        ListenerOptions,
         RingListenerOptions,
         RingOptions,
         SemaphoreOptions,
+        StreamListenerOptions,
         StreamOptions,
         SysVQueueOptions,
         TlsListenerOptions,
         TlsOptions,
     )
     from aipc.locks.byte_range import ByteRangeLock
-    from aipc.transports.inet.tls import TlsChannel
+    from aipc.transports.inet.tls_channel import TlsChannel
     from aipc.transports.shm.channel import RingChannel
     from aipc.transports.sysv_mq import SysVQueueChannel
 
@@ -40,7 +40,7 @@ SCHEMES = {
     "open_semaphore": ("sysv-sem", "posix-sem"),
     "open_byte_range_lock": ("fcntl",),
 }
-"""What each opens."""
+"""The schemes of each opener."""
 
 
 def _opening(name: str, table: Mapping[str, str], url: str, options: Mapping[str, Any]) -> Opening[Any]:
@@ -73,8 +73,9 @@ def open_tls(url: str, **options: Unpack[TlsOptions]) -> Opening[TlsChannel]:
             - cafile: Certificates of authorities to trust, instead of the system's.
             - certfile, keyfile: The certificate to show, and its key.
             - server_hostname: The name to check, if it is not the URL's host.
-            - ragged_end: Take the end of the TCP connection for the peer's end.
+            - ragged_end: Treat the end of the TCP connection as the peer's end.
             - framing, max_message_size, nodelay, keepalive, send_buffer, receive_buffer: As for `tcp:`.
+            - wait: Try until somebody listens.
 
     Cancelled: not connected.
     """
@@ -90,6 +91,7 @@ def open_ring(url: str, **options: Unpack[RingOptions]) -> Opening[RingChannel]:
 
             - capacity: Bytes of each of the two rings: a power of two from 4,096 to 1 GiB (default: 4 MiB).
             - max_message_size: Bytes (default: 16 MiB).
+            - wait: Try until somebody listens.
 
     Cancelled: not connected.
     """
@@ -100,15 +102,15 @@ def open_sysv_queue(key: Key, **options: Unpack[SysVQueueOptions]) -> Opening[Sy
     """Open a System V message queue: as `open_channel`, and the channel has `stat`, `change` and `remove`.
 
     Args:
-        key: A URL such as `sysv-mq:0x4d2`, or what stands behind its colon: a number, a path (with `project`), "private" (or None).
+        key: A URL such as `sysv-mq:0x4d2`, or the part behind its colon: a number, a path (with `project`), "private" (or None).
         **options: As for `open_channel`.
 
             - create: Make the queue if it is missing.
-            - exclusive: Make it; ObjectExists if it is there.
+            - exclusive: Make it; ObjectExists if it exists.
             - mode: Permissions of a new queue (default: 0o600).
             - unlink: Remove the queue on close (default: only a private one).
             - type: The default for `send` and `receive`.
-            - max_bytes: How many bytes the queue holds (default: kernel.msgmnb).
+            - max_bytes: Bytes for which the queue has room (default: kernel.msgmnb).
             - max_message_size: The longest message, in bytes (default: kernel.msgmax).
             - project: From 1 to 255, with a path (ftok(3)).
 
@@ -117,7 +119,7 @@ def open_sysv_queue(key: Key, **options: Unpack[SysVQueueOptions]) -> Opening[Sy
     return _opening("open_sysv_queue", CHANNELS, keyed("sysv-mq", key), options)
 
 
-def listen_stream(url: str, **options: Unpack[ListenerOptions]) -> Opening[Listener[StreamChannel]]:
+def listen_stream(url: str, **options: Unpack[StreamListenerOptions]) -> Opening[Listener[StreamChannel]]:
     """Listen for streams of bytes: as `listen`, and each connection has `peek`.
 
     Args:
@@ -139,7 +141,7 @@ def listen_tls(url: str, **options: Unpack[TlsListenerOptions]) -> Opening[Liste
             - ssl_context: An ssl.SSLContext; without one it is made from the files.
             - certfile, keyfile: The certificate to show, and its key.
             - cafile: Clients need a certificate of one of these authorities.
-            - ragged_end: Take the end of the TCP connection for the peer's end.
+            - ragged_end: Treat the end of the TCP connection as the peer's end.
             - framing, max_message_size, nodelay, keepalive, send_buffer, receive_buffer: As for `tcp:`.
             - backlog, max_connections, reuse: As for `listen`.
 
@@ -155,7 +157,7 @@ def listen_ring(url: str, **options: Unpack[RingListenerOptions]) -> Opening[Lis
         url: `shm:/run/app.ring`.
         **options: As for `listen`.
 
-            - capacity: How many bytes may wait unread on this side at most (default: 1 GiB).
+            - capacity: The most bytes that may wait unread in this side's direction (default: 1 GiB).
             - max_message_size: Bytes (default: 16 MiB).
             - backlog, max_connections, mode, unlink, exclusive: As for `listen`.
 
@@ -172,12 +174,12 @@ def open_semaphore(url: str, **options: Unpack[SemaphoreOptions]) -> Opening[Sem
         **options: Those of the scheme, as for `open_lock`.
 
             - create, exclusive, mode, unlink: As for `open_lock`.
-            - value: Of a new semaphore (default: 1).
-            - index, count: System V: which one of the set, and how many a new set has.
+            - value: The value of a new semaphore (default: 1).
+            - index, count: System V: the number of the semaphore, and the size of a new set.
             - undo: System V: give back what a dead process held (default: true).
             - adopt: System V: take a set that nobody has operated on.
             - project: System V: from 1 to 255, with a path (ftok(3)).
-            - counter: POSIX: one process raises it and another one lowers it; nothing is held.
+            - counter: POSIX: a plain counter: nothing is held.
             - robust: POSIX: give back what a dead process held.
 
     Cancelled: nothing was opened.
@@ -193,7 +195,7 @@ def open_byte_range_lock(url: str, **options: Unpack[ByteRangeOptions]) -> Openi
         **options: As for `open_lock`.
 
             - create: Make the file if it is missing (default: true).
-            - exclusive: Make it; ObjectExists if it is there.
+            - exclusive: Make it; ObjectExists if it exists.
             - mode: Permissions of a new file (default: 0o600).
             - shared: Several may hold it, if all ask for `shared`.
             - start, length: Which bytes; a length of 0, the default, reaches to the end.

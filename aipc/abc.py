@@ -1,6 +1,6 @@
 """The contracts: what every channel, listener, lock, semaphore and segment promises, and what cancellation leaves behind.
 
-Sizes are bytes. Times have no parameter: use your loop's timeouts. Nothing here is safe to call from two threads at once.
+Sizes are bytes. No call has a timeout parameter: use your loop's timeouts. Nothing here may be called from two threads at once.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ else:
     from typing_extensions import TypeVar  # with a default, so that `Listener` alone is a complete type
 
 Buffer = bytes | bytearray | memoryview
-"""What can be sent: any contiguous bytes-like object."""
+"""Data to send: any contiguous bytes-like object."""
 
 
 class Credentials(NamedTuple):
     """A peer process as the kernel saw it when it connected (SO_PEERCRED, unix(7)), or sent the message (SCM_CREDENTIALS)."""
 
-    #: None if it has no number here: it runs in a PID namespace that this process can't see into (pid_namespaces(7))
+    #: None if it has no number here: it runs in a PID namespace out of this process's sight (pid_namespaces(7))
     pid: int | None
     uid: int
     gid: int
 
 
 class Message(NamedTuple):
-    """One message and what its mechanism tells about it; None where it tells nothing."""
+    """One message and its metadata; None where the mechanism has none."""
 
     data: bytes
     type: int | None = None
@@ -51,7 +51,7 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ChannelStatistics:
-    """What went through a channel since it was opened: messages, and bytes as the kernel counts them, framing included."""
+    """The traffic of a channel since it was opened: messages, and bytes as the kernel counts them, framing included."""
 
     messages_sent: int
     messages_received: int
@@ -60,19 +60,19 @@ class ChannelStatistics:
 
 
 class ChannelAttribute(TypedAttributeSet):
-    """What `Channel.extra` can tell, besides anyio's `SocketAttribute` on sockets. Not every mechanism has each."""
+    """Attributes for `Channel.extra`, beside anyio's `SocketAttribute` on sockets. Not every mechanism has each."""
 
-    #: the descriptor, for fstat(2) and the like; the channel keeps owning it
+    #: the descriptor, for fstat(2) and similar calls; the channel owns it
     descriptor: int = typed_attribute()
-    #: the process at the other end, when the mechanism knows
+    #: the process at the other end, if the mechanism knows it
     peer_credentials: Credentials = typed_attribute()
-    #: a pidfd of that process (SO_PEERPIDFD, Linux 6.5): no other process can come to have it. Yours to close
+    #: a pidfd of that process (SO_PEERPIDFD, Linux 6.5): it never names another process. The caller closes it
     peer_pidfd: int = typed_attribute()
-    #: the largest message that the mechanism takes
+    #: the largest message
     max_message_size: int = typed_attribute()
-    #: how many messages a POSIX queue has room for
+    #: the number of messages for which a POSIX queue has room
     max_messages: int = typed_attribute()
-    #: how many messages are in the queue now
+    #: the number of messages in the queue now
     messages: int = typed_attribute()
     #: the kernel's number of a System V object (`ipcs`)
     identifier: int = typed_attribute()
@@ -85,7 +85,7 @@ class ChannelAttribute(TypedAttributeSet):
 
 
 class Closing(ABC):
-    """Something to close. Closing twice is harmless; it works under cancellation; tasks that wait see ClosedResourceError."""
+    """A resource to close. Closing is idempotent and works under cancellation; waiting tasks get ClosedResourceError."""
 
     @abstractmethod
     async def aclose(self) -> None:
@@ -105,40 +105,40 @@ class Channel(anyio.abc.ObjectStream[bytes]):
 
     Any number of tasks may send and receive at once; each message goes to exactly one of the receivers.
 
-    Errors of every method: ClosedResourceError after `aclose` (in waiting tasks, too), BrokenResourceError when the peer is
-    gone or the object was removed (`ObjectRemoved`), UnsupportedOperation for the other way of a one-way channel,
-    ForkedError in a forked child.
+    Errors of every method: ClosedResourceError after `aclose` (also in waiting tasks), BrokenResourceError when the peer is gone
+    or the object was removed (`ObjectRemoved`), UnsupportedOperation for the other direction of a one-way channel, ForkedError in
+    a forked child.
 
-    Cancellation: a cancelled `receive*` has consumed nothing. A cancelled `send` sent the message wholly or not at all. Calls
-    that need not wait are cancellation points only every so many times.
+    Cancellation: a cancelled `receive*` has consumed nothing. A cancelled `send` sent the whole message or nothing. Calls that
+    need not wait are cancellation points only once in a while.
     """
 
     @abstractmethod
     async def send(self, item: Buffer, **meta: Any) -> None:
         """Send one message; returns when the kernel holds all of it.
 
-        `meta` is the mechanism's own: `type` (System V), `priority` (POSIX), `fds` (Unix sockets), `to` (datagrams).
-        MessageTooLarge, InvalidMessage: before anything is sent.
+        `meta` depends on the mechanism: `type` (System V), `priority` (POSIX), `fds` (Unix sockets), `to` (datagrams).
+        MessageTooLarge, InvalidMessage: raised before anything is sent.
 
-        Cancelled: wholly sent or not at all. On a byte stream, a message whose first byte had left is finished ahead of
-        the next one (if the channel is closed before that, the peer sees ProtocolError).
+        Cancelled: the whole message was sent, or nothing. On a byte stream, a message whose first byte was sent is finished before
+        the next one. If the channel is closed before that, the peer gets ProtocolError.
         """
 
     @abstractmethod
     def send_nowait(self, item: Buffer, **meta: Any) -> None:
-        """`send`, or WouldBlock, and then nothing was sent."""
+        """`send` without waiting. WouldBlock: nothing was sent."""
 
     @abstractmethod
     async def send_many(self, items: Iterable[Buffer], **meta: Any) -> None:
-        """Send messages in order, as many to a system call as fit.
+        """Send messages in order, as many in one system call as fit.
 
-        Cancelled, or an item refused: the items before a certain one were sent wholly, and none from there on
-        (`statistics` counts them).
+        Cancelled, or an item is refused: the items before some point were sent whole, and none after it (`statistics` counts
+        them).
         """
 
     @abstractmethod
     async def receive(self, **selection: Any) -> bytes:
-        """The next message. `selection` is the mechanism's own: `type` (System V).
+        """Receive the next message. `selection` depends on the mechanism: `type` (System V).
 
         EndOfStream when the peer sends no more; ProtocolError or MessageTooLarge for a bad frame. Cancelled: nothing was
         consumed.
@@ -146,15 +146,15 @@ class Channel(anyio.abc.ObjectStream[bytes]):
 
     @abstractmethod
     def receive_nowait(self, **selection: Any) -> bytes:
-        """`receive`, or WouldBlock."""
+        """`receive` without waiting, or WouldBlock."""
 
     @abstractmethod
     async def receive_many(self, max_messages: int | None = None, **selection: Any) -> list[bytes]:
-        """All messages that are there by now, at least one, at most `max_messages`. Cancelled: nothing was consumed."""
+        """Receive all messages that have arrived: at least one, at most `max_messages`. Cancelled: nothing was consumed."""
 
     @abstractmethod
     async def receive_message(self, **selection: Any) -> Message:
-        """The next message with what the mechanism tells about it. Cancelled: nothing was consumed."""
+        """Receive the next message with its metadata. Cancelled: nothing was consumed."""
 
     async def peek(self) -> bytes:
         """What the next `receive` is going to give, left there for it. UnsupportedOperation for queues and signals.
@@ -165,15 +165,15 @@ class Channel(anyio.abc.ObjectStream[bytes]):
 
     @abstractmethod
     async def send_eof(self) -> None:
-        """Tell the peer that no more will come; receiving goes on. UnsupportedOperation where there is no such signal."""
+        """Tell the peer that no more will come; receiving still works. UnsupportedOperation where there is no such signal."""
 
     @abstractmethod
     async def aclose(self) -> None:
-        """Close. Idempotent. What `send` returned from stays sent; cancelled, it closes all the same."""
+        """Close. Idempotent. Messages for which `send` returned stay sent. Cancelled: it is closed all the same."""
 
     @abstractmethod
     def statistics(self) -> ChannelStatistics:
-        """What went through so far."""
+        """Return the traffic so far."""
 
 
 class StreamChannel(Channel):
@@ -181,34 +181,38 @@ class StreamChannel(Channel):
 
     @abstractmethod
     async def peek(self) -> bytes:
-        """What the next `receive` is going to give, left there for it. Errors as `receive`. Cancelled: nothing was consumed."""
+        """Return the message of the next `receive`, and leave it there. Errors as `receive`. Cancelled: nothing was consumed."""
 
 
 ChannelT_co = TypeVar("ChannelT_co", bound=Channel, default=Channel, covariant=True)
 
 
 class Listener(Closing, TypedAttributeProvider, Generic[ChannelT_co]):
-    """Accepts connections, each a Channel, or of the type that is in brackets: `Listener[RingChannel]`. `extra` tells the address that it has, as anyio's `SocketAttribute`, and more."""
+    """Accepts connections, each a Channel, or of the type in brackets: `Listener[RingChannel]`.
+
+    `extra` returns its address, as anyio's `SocketAttribute`, and more.
+    """
 
     @abstractmethod
     async def accept(self) -> ChannelT_co:
-        """The next connection. One that fails before it is accepted is skipped (accept(2)). Cancelled: none was taken."""
+        """Accept the next connection. One that fails before it is accepted is skipped (accept(2)). Cancelled: none was taken."""
 
     @abstractmethod
     async def serve(self, handler: Callable[[ChannelT_co], Awaitable[object]]) -> None:
-        """Run `handler(channel)` as a task for each connection, until cancelled, and close the channel when it ends.
+        """Run `handler(channel)` as a task for each connection, until cancelled, and close the channel when the handler ends.
 
-        A handler's error ends its own connection only, and is logged (logger `aipc`); not so EndOfStream, by which a handler ends
-        whose peer has left. A connection that fails before it is accepted is skipped (accept(2)); without a free descriptor it
-        waits for one. Cancelled: all handlers are cancelled, and their channels closed, before it raises. After `drain` it
-        returns, when the last handler has ended.
+        A handler's error ends its own connection only, and is logged (logger `aipc`). EndOfStream, which a handler gets when its
+        peer has left, is not logged. A connection that fails before it is accepted is skipped (accept(2)); without a free
+        descriptor `serve` waits for one. Cancelled: all handlers are cancelled, and their channels closed, before it raises. After
+        `drain` it returns when the last handler has ended.
         """
 
     async def drain(self) -> None:
         """Stop listening, close the listener, and wait until the handlers of every `serve` have ended.
 
-        Not from such a handler: it would wait for itself. How long is the caller's: cancelled, as by a timeout around it,
-        those that still run are cancelled, too, and `serve` returns when they have ended.
+        A handler that is an object with a plain method `drain`, such as `aipc.rpc.Handler`, has that called, to end what is idle.
+        Do not call it in such a handler: it would wait for itself. The caller sets the limit: if this is cancelled, as by a timeout
+        around it, the handlers that still run are cancelled, too, and `serve` returns when they have ended.
         """
         raise UnsupportedOperation(f"{self!r} can't be drained")
 
@@ -223,23 +227,23 @@ class Listener(Closing, TypedAttributeProvider, Generic[ChannelT_co]):
 
 
 class Lock(ABC):
-    """Excludes: at most one holder, among all tasks of all processes. `async with lock:` holds it for a block.
+    """A mutual exclusion: at most one holder, among all tasks of all processes. `async with lock:` holds it for a block.
 
-    Cancelled while waiting: not held, and nobody waits for it. Closing releases what is held. Errors of every method:
-    ClosedResourceError after `aclose`, ObjectRemoved when the object is gone, ForkedError in a forked child.
+    Cancelled while waiting: the lock is not held, and the wait is over. Closing releases what is held. Errors of every method:
+    ClosedResourceError after `aclose`, ObjectRemoved when the object was removed, ForkedError in a forked child.
     """
 
     @abstractmethod
     async def acquire(self) -> None:
-        """Wait until the lock is ours. Cancelled: it is not."""
+        """Wait until this object holds the lock. Cancelled: not held."""
 
     @abstractmethod
     def acquire_nowait(self) -> None:
-        """Take the lock, or WouldBlock."""
+        """Take the lock, or raise WouldBlock."""
 
     @abstractmethod
     def release(self) -> None:
-        """Give the lock back. RuntimeError if it is not held by this object."""
+        """Release the lock. RuntimeError if this object does not hold it."""
 
     @abstractmethod
     def locked(self) -> bool:
@@ -247,11 +251,11 @@ class Lock(ABC):
 
     @abstractmethod
     def holder(self) -> int | None:
-        """The holder's pid, where the kernel tells; None if it does not, or nobody holds it."""
+        """The holder's pid; None if the kernel does not know it, or nobody holds the lock."""
 
     @abstractmethod
     async def aclose(self) -> None:
-        """Release what is held and close. Idempotent, also under cancellation; waiting tasks see ClosedResourceError."""
+        """Release what is held, and close. Idempotent, also under cancellation; waiting tasks get ClosedResourceError."""
 
     async def __aenter__(self) -> Self:
         await self.acquire()
@@ -264,24 +268,24 @@ class Lock(ABC):
 
 
 class Semaphore(Lock):
-    """Counts: up to so many holders, among all tasks of all processes."""
+    """A counter: as many holders as its value allows, among all tasks of all processes."""
 
     @abstractmethod
     async def acquire(self, n: int = 1) -> None:
-        """Wait until `n` can be taken off the value, and take them, all at once. Cancelled: none was."""
+        """Wait until the value is `n` or more, and subtract `n` in one step. Cancelled: nothing was subtracted."""
 
     @abstractmethod
     def acquire_nowait(self, n: int = 1) -> None:
-        """Take `n` off the value, or WouldBlock."""
+        """Subtract `n` from the value, or raise WouldBlock."""
 
     @abstractmethod
     def release(self, n: int = 1) -> None:
-        """Add `n` to the value. RuntimeError if this object holds fewer and the mechanism undoes a dead holder's takes."""
+        """Add `n` to the value. RuntimeError if this object holds fewer, and the mechanism reverts what dead holders took."""
 
     @property
     @abstractmethod
     def value(self) -> int:
-        """The value now."""
+        """The present value."""
 
     @abstractmethod
     async def wait_zero(self) -> None:
@@ -289,48 +293,48 @@ class Semaphore(Lock):
 
 
 class Segment(ABC):
-    """Memory that processes share: `buf` is its bytes, `size` as asked. `with segment:` closes it.
+    """Memory that processes share: `buf` has its bytes, `size` is the size asked for. `with segment:` closes it.
 
-    It has no synchronisation of its own: pair it with a lock (`locked`), or know who writes when. A forked child's copy shows
-    the same memory, and is closed by itself. Errors of every method: ClosedResourceError after `close`.
+    It has no synchronisation of its own: use a lock (`locked`), or agree on when each process writes. A forked child's copy shows
+    the same memory, and must be closed separately. Errors of every method: ClosedResourceError after `close`.
     """
 
     @property
     @abstractmethod
     def buf(self) -> memoryview:
-        """The shared bytes: one object until `close` or `resize`, which release it. `buf.cast("Q")` gives them types."""
+        """The shared bytes: one object until `close` or `resize`, which release it. `buf.cast("Q")` gives the items a type."""
 
     @property
     @abstractmethod
     def size(self) -> int:
-        """Bytes, exactly as asked for when it was created, also after `close`."""
+        """The size in bytes, exactly as asked for at its creation, also after `close`."""
 
     @abstractmethod
     def resize(self, size: int) -> None:
-        """Make it `size` bytes long; what it had stays, new bytes are zero. SegmentInUse while views are held.
+        """Change the size to `size` bytes; the contents stay, new bytes are zero. SegmentInUse while views are held.
 
-        Others keep the length that they have mapped: to shrink what they use is SIGBUS for them. UnsupportedOperation where
-        the kernel can't.
+        Other processes keep the length that they have mapped: if it shrinks, touching the missing part is SIGBUS for them.
+        UnsupportedOperation where the kernel cannot do it.
         """
 
     @abstractmethod
     async def flush(self, wait: bool = True) -> None:
-        """Write changes to the file behind it, if there is one (msync(2)); without `wait`, only begin to.
+        """Write changes to the file behind the memory, if there is one (msync(2)); without `wait`, only start writing.
 
-        Runs in a thread, which a cancelled flush leaves to end by itself; nothing else is affected by that.
+        It runs in a thread. A cancelled flush leaves the thread to end by itself, without other effects.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Unmap it here; the memory stays for others. Idempotent.
+        """Unmap the memory here; other processes keep it. Idempotent.
 
-        SegmentInUse while views of it are held here, such as slices and arrays of `buf` (not `buf` itself): it stays open and
-        usable, only `buf` is a new object.
+        SegmentInUse while views of it are held here, such as slices and arrays of `buf` (not `buf` itself): then the segment stays
+        open and usable, and only `buf` is a new object.
         """
 
     @abstractmethod
     def unlink(self) -> None:
-        """Remove its name: the memory goes with its last user. Also after `close`. ObjectMissing if the name is gone."""
+        """Remove its name: the memory is freed with its last user. Also after `close`. ObjectMissing if the name is gone."""
 
     @abstractmethod
     def locked(self) -> AbstractAsyncContextManager[memoryview]:

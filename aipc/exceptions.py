@@ -19,38 +19,38 @@ class AipcError(Exception):
 
 
 class AddressError(AipcError, ValueError):
-    """A URL or an option that can't be meant: the text names it and says what would be right."""
+    """An invalid URL or option: the text names it and says what would be right."""
 
 
 class MessageTooLarge(AipcError, ValueError):
-    """A message over the mechanism's limit, or a peer's frame over `max_message_size`. Nothing of it was sent or taken."""
+    """A message over the mechanism's limit, or a peer's frame over `max_message_size`. Nothing of it was sent or consumed."""
 
 
 class InvalidMessage(AipcError, ValueError):
-    """A message that this framing or mechanism can't carry, such as one with a line feed over `framing=lines`."""
+    """A message that this framing or mechanism cannot carry, such as one with a line feed over `framing=lines`."""
 
 
 class LimitExceeded(AipcError, OSError, OverflowError):
-    """A count would pass the kernel's limit: a semaphore's value, queued signals, queues (ERANGE, EAGAIN, EMFILE, ENOSPC).
+    """A count would exceed the kernel's limit: a semaphore's value, queued signals, queues (ERANGE, EAGAIN, EMFILE, ENOSPC).
 
     Nothing changed.
     """
 
 
 class NoSpace(AipcError, OSError):
-    """There is no room for it: the file system, the memory, or the kernel's limit on it (ENOSPC, EDQUOT, EFBIG, ENOMEM)."""
+    """Not enough space: in the file system, in memory, or under the kernel's limit for it (ENOSPC, EDQUOT, EFBIG, ENOMEM)."""
 
 
 class SegmentInUse(AipcError, BufferError):
-    """Views of a segment's memory are still held here, so it can't be unmapped: release them first. Nothing changed."""
+    """Views of a segment's memory are still held here, so it cannot be unmapped: release them first. Nothing changed."""
 
 
 class UnsupportedOperation(AipcError):
-    """The mechanism has no such operation: the other way of a one-way channel, descriptors over a queue."""
+    """The mechanism has no such operation: the other direction of a one-way channel, descriptors over a queue."""
 
 
 class ObjectExists(AipcError, FileExistsError):
-    """The object is there already (`exclusive`), or a live listener owns the path (EEXIST, EADDRINUSE)."""
+    """The object exists already (`exclusive`), or a live listener owns the path (EEXIST, EADDRINUSE)."""
 
 
 class ObjectMissing(AipcError, FileNotFoundError):
@@ -58,11 +58,11 @@ class ObjectMissing(AipcError, FileNotFoundError):
 
 
 class ProcessMissing(ObjectMissing, ProcessLookupError):
-    """No process has that pid, or no group (ESRCH)."""
+    """No process, or no process group, has that number (ESRCH)."""
 
 
 class WrongObject(AipcError, OSError):
-    """Something else has that name: a plain file where a socket should be, a symbolic link."""
+    """The name belongs to another kind of object: a plain file where a socket should be, a symbolic link."""
 
 
 class AccessDenied(AipcError, PermissionError):
@@ -70,19 +70,23 @@ class AccessDenied(AipcError, PermissionError):
 
 
 class NobodyListens(AipcError, ConnectionRefusedError):
-    """The socket is there, but no process listens on it (ECONNREFUSED)."""
+    """The socket exists, but no process listens on it (ECONNREFUSED)."""
 
 
 class UnknownHost(AipcError, socket.gaierror):
-    """No address for a host's name."""
+    """A host's name has no address."""
 
 
 class CertificateRefused(AipcError, ssl.SSLCertVerificationError):
-    """A TLS peer's certificate is not to be trusted, or not for that name: `verify_message` says why."""
+    """A TLS peer's certificate is not trusted, or is for another name: `verify_message` gives the reason."""
 
 
 class ObjectRemoved(AipcError, anyio.BrokenResourceError):
     """The kernel object was removed while this process used it (EIDRM, or EINVAL at the next try)."""
+
+
+class LeaseLost(AipcError, anyio.BrokenResourceError):
+    """What was leased, a job or a lock, was given back or went to somebody else before it was done with."""
 
 
 class BrokenBarrierError(AipcError, anyio.BrokenResourceError, threading.BrokenBarrierError):
@@ -90,15 +94,27 @@ class BrokenBarrierError(AipcError, anyio.BrokenResourceError, threading.BrokenB
 
 
 class WorkerDied(AipcError, anyio.BrokenResourceError):
-    """A worker ended without a result: it was killed, or cancelled, or left by `sys.exit`. The text says how."""
+    """A worker ended without a result: it was killed or cancelled, or called `sys.exit`. The text says how it ended."""
+
+
+class PoolBusy(AipcError, anyio.WouldBlock):
+    """As many requests as `max_waiting` allows wait for a worker of the pool already. Nothing was sent."""
 
 
 class WorkerFailed(AipcError, RuntimeError):
-    """A worker's function raised an error that can't travel: the text is its traceback."""
+    """A worker's function raised an error that cannot be pickled: the text is its traceback."""
+
+
+class ProgramFailed(AipcError, RuntimeError):
+    """A supervised program ended before it was ready. The text says how."""
 
 
 class ProtocolError(AipcError, anyio.BrokenResourceError):
-    """A peer's bytes break the framing: the channel can't be trusted from here on."""
+    """A peer's bytes break the framing: the channel cannot be used any more."""
+
+
+class Disconnected(AipcError, anyio.BrokenResourceError):
+    """The connection of a reconnecting channel was lost: what was sent last may not have arrived. The next call connects again."""
 
 
 class ForkedError(AipcError, RuntimeError):

@@ -1,4 +1,4 @@
-"""The life of a service: it starts, serves, reads its configuration again, and stops without letting anybody down."""
+"""The life cycle of a service: it starts, serves, reloads its configuration, and stops gracefully."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Reload = Callable[[], Awaitable[object] | object]
 
 
 class Service:
-    """What is served, and whether it is to stop. Made by `aipc.service`.
+    """A running service: its listeners and tasks, and whether it must stop. Made by `aipc.service`.
 
-    forced      whether something had to be cancelled, because the time was over or a second signal came
+    forced      whether something had to be cancelled, because `grace` was over or a second signal came
     """
 
     def __init__(self, tasks: anyio.abc.TaskGroup, grace: float, reload: Reload | None) -> None:
@@ -46,7 +46,7 @@ class Service:
         self._failed: Exception | None = None
         self._patience = anyio.CancelScope()
         self._body = anyio.CancelScope()
-        self._body_stays = False  # it has asked to be told of the stop, and so has something to do then
+        self._body_stays = False  # it waits for the stop, and has something to do then
         self._body_ended = False
         self.forced: bool = False
 
@@ -57,16 +57,16 @@ class Service:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether it has been told to stop."""
+        """Whether it was told to stop."""
         return self._stop.is_set()
 
     async def stopping(self) -> None:
-        """Wait until it is told to stop. The block has the rest of `grace` for what it does then. Cancelled: nothing happened."""
+        """Wait until it is told to stop. The block may use the rest of `grace` for what it does then. Cancelled: nothing happened."""
         self._body_stays = True
         await self._stop.wait()
 
     def stop(self) -> None:
-        """Begin to stop, as SIGTERM does; again: as a second SIGTERM, cancel what still runs."""
+        """Begin to stop, as SIGTERM does. A second call, like a second SIGTERM, cancels what still runs."""
         if self._stop.is_set():
             self._patience.cancel()
             return
@@ -77,7 +77,7 @@ class Service:
     async def listen(
         self, url: str, handler: Callable[[Channel], Awaitable[object]], **options: Unpack[ListenerOptions]
     ) -> Listener:
-        """`aipc.listen(url, **options)`, and `serve` what it gives."""
+        """Call `aipc.listen(url, **options)`, and `serve` the listener."""
         listener = await listen(url, **options)
         self.serve(listener, handler)
         return listener
@@ -85,7 +85,7 @@ class Service:
     def serve(self, listener: Listener[ChannelT], handler: Callable[[ChannelT], Awaitable[object]]) -> None:
         """Run `handler(channel)` as a task for each connection, as `listener.serve` does, until the service stops.
 
-        The listener is closed then. An error of the listener, such as that it was closed, ends the service and is raised.
+        The stop closes the listener. An error of the listener, also its being closed, ends the service and is raised.
         """
         self._listeners.append(listener)
         self._serving += 1
@@ -94,13 +94,13 @@ class Service:
             self._tasks.start_soon(listener.drain)
 
     def start_soon(self, function: Callable[[*Args], Awaitable[object]], *args: *Args) -> None:
-        """Run `function(*args)` beside what is served. It is cancelled when the last handler has ended; its error ends the service."""
+        """Run `function(*args)` beside the handlers. It is cancelled when the last handler has ended; its error ends the service."""
         scope = anyio.CancelScope()
         self._running.add(scope)
         self._tasks.start_soon(self._run, scope, function, *args)
 
     def ready(self, status: str | None = None) -> None:
-        """Tell systemd that startup is over. Done at the end of the block's own code at the latest."""
+        """Tell systemd that startup is finished. At the latest, this happens at the end of the block's own code."""
         if not (self._told_ready or self.is_stopping):
             self._told_ready = True
             _tell(systemd.ready, status)
@@ -152,8 +152,8 @@ class Service:
         while not true():
             await self._changed.queue()
 
-    async def heed(self, received: SignalReceiver) -> None:
-        """Do what signals say."""
+    async def _handle_signals(self, received: SignalReceiver) -> None:
+        """Act on the signals."""
         async for info in received:
             if info.signum != signal.SIGHUP:
                 self.stop()
@@ -179,27 +179,27 @@ class Service:
         self._reloading = False
 
     @contextmanager
-    def body(self) -> Iterator[None]:
-        """The block's own code."""
+    def _run_body(self) -> Iterator[None]:
+        """Run the block's own code."""
         try:
             with self._body:
                 yield
-        except Exception as error:  # noqa: BLE001 - raised at the end, by itself and not in a group
+        except Exception as error:  # noqa: BLE001 - raised at the end, outside of an exception group
             self._fail(error)
         finally:
             self._body_ended = True
             self._changed.wake_all()
 
-    async def ended(self) -> None:
-        """Wait for all that the block started."""
+    async def _wait_idle(self) -> None:
+        """Wait for everything that the block started."""
         self.ready()
         await self._until(lambda: not (self._serving or self._running))
         self.forced = self._patience.cancel_called
         if not self.is_stopping:
             _tell(systemd.stopping)
 
-    def check(self) -> None:
-        """Raise what went wrong."""
+    def _raise_failure(self) -> None:
+        """Raise the first error, if there was one."""
         if self._failed is not None:
             raise self._failed
 
@@ -212,25 +212,25 @@ class Service:
 async def service(*, grace: float = 30.0, reload: Reload | None = None) -> AsyncIterator[Service]:
     """A block that serves until SIGTERM or SIGINT: `async with aipc.service() as service: await service.listen(url, handler)`.
 
-    At its end it tells systemd READY=1 and waits, as a task group does, until nothing is served and nothing runs. The first
-    SIGTERM or SIGINT begins a graceful stop: the listeners are closed, the handlers that run have `grace` seconds to end, then
-    they are cancelled; so is the rest of the block's own code, unless it waits for `stopping()`, and then has the same `grace`
-    seconds. A second signal cancels all at once. SIGHUP calls `reload`, a plain function or an async one, if one is given; its
-    error is logged. The watchdog of systemd is told that the loop turns, at half the interval.
+    When the block's own code ends, it tells systemd READY=1, and waits, as a task group does, until nothing is served and no task
+    runs. The first SIGTERM or SIGINT begins a graceful stop: the listeners are closed, and running handlers have `grace` seconds to
+    end before they are cancelled. The rest of the block's own code is cancelled, too, unless it waits for `stopping()`: then it has
+    the same `grace` seconds. A second signal cancels everything at once. SIGHUP calls `reload`, a plain or async function, if one is
+    given; its error is logged. systemd's watchdog is told at half its interval that the loop runs.
 
-    In the main thread, as all signal handling. What a listener or a task of `start_soon` raises ends the service, and is
-    raised. Cancelled: all handlers are cancelled, and end, before it raises.
+    It needs the main thread, as all signal handling does. An error of a listener or of a task of `start_soon` ends the service,
+    and is raised. Cancelled: all handlers are cancelled, and have ended before it raises.
     """
     signals = [signal.SIGTERM, signal.SIGINT] + ([signal.SIGHUP] if reload is not None else [])
     async with open_signal_receiver(*signals) as received, anyio.create_task_group() as tasks:
-        it = Service(tasks, grace, reload)
-        tasks.start_soon(it.heed, received)
+        running = Service(tasks, grace, reload)
+        tasks.start_soon(running._handle_signals, received)
         tasks.start_soon(_keep_watch)
-        with it.body():
-            yield it
-        await it.ended()
+        with running._run_body():
+            yield running
+        await running._wait_idle()
         tasks.cancel_scope.cancel()
-    it.check()
+    running._raise_failure()
 
 
 async def _keep_watch() -> None:
@@ -241,7 +241,7 @@ async def _keep_watch() -> None:
 
 
 def _tell(what: Callable[..., object], *args: Any) -> None:
-    """A manager that does not listen is no reason to stop serving."""
+    """Call `what`: an unreachable manager is no reason to stop serving."""
     try:
         what(*args)
     except (OSError, anyio.WouldBlock) as error:

@@ -1,7 +1,7 @@
 """Signals, received and sent (signal(7), signalfd(2), sigqueue(3)).
 
-A standard signal (1 to 31) is a flag: that it is received says that it was sent at least once since the last time. Real-time
-signals queue, each with its sender and value, but only `details=True` sees them so.
+A standard signal (1 to 31) is a flag: receiving it means that it was sent at least once since the last time. Real-time signals
+queue, each with its sender and value, but only `details=True` shows them.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _INT = range(-(1 << 31), 1 << 31)
 
 
 class SignalReceiver(Closing):
-    """Iterates over the signals that came since it was opened; any number of tasks may, and each signal goes to one of them.
+    """Iterates over the signals that came since it was opened. Several tasks may iterate; each signal goes to one of them.
 
-    Cancelled: nothing was taken. ClosedResourceError after `aclose`, in waiting tasks, too; ForkedError in a forked child.
+    Cancelled: nothing was taken. ClosedResourceError after `aclose`, also in waiting tasks; ForkedError in a forked child.
     """
 
     __slots__ = ("_closed", "signals")
@@ -49,7 +49,7 @@ class SignalReceiver(Closing):
 
     @abstractmethod
     async def __anext__(self) -> SignalInfo:
-        """The next signal."""
+        """Return the next signal."""
 
     @abstractmethod
     def _leave(self) -> None: ...
@@ -57,10 +57,10 @@ class SignalReceiver(Closing):
     @property
     @abstractmethod
     def shared(self) -> bool:
-        """Whether other receivers, opened in the same way on this loop, get some of these signals, too."""
+        """Whether other receivers of the same kind on this loop get some of these signals, too."""
 
     async def aclose(self) -> None:
-        """Stop receiving and restore what was before. What was not taken is dropped. Idempotent, also under cancellation."""
+        """Stop receiving, and restore the state before. Signals that were not taken are dropped. Idempotent, also under cancellation."""
         if not self._closed:
             self._closed = True
             self._leave()
@@ -77,13 +77,13 @@ class SignalReceiver(Closing):
 async def open_signal_receiver(*signals: int, details: bool = False) -> AsyncIterator[SignalReceiver]:
     """Receive signals: `async with aipc.open_signal_receiver(signal.SIGHUP) as received`, then `async for info in received`.
 
-    By default through the loop's own handling, which knows the number only; in the main thread. `details=True` blocks the
-    signals in this thread and reads a signalfd, which knows sender and value, and keeps real-time signals in order and
-    complete; then every other thread of the process must block them, too. Several receivers of one signal each get it. On
-    exit, handlers and masks are as they were before the first; what came and was not taken is dropped.
+    By default the loop's own signal handling is used, in the main thread; it knows the number only. `details=True` blocks the signals
+    in this thread and reads a signalfd, which knows sender and value, and keeps all real-time signals in order; every other thread
+    of the process must then block them, too. Several receivers of one signal each get it. On exit, handlers and masks are restored
+    to the state before the first receiver; signals that came and were not taken are dropped.
 
-    ValueError for no signal, or what is none; UnsupportedOperation for SIGKILL and SIGSTOP, a wrong thread, another thread that
-    does not block them, and SIGCHLD on uvloop without `details`. Cancelled while it opens: nothing was changed.
+    ValueError for no signals, or for an invalid number. UnsupportedOperation for SIGKILL and SIGSTOP, a wrong thread, another
+    thread that does not block them, and SIGCHLD on uvloop without `details`. Cancelled while it opens: nothing was changed.
     """
     chosen = receivable(signals)
     if details:
@@ -96,7 +96,7 @@ async def open_signal_receiver(*signals: int, details: bool = False) -> AsyncIte
 
 
 class _Source:
-    """One signal of one loop, for all receivers of it."""
+    """One signal of one loop, for all its receivers."""
 
     def __init__(self) -> None:
         self.receivers: list[_PlainReceiver] = []
@@ -111,7 +111,7 @@ _sources: dict[tuple[object, int], _Source] = {}
 
 
 class _PlainReceiver(SignalReceiver):
-    """Through the loop's own handling."""
+    """Receives by the loop's own signal handling."""
 
     __slots__ = ("_generation", "_loop", "_pending", "_queue")
 
@@ -157,7 +157,7 @@ class _PlainReceiver(SignalReceiver):
         return any(len(_sources[self._loop, signum].receivers) > 1 for signum in self.signals if not self._closed)
 
     def came(self, signum: int) -> None:
-        """The loop saw the signal."""
+        """Note that the loop saw the signal."""
         self._pending[signum] = None
         self._queue.wake_all()
 
@@ -174,20 +174,20 @@ class _PlainReceiver(SignalReceiver):
 
 
 class _Signalfd(FileHandle):
-    """One thread's descriptor for the signals of all its detailed receivers. Who reads a signal hands it to the others."""
+    """One thread's descriptor for the signals of all its detailed receivers. The receiver that reads a signal passes it to the others."""
 
     __slots__ = ("receivers",)
 
     def __init__(self, chosen: frozenset[int]) -> None:
-        super().__init__(signalfd.create(chosen), "signals", spins=False)  # a spin would not look at what others handed over
+        super().__init__(signalfd.create(chosen), "signals", spins=False)  # a spin would not see what other receivers pass on
         self.receivers: list[_DetailedReceiver] = []
 
     def watch(self) -> None:
-        """Receive what the receivers are for."""
+        """Set the signals of all receivers."""
         signalfd.create(frozenset[int]().union(*(receiver.signals for receiver in self.receivers)), self.fd)
 
     def hand_out(self) -> None:
-        """Take one signal from the kernel, or BlockingIOError."""
+        """Take one signal from the kernel and pass it on; BlockingIOError if there is none."""
         info = signalfd.parse(os.read(self.fd, signalfd.RECORD))
         for receiver in self.receivers:
             if info.signum in receiver.signals:
@@ -200,7 +200,7 @@ _signalfds: dict[int, _Signalfd] = {}
 
 
 class _DetailedReceiver(SignalReceiver):
-    """From a signalfd."""
+    """Receives from a signalfd."""
 
     __slots__ = ("_source", "_taken", "_thread")
 
@@ -234,7 +234,7 @@ class _DetailedReceiver(SignalReceiver):
         return any(other.signals & self.signals for other in self._source.receivers if other is not self)
 
     def came(self, info: SignalInfo) -> None:
-        """A standard signal that is waiting to be taken already is the same one, as in the kernel."""
+        """Keep a signal. A standard signal that waits already is the same one, as in the kernel."""
         if info.signum in REALTIME or all(info.signum != other.signum for other in self._taken):
             self._taken.append(info)
 
@@ -249,12 +249,12 @@ class _DetailedReceiver(SignalReceiver):
 
 
 def send_signal(pid: int, signum: int, value: int | None = None, *, group: bool = False, pidfd: int | None = None) -> None:
-    """Send a signal to a process, by `kill(2)`; with a `value`, a C int, by `sigqueue(3)`. 0 sends none: does the process exist?
+    """Send a signal to a process by `kill(2)`, or, with a `value` (a C int), by `sigqueue(3)`. Signal 0 only checks that it exists.
 
-    `group`, or a negative pid: to a process group. `pidfd` stands for the process instead of its pid, which may be another one's by
-    now (`os.pidfd_open`). ObjectMissing (ProcessMissing) if there is none, AccessDenied, LimitExceeded when the receiver's user has
-    RLIMIT_SIGPENDING signals queued; ValueError for what is no signal, pid or C int. A value goes to one process only:
-    UnsupportedOperation for a group. A plain call.
+    `group`, or a negative pid: send it to a process group. `pidfd` names the process instead of `pid`, which another process may
+    have by now (`os.pidfd_open`). ObjectMissing (ProcessMissing) if there is no such process, AccessDenied, LimitExceeded if the
+    receiver's user has RLIMIT_SIGPENDING signals queued; ValueError for an invalid signal, pid or C int. A value goes to one
+    process only: UnsupportedOperation for a group. A plain call.
     """
     _check(pid, signum, value)
     where = f"{name_of(signum) if signum else 'signal 0'} to {'group' if group or pid < 0 else 'process'} {abs(pid)}"
@@ -281,7 +281,9 @@ def _check(pid: int, signum: int, value: int | None) -> None:
     if pid in (0, -1) or pid not in _INT:
         raise ValueError(f"pid={pid}: must be a process, or minus a process group; for this process's own group os.getpgrp()")
     if signum and signum not in VALID:
-        raise ValueError(f"{signum}: no such signal; there are 1 to 31, {REALTIME[0]} to {REALTIME[-1]}, and 0 to ask only")
+        raise ValueError(
+            f"{signum}: no such signal; there are 1 to 31, {REALTIME[0]} to {REALTIME[-1]}, and 0 to check the process only"
+        )
     if value is not None and value not in _INT:
         raise ValueError(f"value={value}: must be a C int, {_INT[0]:,} to {_INT[-1]:,}")
 

@@ -1,6 +1,6 @@
-"""What a service and its manager tell each other: sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3).
+"""Messages between a service and its manager: sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3).
 
-Plain calls that do not wait, and do nothing where no manager asked for them: a service may call them always.
+Plain calls that do not wait, and do nothing if no manager asked for them: a service may always call them.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _CLOCK_MONOTONIC = 1
 
 
 def notify(*assignments: str) -> bool:
-    """Send assignments, such as `READY=1`, to $NOTIFY_SOCKET, all in one datagram. False, and nothing sent, if that is unset.
+    """Send assignments, such as `READY=1`, to $NOTIFY_SOCKET in one datagram. False, and nothing sent, if that is unset.
 
-    WouldBlock if the manager's queue is full, ObjectMissing or NobodyListens if it is gone; ValueError for an assignment that
-    is none, or has a line feed; AddressError for a $NOTIFY_SOCKET that is neither a path nor an abstract name.
+    WouldBlock if the manager's queue is full, ObjectMissing or NobodyListens if the manager is gone. ValueError for a malformed
+    assignment, or one with a line feed. AddressError for a $NOTIFY_SOCKET that is neither a path nor an abstract name.
     """
     for assignment in assignments:
         name, equals, _ = assignment.partition("=")
@@ -45,27 +45,27 @@ def notify(*assignments: str) -> bool:
 
 
 def ready(status: str | None = None) -> bool:
-    """Startup is over, or a reload is. `status` is a line for people."""
+    """Report that startup, or a reload, is finished. `status` is a line for people."""
     return notify("READY=1", *_status(status))
 
 
 def reloading(status: str | None = None) -> bool:
-    """A reload begins; `ready` ends it. Tells when it began, as `Type=notify-reload` wants."""
+    """Report that a reload begins; `ready` ends it. Sends the time at which it began, as `Type=notify-reload` requires."""
     return notify("RELOADING=1", f"MONOTONIC_USEC={clock_gettime_ns(_CLOCK_MONOTONIC) // 1000}", *_status(status))
 
 
 def stopping(status: str | None = None) -> bool:
-    """The service begins to stop."""
+    """Report that the service begins to stop."""
     return notify("STOPPING=1", *_status(status))
 
 
 def status(text: str) -> bool:
-    """A line for people: `systemctl status` shows it."""
+    """Send a line for people: `systemctl status` shows it."""
     return notify(f"STATUS={text}")
 
 
 def watchdog() -> bool:
-    """The service is alive. To be told at least each `watchdog_interval()`; twice as often is usual."""
+    """Report that the service is alive. Required within each `watchdog_interval()`; twice as often is usual."""
     return notify("WATCHDOG=1")
 
 
@@ -74,7 +74,7 @@ def _status(text: str | None) -> tuple[str, ...]:
 
 
 def watchdog_interval() -> float | None:
-    """Seconds within which the manager wants to hear `watchdog()` again; None if it does not watch this process.
+    """Return the seconds within which the manager expects the next `watchdog()`; None if it does not watch this process.
 
     AddressError for a malformed $WATCHDOG_USEC or $WATCHDOG_PID.
     """
@@ -85,10 +85,10 @@ def watchdog_interval() -> float | None:
 
 
 def listen_fds() -> list[tuple[int, str]]:
-    """The sockets that were passed by socket activation: descriptor and name (`unknown` if it has none); [] if none were.
+    """Return the sockets passed by socket activation: descriptor and name (`unknown` if it has none); [] if none were passed.
 
-    They are made close-on-exec, and belong to the caller; asked again, the answer is the same, as the variables stay.
-    AddressError for malformed variables; OSError (EBADF) if a descriptor is not open.
+    They are made close-on-exec, and belong to the caller. Later calls return the same, because the variables stay. AddressError
+    for malformed variables; OSError (EBADF) if a descriptor is not open.
     """
     count = _number("LISTEN_FDS")
     if not count or _number("LISTEN_PID") != os.getpid():

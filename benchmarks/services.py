@@ -15,6 +15,7 @@ import struct
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
@@ -256,6 +257,9 @@ class Figures:
     """Of all processes, user and system, a call."""
 
 
+WHAT = ("p50", "p99", "processor")
+
+
 def measure(contestant: Contestant, pattern: Pattern) -> Figures:
     """Run the server in one process and each client in another."""
     with tempfile.TemporaryDirectory() as directory:
@@ -264,17 +268,16 @@ def measure(contestant: Contestant, pattern: Pattern) -> Figures:
         server = child(_serve, contestant, pattern, path, ready)
         assert os.read(started, 1) == b"r"
         before = processor_time(server)
-        results, done = os.pipe()
-        clients = [child(_use, contestant, pattern, path, done) for _ in range(pattern.clients)]
-        os.close(done)
-        with open(results, "rb") as source:
-            texts = source.read().split(b"\n")
+        results = [f"{directory}/{number}.json" for number in range(pattern.clients)]
+        clients = [child(_use, contestant, pattern, path, result) for result in results]
+        for client in clients:
+            os.waitid(os.P_PID, client, os.WEXITED | os.WNOWAIT)
         processor = processor_time(server) - before
         os.kill(server, 15)
         for pid, expected in ((server, 15), *((client, 0) for client in clients)):
             _, status = os.waitpid(pid, 0)
             assert status == expected, f"process {pid} ended with {status}"
-        reports = [json.loads(text) for text in texts if text]
+        reports = [json.loads(Path(result).read_bytes()) for result in results]
         samples = [sample for report in reports for sample in report["samples"]]
         processor += sum(report["processor"] for report in reports)
         os.close(started)
@@ -294,28 +297,24 @@ def _serve(contestant: Contestant, pattern: Pattern, path: str, ready: int) -> N
     run(contestant.loop, contestant.serve, path, handler, lambda: os.write(ready, b"r"))
 
 
-def _use(contestant: Contestant, pattern: Pattern, path: str, done: int) -> None:
+def _use(contestant: Contestant, pattern: Pattern, path: str, result: str) -> None:
     async def main() -> dict[str, Any]:
         async with contestant.connect(path) as connection:
             before = process_time()
             return {"samples": await pattern.use(connection), "processor": process_time() - before}
 
-    text = memoryview(json.dumps(run(contestant.loop, main)).encode() + b"\n")
-    with open(done, "wb", buffering=0) as out:
-        while text:
-            text = text[out.write(text) :]
+    Path(result).write_text(json.dumps(run(contestant.loop, main)))
 
 
-def table(loops: tuple[str, ...], patterns: tuple[Pattern, ...], rounds: int) -> None:
-    """Print the ratios of medians."""
-    for loop in loops:
-        for pattern in patterns:
-            figures: dict[str, list[Figures]] = {"streams": [], "aipc": []}
-            for _ in range(rounds):
-                for kind, seen in figures.items():
-                    seen.append(measure(Contestant(kind, loop), pattern))
-            row = []
-            for what in ("p50", "p99", "processor"):
-                theirs, ours = (statistics.median(getattr(one, what) for one in seen) for seen in figures.values())
-                row.append(f"{what} {ours:7.1f}/{theirs:7.1f} = {ours / theirs:5.2f}")
-            print(f"{loop:8s}{pattern.name:28s}", "  ".join(row), flush=True)
+def alternate_kinds(loop: str, pattern: Pattern, rounds: int) -> dict[str, tuple[float, float]]:
+    """By "p50", "p99" and "processor": the median of the loop's own streams, and aipc's, measured in turn."""
+    figures: dict[str, list[Figures]] = {"streams": [], "aipc": []}
+    for _ in range(rounds):
+        for kind, seen in figures.items():
+            seen.append(measure(Contestant(kind, loop), pattern))
+    medians = {kind: {what: _median(seen, what) for what in WHAT} for kind, seen in figures.items()}
+    return {what: (medians["streams"][what], medians["aipc"][what]) for what in WHAT}
+
+
+def _median(seen: list[Figures], what: str) -> float:
+    return statistics.median(getattr(one, what) for one in seen)

@@ -1,4 +1,4 @@
-"""Hand an open file to another process, which could not open it: the file has no name any more.
+"""Pass an open file to another process, which could not open it: the file has no name any more.
 
 `python examples/hand_over_a_file.py` is a demonstration: it starts a second process, which counts the file's lines.
 """

@@ -1,4 +1,4 @@
-"""One collector of lines from many programs, over a FIFO: shell commands and Python workers write to it, and come and go.
+"""One collector of lines from many programs, over a FIFO: shell commands and Python workers open it, write to it, and close it.
 
 `python examples/log_collector.py` makes the FIFO, starts the writers, prints what they say, and removes the FIFO.
 

@@ -1,4 +1,4 @@
-"""The ten most frequent words of a directory's Python files: three programs count, and nothing waits for all of the input.
+"""The ten most frequent words of a directory's Python files: counted by three programs, while the input still comes.
 
 `python examples/pipeline.py [DIRECTORY]` looks at its own directory unless told otherwise.
 """
@@ -17,7 +17,7 @@ async def feed(words: aipc.Channel, directory: Path) -> None:
     for path in sorted(directory.rglob("*.py")):
         letters = "".join(character if character.isalpha() else " " for character in path.read_text())
         await words.send_many(word.encode() for word in letters.lower().split())
-    await words.send_eof()  # now `sort` can tell
+    await words.send_eof()  # now `sort` can finish
 
 
 async def main(directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""A prefork server: four processes accept from one listening socket, and are replaced without refusing anybody.
+"""A prefork server: four processes accept from one listening socket, and are replaced without refusing a client.
 
 `python examples/prefork_server.py` is a demonstration: clients never stop asking while the workers are replaced.
 `python examples/prefork_server.py unix:/tmp/web.sock` serves until SIGTERM; SIGHUP replaces the workers, and a worker that dies is
@@ -30,7 +30,7 @@ async def answer(connection: aipc.Channel) -> None:
 
 
 async def work(parent: aipc.Channel) -> None:
-    """A worker: serve until the parent has no more to say, and then answer those who are connected."""
+    """A worker: serve until the parent ends the stream, and then answer the clients that are connected."""
     (fd,) = (await parent.receive_message()).fds
     async with aipc.listen(f"fd:{fd}", framing="none") as listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, answer)

@@ -1,4 +1,4 @@
-"""Large frames from one process to another without a copy: made and looked at where they stand, in shared memory.
+"""Large frames from one process to another without a copy: written and read in place, in shared memory.
 
 `python examples/shared_frames.py` starts a camera as a second process, and measures the brightness of its frames.
 """
@@ -13,7 +13,7 @@ WIDTH, HEIGHT, FRAMES = 640, 480, 50
 
 
 async def camera(url: str) -> None:
-    """Draw frames straight into the ring, then say that there are no more."""
+    """Draw frames directly into the ring, then end the stream."""
     async with aipc.open_ring(url) as channel:
         for number in range(FRAMES):
             async with channel.loan(WIDTH * HEIGHT) as frame:  # waits while the ring is full
@@ -28,7 +28,7 @@ async def main() -> None:
             process = await asyncio.create_subprocess_exec(sys.executable, __file__, url)
             async with await listener.accept() as channel:
                 for number in range(FRAMES):
-                    async with channel.receive_view() as frame:  # use nothing of it after the block
+                    async with channel.receive_view() as frame:  # not valid after the block
                         assert len(frame) == WIDTH * HEIGHT
                         assert frame[0] == frame[-1] == number
                 print(f"{FRAMES} frames, {channel.statistics().bytes_received:,} bytes, none of them copied on the way")

@@ -1,4 +1,4 @@
-"""A sensor publishes its latest reading; displays come, look and go, and never hold it up.
+"""A sensor publishes its latest reading; displays open it, read and close it, and never delay the sensor.
 
 `python examples/snapshot.py` is a demonstration: a sensor that is killed, its successor, and two displays.
 `python examples/snapshot.py sensor /thermometer` is one sensor, which goes on where a dead one stopped; run another to see it
@@ -50,7 +50,7 @@ async def demonstrate() -> None:
             if process.returncode is None:
                 process.kill()
             await process.wait()
-        aipc.remove_object("posix-shm", name)  # its owner was killed: nobody else does
+        aipc.remove_object("posix-shm", name)  # its owner was killed, so no other process removes it
 
 
 async def opened(name: str) -> aipc.Snapshot:

@@ -1,4 +1,4 @@
-"""Jobs for a pool of worker processes, over one System V queue: type 1 carries jobs, type 2 results.
+"""Jobs for a pool of worker processes, over one System V queue: jobs have type 1, results type 2.
 
 `python examples/work_queue.py` makes the queue, starts three workers, collects, and removes the queue.
 

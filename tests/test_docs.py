@@ -6,8 +6,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+import aipc.abc
+from aipc import rpc, testing
 
 from .peers import python
 from .subjects import LONG
@@ -41,9 +45,17 @@ def test_documented_code(block: str) -> None:
     assert running.returncode == 0, printed
 
 
-@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
+EXAMPLES = sorted(path for path in (ROOT / "examples").rglob("*.py") if not path.name.startswith("test_"))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_example(example: Path) -> None:
     run(str(example))
+
+
+def test_the_examples_own_tests() -> None:
+    services = ROOT / "examples" / "services"
+    run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", str(services / "pytest.ini"), str(services))
 
 
 def test_readme_prints_what_it_promises() -> None:
@@ -59,3 +71,23 @@ def test_links_lead_somewhere() -> None:
         if not (page.parent / target).exists()
     ]
     assert broken == []
+
+
+def reexported(module: ModuleType) -> list[str]:
+    return re.findall(r" import (\w+) as \1$", Path(module.__file__).read_text(), re.MULTILINE)
+
+
+def public_names() -> list[str]:
+    contracts = [name for name, value in vars(aipc.abc).items() if isinstance(value, type) and value.__module__ == "aipc.abc"]
+    names = [f"aipc.{name}" for name in aipc.__all__ if name not in {"__version__", "rpc"}]
+    names += [f"aipc.abc.{name}" for name in [*contracts, "Buffer"] if name[0] != "_" and name not in aipc.__all__]
+    return names + [f"aipc.{place}.{name}" for place, of in (("rpc", rpc), ("testing", testing)) for name in reexported(of)]
+
+
+def test_every_public_name_has_one_entry() -> None:
+    pages = (ROOT / "docs" / "reference" / "api").glob("*.md")
+    text = "\n".join(map(Path.read_text, pages))
+    entries = re.findall(r"^\.\. auto(?:function|class|exception|data):: ([\w.]+)", text, re.MULTILINE)
+    names = public_names()
+    assert sorted(set(names) - set(entries)) == [], "public names without an entry in docs/reference/api/"
+    assert sorted(entries) == sorted(names)

@@ -59,6 +59,10 @@ def test_options_of_the_typed_openers(name: str) -> None:
     assert without_choices(typed_options(name)) == mechanisms(table, schemes)
 
 
+def test_options_of_job_queues() -> None:
+    assert typed_options("open_jobs") == mechanisms(_open.CHANNELS, ("jobs",))
+
+
 @pytest.mark.parametrize("typed_dict", ["ChannelOptions", "ListenerOptions", "LockOptions"])
 def test_types_are_those_that_a_query_is_read_as(typed_dict: str) -> None:
     for name, kind in annotations(getattr(_options, typed_dict)).items():
@@ -72,7 +76,7 @@ def test_options_of_the_primitives() -> None:
     assert set(annotations(_options.SysVSemaphoreSetOptions)) == sysv_semaphore_set._OPTIONS
 
 
-@pytest.mark.parametrize("name", [*TABLES, *_typed_openers.SCHEMES])
+@pytest.mark.parametrize("name", [*TABLES, *_typed_openers.SCHEMES, "open_jobs"])
 def test_docstrings_name_each_option(name: str) -> None:
     doc = inspect.getdoc(getattr(aipc, name)) or ""
     if name in ("open_stream", "listen_stream"):

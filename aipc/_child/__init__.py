@@ -1,1 +1,1 @@
-"""Child processes: starting one, the pipes to it, ending it."""
+"""Child processes: starting them, the pipes to them, ending them."""

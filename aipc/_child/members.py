@@ -1,4 +1,4 @@
-"""What everything that has a child process tells of it, and the signals that it sends: `ProcessChannel`, `Worker`."""
+"""The common members of objects with a child process: `ProcessChannel`, `Worker`."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ class ChildMembers(ABC):
     def returncode(self) -> int | None:
         """None while the child runs; then its exit status, or the negative number of the signal that ended it.
 
-        0 if nobody can tell, because SIGCHLD is ignored or another part of the program took the status (as in subprocess).
+        0 if the status is unknown, because SIGCHLD is ignored or another part of the program took it (as in subprocess).
         """
         return self.child.returncode
 
     @property
     def outcome(self) -> str:
-        """How the child ended, in words, as a shell would say it: "exit status 3", "killed by SIGSEGV (core dumped)"; "running"."""
+        """How the child ended, in a shell's words: "exit status 3", "killed by SIGSEGV (core dumped)"; "running"."""
         return self.child.outcome
 
     @property
     def usage(self) -> resource.struct_rusage | None:
-        """What the child took, and those of its own children that it waited for: seconds of processor time, memory (getrusage(2)).
+        """Resources used by the child and its own reaped children: seconds of processor time, memory (getrusage(2)).
 
-        None until its `returncode` is known, and if nobody can tell.
+        None until the `returncode` is known, or if the usage is unknown.
         """
         return self.child.usage
 
     @property
     def forced(self) -> bool:
-        """Whether the child, or its process group, did not end after SIGTERM, and was sent SIGKILL for that."""
+        """Whether the child, or its process group, did not end after SIGTERM, and was sent SIGKILL."""
         return self.child.forced
 
     @abstractmethod

@@ -1,7 +1,7 @@
-"""Pipes on their way to children: who closes which end, and which end blocks.
+"""Pipes for children: which side closes which end, and which end blocks.
 
-Each end of a pipe(2) has an open file description of its own, so that ours can be non-blocking while the child's is not: most
-programs take EAGAIN on their standard input for an error.
+Each end of a pipe(2) has its own open file description. So our end can be non-blocking while the child's end blocks: most
+programs treat EAGAIN on their standard input as an error.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from aipc._io.handle import FileHandle
 
 
 class ChildPipes:
-    """A block in which children are started. The children's ends are closed with it; ours only if it fails."""
+    """A block in which children are started. Leaving it closes the children's ends; ours are closed only if the block fails."""
 
     __slots__ = ("_failed", "_name", "_started", "_theirs")
 
@@ -37,27 +37,27 @@ class ChildPipes:
             (self._started if error is None else self._failed).close()
 
     def pipe(self) -> tuple[int, int]:
-        """A pipe from one child to the next: its reading and its writing end."""
+        """Make a pipe from one child to the next; return its reading and its writing end."""
         reading, writing = self._new()
         self._theirs.callback(os.close, reading)
         self._theirs.callback(os.close, writing)
         return reading, writing
 
     def to_child(self) -> tuple[int, FileHandle]:
-        """A pipe into a child: its end and ours."""
+        """Make a pipe into a child; return the child's end and ours."""
         theirs, ours = self._new()
         return self._ends(theirs, ours, "stdin")
 
     def from_child(self) -> tuple[int, FileHandle]:
-        """A pipe out of a child: its end and ours."""
+        """Make a pipe out of a child; return the child's end and ours."""
         ours, theirs = self._new()
         return self._ends(theirs, ours, "stdout")
 
     def lend(self, fd: int, hand_over: Callable[[], object]) -> int:
-        """What a child is to have instead of `fd`, which is non-blocking: a blocking one.
+        """Return a blocking descriptor for a child, in place of the non-blocking `fd`.
 
-        A pipe, a FIFO or a terminal is opened anew, and `fd` stays as it is. A socket can't be: it becomes blocking itself, and
-        `hand_over` is called when the children have started.
+        A pipe, a FIFO or a terminal is opened anew, and `fd` does not change. A socket cannot be opened anew: it becomes blocking
+        itself, and `hand_over` is called once the children have started.
         """
         try:
             if stat.S_ISSOCK(os.fstat(fd).st_mode):
@@ -85,14 +85,14 @@ class ChildPipes:
 
 
 def access(fd: int) -> int:
-    """O_RDONLY, O_WRONLY or O_RDWR: which way a descriptor goes."""
+    """The direction of a descriptor: O_RDONLY, O_WRONLY or O_RDWR."""
     return fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
 
 
 def _opened_anew(fd: int) -> int:
-    """The same pipe, FIFO or terminal with a blocking description of its own (proc(5), /proc/pid/fd)."""
+    """Open the same pipe, FIFO or terminal again, with a blocking description of its own (proc(5), /proc/pid/fd)."""
     theirs = os.open(
         f"/proc/self/fd/{fd}", access(fd) | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    )  # no waiting for a FIFO's peer
+    )  # do not wait for a FIFO's peer
     os.set_blocking(theirs, True)
     return theirs

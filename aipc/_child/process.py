@@ -1,7 +1,7 @@
-"""Child processes: starting one, awaiting its exit, ending it.
+"""Child processes: starting one, awaiting its exit, signalling it.
 
-The exit is awaited by a pidfd's readiness (pidfd_open(2)) and taken by waitid(2) on that pidfd, on every loop alike: no
-thread, no child watcher, no SIGCHLD handler, and nobody else's child is ever waited for.
+A pidfd becomes readable when the child exits (pidfd_open(2)), and waitid(2) on the pidfd takes the status, on every loop alike.
+So there is no thread, no child watcher and no SIGCHLD handler, and another part's child is never waited for.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from aipc._sys.signals import mask as signal_mask
 from aipc.exceptions import AddressError
 
 Command = str | Sequence[str | bytes | os.PathLike[str]]
-"""A list of words, or a string that is split as a shell would."""
+"""A list of words, or a string that is split as a shell would split it."""
 PathName = str | bytes | os.PathLike[str]
 
 _WHOLE_GROUP = 1 << 2  # PIDFD_SIGNAL_PROCESS_GROUP (pidfd_send_signal(2), Linux 6.9)
-_UNKNOWN = 0  # what subprocess reports, too, when somebody else took the status
+_UNKNOWN = 0  # as subprocess reports if other code took the status
 
 
 class Child:
-    """A process that this one started. Its exit status is taken as soon as anybody asks, so that no zombie stays.
+    """A process that this one started. Its exit status is taken as soon as it is asked for, so that no zombie stays.
 
-    leads       whether it has a process group of its own, which signals then go to
-    usage       what it and the children that it had reaped took (getrusage(2)); None while it runs, or if nobody can tell
-    forced      whether it had to be sent SIGKILL to end it
+    leads       whether it leads a process group, which then gets the signals
+    usage       resources used by it and the children that it reaped (getrusage(2)); None while it runs, or if unknown
+    forced      whether it was sent SIGKILL to end it
     """
 
     __slots__ = ("_dumped", "_name", "_pidfd", "_process", "forced", "leads", "usage")
@@ -50,7 +50,7 @@ class Child:
         try:
             self._pidfd = FileHandle(os.pidfd_open(process.pid), self._name, spins=False)
         except ProcessLookupError:
-            process.returncode = _UNKNOWN  # SIGCHLD is ignored, or somebody waits for any child: it is gone already
+            process.returncode = _UNKNOWN  # SIGCHLD is ignored, or other code waits for any child: already reaped
             self.leads = False
         except OSError as error:
             process.kill()
@@ -59,19 +59,19 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its number, which stays its own until its status is taken."""
+        """The process number; no other process gets it until the status is taken."""
         return self._process.pid
 
     @property
     def forked(self) -> bool:
-        """Whether this is a forked child's copy: it is another process's child."""
+        """Whether this is a forked child's copy: the process is then another process's child."""
         return self._pidfd is not None and self._pidfd.forked
 
     @property
     def returncode(self) -> int | None:
         """None while it runs; then its exit status, or the negative number of the signal that ended it.
 
-        0 if nobody can tell, because SIGCHLD is ignored or another part of the program took the status (as in subprocess).
+        0 if the status is unknown, because SIGCHLD is ignored or another part of the program took it (as in subprocess).
         """
         try:
             return self._reap()
@@ -86,16 +86,16 @@ class Child:
         return processes.describe_exit(self.returncode, core_dumped=self._dumped)
 
     async def wait(self) -> int:
-        """Wait until it has ended: its `returncode`. Cancelled: nothing happened."""
+        """Wait until the process has ended; return its `returncode`. Cancelled: nothing happened."""
         if self._process.returncode is not None:
             return int(self._process.returncode)
         return await self._handle.readable.attempt(self._reap)
 
     def send_signal(self, signum: int, *, tree: bool = False) -> None:
-        """Send a signal; nothing if it has ended. Through the pidfd: never to another process with its number.
+        """Send a signal through the pidfd, so never to another process with the same number. Nothing if it has ended.
 
-        `tree`: to its process group, if it leads one, as long as that has members. AccessDenied if it runs as another user by
-        now.
+        `tree`: send it to the process group, if the child leads one and the group has members. AccessDenied if the process now
+        runs as another user.
         """
         ended = self.returncode is not None
         try:
@@ -110,7 +110,7 @@ class Child:
 
     def _signal_group(self, signum: int) -> None:
         if self._handle.closed:
-            return  # and so nobody was left
+            return  # the group was already empty
         try:
             signal.pidfd_send_signal(self._handle.fd, signum, None, _WHOLE_GROUP)
         except OSError as error:
@@ -120,28 +120,28 @@ class Child:
 
     @property
     def leaves_others(self) -> bool:
-        """Whether it has ended, and processes of its group have not."""
+        """Whether it has ended while processes of its group still run."""
         return self.leads and self.returncode is not None and not self._handle.closed and processes.group_lives(self.pid)
 
     def let_go(self) -> None:
-        """Its group, if it leads one, has ended, too, or is to be left alone."""
+        """Forget the process group: it has ended, too, or must be left alone."""
         if self._pidfd is not None and self._process.returncode is not None:
             self._pidfd.close()
 
     @property
     def _handle(self) -> FileHandle:
-        assert self._pidfd is not None  # without one, there is a status
+        assert self._pidfd is not None  # without a pidfd there is a status
         return self._pidfd
 
     def _reap(self) -> int:
-        """Its status. BlockingIOError while it runs."""
+        """Take and return the status. BlockingIOError while it runs."""
         if self._process.returncode is None:
             self._handle.check()
             try:
                 ended = os.waitid(os.P_PIDFD, self._handle.fd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
                 if ended is None:
                     raise BlockingIOError
-                _, status, self.usage = os.wait4(self.pid, 0)  # a zombie: the number is still its own
+                _, status, self.usage = os.wait4(self.pid, 0)  # a zombie keeps its number
             except ChildProcessError:
                 self._process.returncode = _UNKNOWN
             else:
@@ -175,8 +175,11 @@ def start(
     a worker thread would gain nothing. ObjectMissing if there is no such program or directory, AccessDenied if it may not be
     run, AddressError if the command is empty or can't be split.
 
-    `process_group`: 0 for a group of its own, else the group to join (setpgid(2)); `new_session`: a session of its own, and so
-    a group (setsid(2)). `dies_with_parent`: SIGKILL when the thread that starts it ends, or the process (PR_SET_PDEATHSIG).
+    `process_group`: 0 for a group of its own, otherwise the group to join (setpgid(2)). `new_session`: a session, and so a group,
+    of its own (setsid(2)). `dies_with_parent`: SIGKILL when the thread or process that starts it ends (PR_SET_PDEATHSIG).
+
+    ObjectMissing: there is no such program or directory. AccessDenied: the program may not be run. AddressError: the command is
+    empty or cannot be split.
     """
     chosen = _words(command, name, shell=shell)
     inherited = pass_fds or {}
@@ -242,7 +245,7 @@ def _words(command: Command, name: str, *, shell: bool) -> Command:
 
 
 def _explained(error: OSError, name: str, command: Command) -> OSError:
-    """What kept the program from being run (execve(2)). The error names the program, or the working directory."""
+    """Explain why the program could not be run (execve(2)). The error names the program, or the working directory."""
     place = os.fsdecode(error.filename or command[0])
     if error.errno == errno.ENOENT:
         why = "there is no such file or directory" if "/" in place else "no directory of PATH has that program"
@@ -256,6 +259,6 @@ def _explained(error: OSError, name: str, command: Command) -> OSError:
 
 
 def called(command: Command) -> str:
-    """The command as a person would type it, for errors; its beginning if it is long."""
+    """The command as a person would type it, for error texts; shortened if it is long."""
     text = command if isinstance(command, str) else shlex.join(os.fsdecode(word) for word in command)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -1,4 +1,4 @@
-"""Ending children: gently, then less so; whatever happens, none is left."""
+"""Ending children: first gently, then by signals. No child is left."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from .process import Child
 
 GRACE = 5.0
 """Seconds that a child has to end by itself, and again after SIGTERM."""
-_PAUSE = 10e-3  # seconds between looks at a process group
+_PAUSE = 10e-3  # seconds between checks of a process group
 _STEPS = (None, signal.SIGTERM, signal.SIGKILL)
 
 
 def signal_all(children: Sequence[Child], signum: int, *, tree: bool = False) -> None:
-    """Send a signal to each: to the last of a pipeline first, so that none takes the death of the one before for the end of input."""
+    """Send a signal to each child, to a pipeline's last one first, so that no child takes another's death for the end of its input."""
     for child in reversed(children):
         child.send_signal(signum, tree=tree)
 
 
 async def terminate(children: Sequence[Child], let_go: Callable[[], None], grace: float, *, gently: bool) -> None:
-    """End children, and take their statuses, whatever it takes: none is left when this returns or raises.
+    """End children and take their statuses. When this returns or raises, none is left.
 
-    `let_go` closes our ends of their pipes. `gently`: that first, and `grace` seconds to end by themselves. Else, and then:
-    SIGTERM, `grace` seconds, SIGKILL; to the whole process group of a child that leads one. Cancelled while they end by
-    themselves: SIGTERM at once; later cancellations wait (a second `Task.cancel` of asyncio, which nothing can hold back, means
-    SIGKILL at once). In a forked child, whose children they are not: nothing.
+    `let_go` closes our ends of their pipes. `gently`: call it first, and give the children `grace` seconds to end by themselves.
+    After that, or without `gently` at once: SIGTERM, `grace` seconds, SIGKILL, to the whole process group of a child that leads
+    one. Cancelled while they end by themselves: SIGTERM at once. Later cancellations wait; but a second `Task.cancel` of asyncio,
+    which cannot be held back, means SIGKILL at once. In a forked child, which is not their parent: nothing.
     """
     if any(child.forked for child in children):
         return
@@ -61,8 +61,8 @@ def _force(children: Sequence[Child], signum: int) -> None:
 
 
 async def _ended(children: Sequence[Child], *, alone: bool) -> None:
-    """Wait for them, and unless `alone` for their groups."""
+    """Wait for the children, and unless `alone` for their process groups."""
     for child in children:
         await child.wait()
-    while not alone and any(child.leaves_others for child in children):  # noqa: ASYNC110 - nothing tells
+    while not alone and any(child.leaves_others for child in children):  # noqa: ASYNC110 - the kernel does not report it
         await anyio.sleep(_PAUSE)

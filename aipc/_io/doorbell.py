@@ -1,6 +1,6 @@
-"""Doorbells: who provides an object wakes those who poll for it, in other processes of the same user and in this one.
+"""Doorbells: a task that makes an object available wakes the loops that poll for it, in all processes of the same user.
 
-While nobody waits, `notify` is a look at 64 bytes of memory. `_sys.doorbell.table` has the layout.
+While no loop waits, `notify` reads 64 bytes of memory and does nothing else. `_sys.doorbell.table` has the layout.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _logger = logging.getLogger("aipc")
 
 
 class Subscriber(Protocol):
-    """Something whose tasks wait for an object."""
+    """Has tasks that wait for an object."""
 
     def on_notify(self, call: Call) -> bool:
         """The object may be available. True: a task was woken, and `pass_on(call)` follows if it could not use it."""
 
 
 class Doorbell:
-    """One object's."""
+    """The doorbell of one object."""
 
     __slots__ = ("_board", "_last", "_line", "_member", "row", "tag")
 
@@ -41,7 +41,7 @@ class Doorbell:
         self._last = 0
 
     def notify(self, most: int = WAITERS) -> None:
-        """Call `most` of the loops that wait for the object, in turn; one that has no use for the call passes it on."""
+        """Call `most` of the loops that wait for the object, in turn. A loop that does not need the object passes the call on."""
         if self._line.raw == NOBODY:
             return
         board = self._enter()
@@ -65,14 +65,14 @@ class Doorbell:
         return self._board
 
     def close(self) -> None:
-        """Let go of the board. Nobody is called any more."""
+        """Release the table. No loop is called any more."""
         line, self._line, self._board = self._line, _CLOSED, None
         if line is not _UNSEEN and line is not _CLOSED:
             self._member.leave()
 
 
 class DoorbellListener:
-    """Where this loop is called. OSError if all columns of the board are taken, or there is no board."""
+    """Receives the calls for this loop. OSError if all columns of the table are taken, or if there is no table."""
 
     __slots__ = ("_board", "_column", "_member", "_source", "_subscribers")
 
@@ -143,7 +143,7 @@ class DoorbellListener:
             self._board.call(call.tag, self._column.waiter, 1, call.until)
 
     def close(self) -> None:
-        """Let go of the column and the board. The loop may be over."""
+        """Release the column and the table. The loop may be over."""
         self._source.close()
         self._member.give_back(self._column)
         self._member.leave()

@@ -62,7 +62,7 @@ def translate(error: OSError, where: str) -> Exception:
     if code in _TOO_LARGE:
         return exceptions.MessageTooLarge(f"{where}: the message is larger than the kernel takes ({os.strerror(code)})")
     if code == errno.ETOOMANYREFS:
-        return exceptions.LimitExceeded(f"{where}: more descriptors on their way than RLIMIT_NOFILE lets this user have")
+        return exceptions.LimitExceeded(f"{where}: more descriptors in transit than RLIMIT_NOFILE allows this user")
     if code == errno.EIDRM:
         return exceptions.ObjectRemoved(f"{where}: removed while in use")
     if code == errno.ERANGE:

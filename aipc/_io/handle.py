@@ -1,4 +1,4 @@
-"""Ownership: a handle owns one descriptor or kernel object, closes it once, and words what goes wrong with it."""
+"""Ownership: a handle owns one descriptor or kernel object, closes it once, and explains its errors."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 import socket
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TypeAlias
 
 import anyio
 
@@ -16,11 +18,13 @@ from . import fork
 from .errors import translate
 from .polling import Polling
 from .readiness import Direction, Readiness
-from .waiter import Waiter
+from .waiter import Arguments, Result, Waiter
+
+_Socket: TypeAlias = socket.socket
 
 
 class Handle(ABC):
-    """What a channel or a lock owns. `name` is the URL or another name that an error can call it by.
+    """The object that a channel or a lock owns. `name` is its URL, or another name for error texts.
 
     A forked child's copy refuses to work. Its descriptor stays open in the child, which may use the number for an object of
     its own (`fd:N`).
@@ -39,7 +43,7 @@ class Handle(ABC):
         return self.generation != fork.generation
 
     def explain(self, error: OSError) -> Exception:
-        """The error that the user should see for `error`, raised by a system call on this object."""
+        """Return the error that the user should see for `error`, raised by a system call on this object."""
         if self.forked:
             return ForkedError(f"{self.name}: opened before fork(2); open it anew in the child")
         if self.closed and not isinstance(error, AipcError):
@@ -47,12 +51,23 @@ class Handle(ABC):
         return translate(error, self.name)
 
     def check(self) -> None:
-        """Raise EBADF, which `explain` words, if this object was closed or came over a fork."""
+        """Raise EBADF, which `explain` translates, if this object was closed or is a forked child's copy."""
         if self.closed or self.forked:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 
+    def call(self, call: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+        """Return `call(*arguments)`, a plain call on this object; `explain` translates its OSError.
+
+        ClosedResourceError or ForkedError, and nothing is called, if this object was closed or is a forked child's copy.
+        """
+        try:
+            self.check()
+            return call(*arguments)
+        except OSError as error:
+            raise self.explain(error) from error
+
     def close(self) -> None:
-        """Give the object back to the kernel. Once; waiting tasks wake and find it closed. In a forked child: nothing."""
+        """Give the object back to the kernel. Idempotent; waiting tasks wake and find it closed. In a forked child: nothing."""
         if not self.closed:
             self.closed = True
             if not self.forked:
@@ -63,7 +78,7 @@ class Handle(ABC):
 
 
 class FileHandle(Handle):
-    """Owns a descriptor: non-blocking, and -1 once closed, so that no later call hits a reused number."""
+    """Owns a descriptor: non-blocking, and -1 once closed, so that no later call uses a reused number."""
 
     __slots__ = ("_spins", "_writable", "fd", "readable")
 
@@ -77,13 +92,13 @@ class FileHandle(Handle):
 
     @property
     def writable(self) -> Waiter:
-        """Waits until the descriptor can be written to; made when first used, as a server's idle connections never do."""
+        """Waits until the descriptor can be written to. Made at its first use: a server's idle connections need none."""
         if self._writable is None:
             self._writable = Readiness(self, self.fd, Direction.WRITE, spins=self._spins)
         return self._writable
 
     def end_writing(self) -> None:
-        """A pipe's end of file is its writer's close(2)."""
+        """End the stream: a pipe's end of file is its writer's close(2)."""
         self.close()
 
     def _close(self) -> None:
@@ -105,7 +120,7 @@ class FileHandle(Handle):
 class SocketHandle(FileHandle):
     """Owns a connected socket's descriptor. Bytes go by read(2) and write(2), as for any descriptor.
 
-    The socket object comes back when something needs it: most connections never do, and it takes 120 bytes.
+    The socket object is made when it is needed: most connections never need it, and it takes 120 bytes.
     """
 
     __slots__ = ("_sock",)
@@ -115,15 +130,19 @@ class SocketHandle(FileHandle):
         self._sock: socket.socket | None = None
 
     def socket(self) -> socket.socket:
-        """The socket object: non-blocking, and closed together with this handle. EBADF once that is closed."""
+        """Return the socket object: non-blocking, and closed together with this handle. EBADF once the handle is closed."""
         self.check()
         if self._sock is None:
             self._sock = socket.socket(fileno=self.fd)
             self._sock.setblocking(False)
         return self._sock
 
+    def ask(self, question: Callable[[_Socket], Result]) -> Result:
+        """Return `question(socket)`, like `call`."""
+        return self.call(lambda: question(self.socket()))
+
     def end_writing(self) -> None:
-        """shutdown(2) of the sending half."""
+        """Shut the sending half down (shutdown(2))."""
         self.socket().shutdown(socket.SHUT_WR)
 
     def _release(self, fd: int) -> None:
@@ -142,12 +161,16 @@ class ListenerHandle(FileHandle):
         super().__init__(sock.fileno(), name)
         self.sock: socket.socket = sock
 
+    def ask(self, question: Callable[[_Socket], Result]) -> Result:
+        """Return `question(socket)`, like `call`."""
+        return self.call(question, self.sock)
+
     def _release(self, fd: int) -> None:
         self.sock.close()
 
 
 class AddressHandle(Handle):
-    """Owns nothing: stands for an address while something is being opened there, and polls until it can be."""
+    """Owns nothing: represents an address while an object is opened there, and polls until that is possible."""
 
     __slots__ = ("polling",)
 

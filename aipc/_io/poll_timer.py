@@ -42,7 +42,7 @@ class PolledWait(Protocol):
     price: int
 
     def poll(self) -> float | None:
-        """It is time: the seconds until the next look, or None if nobody waits any more or a task was woken."""
+        """The pause is over. Return the seconds until the next poll, or None if no task waits any more, or one was woken."""
 
 
 class PollTimer:
@@ -145,7 +145,7 @@ class PollTimer:
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = backend.call_later(self._reactor.loop, max(pause, 1e-3), self._fired)  # uvloop takes less for nothing
+        self._timer = backend.call_later(self._reactor.loop, max(pause, 1e-3), self._fired)  # uvloop fires at once for less
 
     def release(self) -> None:
         """One user less; the last one gives the timer and the doorbell back."""
@@ -154,7 +154,7 @@ class PollTimer:
             self.close()
 
     def close(self) -> None:
-        """Give all back: nobody uses it, or the loop is over."""
+        """Close the timer and the doorbell: no wait uses them any more, or the loop is over."""
         self._closed = True
         if self._reactor.poll_timer is self:
             self._reactor.poll_timer = None

@@ -18,7 +18,7 @@ from .doorbell import Doorbell, DoorbellListener
 from .loop import backend
 from .loop.reactor import Reactor
 from .poll_timer import POLL_PRICE, VAIN_WAKE_PRICE, PollTimer, poll_timer
-from .waiter import Owner, Waiter
+from .waiter import Look, Owner, Waiter
 
 FIRST_PAUSE = 50e-6
 LONG_PAUSE = 10e-3
@@ -34,7 +34,7 @@ class Polling(Waiter):
     """Any number of tasks that wait for one object. `available` tells, without a side effect, whether a try is worth while.
 
     `names` are the object's, the same in all processes, one for each thing that may be waited for: whoever provides it says so
-    by `announce`. `selective`: the tasks wait for different things, so that all of them are woken, and not only the first.
+    by `notify`. `selective`: the tasks wait for different things, so that all of them are woken, and not only the first.
     `probes`: how often to ask `available` between two turns of the loop while spinning; 0 if a try costs no more.
     """
 
@@ -150,7 +150,7 @@ class Polling(Waiter):
         return True
 
     def poll(self) -> float | None:
-        """A pause is over: the next one, or None if nobody waits or a task is to try."""
+        """A pause is over. Return the next one, or None if no task waits, or one was woken to try."""
         if not self.awaited:
             self._unlisten()
             return None
@@ -193,5 +193,7 @@ class Polling(Waiter):
             doorbell.close()
         self.wake_all()
 
-    def _may_succeed_now(self, _: Reactor) -> bool:
-        return not self._probes or any(self._available() for _ in range(self._probes))
+    def _look(self, _: Reactor) -> Look:
+        if not self._probes or any(self._available() for _ in range(self._probes)):
+            return Look.PROMISING
+        return Look.NOTHING

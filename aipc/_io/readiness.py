@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
-import termios
 from collections.abc import Awaitable
 from enum import Enum
 from typing import ClassVar
 
-from .loop import backend
 from .loop.reactor import HUNG_UP, READ, WRITE, Reactor
-from .waiter import Owner, Waiter
+from .waiter import Look, Owner, Waiter
 
 
 class Direction(Enum):
@@ -27,7 +24,7 @@ class Readiness(Waiter):
     for has taken all that there was, and the next byte fires (epoll(7)).
     """
 
-    _LOOKS: ClassVar[int] = 16
+    _LOOKS: ClassVar[int] = 8
     """How often to look for events between two turns of the loop."""
 
     __slots__ = ("_direction", "_fd", "_fired", "_watched", "trusts_edges")
@@ -44,21 +41,13 @@ class Readiness(Waiter):
     def _park(self, reactor: Reactor, *, front: bool) -> Awaitable[bool | None]:
         if not self._watched:
             self._watch(reactor)
-        elif self.exhausted and self._unread(reactor):
-            self.exhausted = False
-            return backend.checkpoint()
+        elif self.exhausted:
+            reactor.fire_if_ready(self._fd)
         return self._queue_in(reactor.loop, front=front)
 
     def _watch(self, reactor: Reactor) -> None:
         reactor.watch(self._fd, self._direction.value, self)
         self._watched = self.trusts_edges = True
-
-    def _unread(self, reactor: Reactor) -> bool:
-        """Whether a short read left something after all: one from a Unix socket stops behind descriptors, one from a terminal
-        behind a line.
-        """
-        fcntl.ioctl(self._fd, termios.FIONREAD, reactor.scratch, True)
-        return reactor.scratch[0] > 0
 
     def fired(self, event: int) -> None:
         """The reactor saw the descriptor become ready."""
@@ -70,7 +59,7 @@ class Readiness(Waiter):
         elif self._fired is not None:
             self._fired = True
         elif known:
-            self._leave_loop()  # nobody has read since the last event: no more of them until somebody waits
+            self._leave_loop()  # no task has read since the last event: no more events until one waits
 
     def _leave_loop(self) -> None:
         self.exhausted = self.trusts_edges = False
@@ -86,12 +75,15 @@ class Readiness(Waiter):
     def _spin_ends(self) -> None:
         self._fired = None
 
-    def _may_succeed_now(self, reactor: Reactor) -> bool:
-        looks = self._LOOKS
-        while looks and not (self._fired or reactor.poll_now()):  # an event for another task: that must have its turn
-            looks -= 1
-        fired, self._fired = self._fired, False
-        return bool(fired)
+    def _look(self, reactor: Reactor) -> Look:
+        for _ in range(self._LOOKS):
+            others = not self._fired and reactor.poll_now()
+            if self._fired:
+                self._fired = False
+                return Look.PROMISING
+            if others:
+                return Look.OTHERS
+        return Look.NOTHING
 
     def close(self) -> None:
         """Leave the loop, before the descriptor's number can be used again; every waiter retries and finds it closed."""

@@ -3,7 +3,7 @@
 Nothing is awaited after an operation succeeded, so a cancelled `attempt` did not happen. A wait has no side effect. How
 to wait is the subclass's: `readiness` for what has a descriptor, `polling` for what has none.
 
-One rule keeps wake-ups from being lost: a task that stops waiting, by a success, an error or a cancellation, wakes the next one.
+One rule prevents lost wake-ups: a task that stops waiting, by a success, an error or a cancellation, wakes the next one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from aipc._sys import probes
 
 from . import fork
 from .loop import backend
-from .loop.backend import asyncio_loop
+from .loop.backend import asyncio_loop, in_trio_task
 from .loop.reactor import Reactor, reactor_of
 from .loop.wait_queue import WaitQueue
 
@@ -32,6 +32,14 @@ BUDGET = 128
 """Immediate successes in a row before a turn of the loop: a busy channel must not starve the rest."""
 LONG_MESSAGE_PATIENCE = 3
 """How many times longer to spin in the middle of a long message: its rest comes as fast as the peer can copy."""
+
+
+class Look(Enum):
+    """What a look has found, while a task spins."""
+
+    NOTHING = "nothing"
+    OTHERS = "an event of other tasks, which must have their turn"
+    PROMISING = "a try may succeed"
 
 
 class _Outcome(Enum):
@@ -108,19 +116,19 @@ class Waiter(WaitQueue, ABC):
         self._discard(parked)
 
     def _spin_begins(self, reactor: Reactor) -> None:
-        """Prepare `_may_succeed_now`."""
+        """Prepare `_look`."""
 
     def _spin_ends(self) -> None:
         """It is not asked any more."""
 
-    def _may_succeed_now(self, reactor: Reactor) -> bool:
-        """Look a few times, without a side effect, while spinning: True when a try may succeed."""
-        return True
+    def _look(self, reactor: Reactor) -> Look:
+        """Look a few times, without a side effect on the object."""
+        return Look.PROMISING
 
     def _current_reactor(self) -> Reactor:
         """What aipc has in the loop that runs here."""
         reactor = self._reactor
-        if reactor is None or reactor.loop is not asyncio_loop():
+        if reactor is None or reactor.loop is not asyncio_loop() or in_trio_task():
             loop = backend.current()
             if reactor is None or reactor.loop is not loop:
                 self._leave_loop()
@@ -143,7 +151,10 @@ class Waiter(WaitQueue, ABC):
         try:
             if not self.exhausted or self.buffered:
                 result = _try(operation, *arguments)
-            if result is _BLOCKED and not self._paused:
+            while result is _BLOCKED and self._paused:
+                await self._turn()
+                result = _try(operation, *arguments)
+            if result is _BLOCKED:
                 self.budget = BUDGET
                 reactor = self._current_reactor()
                 deadline = reactor.spin.wait_begins(LONG_MESSAGE_PATIENCE if self.in_long_message else 1)
@@ -160,9 +171,6 @@ class Waiter(WaitQueue, ABC):
                             raise
                         result = _try(operation, *arguments)
                     reactor.spin.wait_ends()
-            while result is _BLOCKED:
-                await self._turn()
-                result = _try(operation, *arguments)
         except OSError as error:
             raise self.owner.explain(error) from error
         finally:
@@ -183,7 +191,7 @@ class Waiter(WaitQueue, ABC):
             raise self.owner.explain(error) from error
 
     def try_now(self, operation: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
-        """The first try of `attempt`, for a caller that calls `attempt` on an OSError, also if that is to look closer."""
+        """The first try of `attempt`. On any OSError the caller calls `attempt`, which waits or explains the error."""
         self.charge_budget()
         try:
             result = operation(*arguments)
@@ -222,24 +230,27 @@ class Waiter(WaitQueue, ABC):
         """Retry without sleeping, with turns of the loop in between, until `deadline`."""
         turn = backend.checkpoint_function()
         spin = reactor.spin
+        lost = 0.0
         self._spin_begins(reactor)
         spin.active = True
         try:
             while True:
-                if self._may_succeed_now(reactor):
+                found = self._look(reactor)
+                if found is Look.PROMISING:
                     result = _try(operation, *arguments)
                     if result is not _BLOCKED:
-                        spin.was_useful()
+                        spin.was_useful(lost)
                         return result
-                elif not spin.keeps_processor():
+                if lost or perf_counter() >= deadline:
                     break
-                if perf_counter() >= deadline:
-                    break
-                await turn()  # what there is, if anything, is for another task
+                if found is not Look.OTHERS:
+                    lost = spin.give_way()
+                if not lost:
+                    await turn()
         finally:
             spin.active = False
             self._spin_ends()
-        spin.in_vain()
+        spin.in_vain(lost)
         return _try(operation, *arguments)  # a task that parks must have tried just now
 
 

@@ -1,4 +1,4 @@
-"""Byte-range locks (fcntl(2), F_OFD_SETLK and F_SETLK): plain calls that do not wait."""
+"""Byte-range locks (fcntl(2), F_OFD_SETLK and F_SETLK): plain calls, of which only `wait_for` waits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import struct
 from typing import NamedTuple
 
 TOP = 1 << 63
-"""One past the last byte that a file can have; a range that ends there reaches to the end, however long the file gets."""
+"""One past the last byte of any file. A range that ends here reaches to the end, however long the file becomes."""
 
 _FLOCK = struct.Struct("hhqqi4x")  # l_type, l_whence, l_start, l_len, l_pid
 
@@ -30,19 +30,24 @@ def _packed(kind: int, where: Range) -> bytes:
 
 
 def lock(fd: int, where: Range, *, shared: bool, process: bool) -> None:
-    """Lock, or convert what is locked. BlockingIOError while somebody else's lock is in the way; then nothing changed.
+    """Lock, or convert a lock. BlockingIOError while another lock conflicts; nothing changed then.
 
     EBADF unless `fd` is open for reading (shared) or writing (exclusive).
     """
     kind = fcntl.F_RDLCK if shared else fcntl.F_WRLCK
     try:
         fcntl.fcntl(fd, fcntl.F_SETLK if process else fcntl.F_OFD_SETLK, _packed(kind, where))
-    except PermissionError:  # EACCES: fcntl(2) allows it in place of EAGAIN, and CIFS says it
+    except PermissionError:  # EACCES: fcntl(2) allows it instead of EAGAIN, and CIFS uses it
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
 
 
+def wait_for(fd: int, where: Range) -> None:
+    """Lock for the open file alone, and block this thread until that is possible."""
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, _packed(fcntl.F_WRLCK, where))
+
+
 def unlock(fd: int, where: Range, *, process: bool) -> None:
-    """Unlock these bytes; what of a longer lock is outside stays."""
+    """Unlock these bytes; the rest of a longer lock stays."""
     fcntl.fcntl(fd, fcntl.F_SETLK if process else fcntl.F_OFD_SETLK, _packed(fcntl.F_UNLCK, where))
 
 

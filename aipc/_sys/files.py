@@ -23,7 +23,7 @@ _NOT_OURS = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR, err
 
 
 def same_file(path: str, known: os.stat_result) -> bool:
-    """Whether `path` is still the very file that `known` described."""
+    """Whether `path` is still the same file as `known`."""
     try:
         return os.path.samestat(os.lstat(path), known)
     except OSError:
@@ -31,7 +31,7 @@ def same_file(path: str, known: os.stat_result) -> bool:
 
 
 def remove_same_file(path: str, known: os.stat_result) -> None:
-    """Remove `path` if it is still that very file, and this process may. Never raises: closing goes on, whatever the path is."""
+    """Remove `path` if it is still that file and this process may remove it. Never raises, so that closing can go on."""
     if same_file(path, known):
         with suppress(OSError):
             os.unlink(path)
@@ -39,12 +39,12 @@ def remove_same_file(path: str, known: os.stat_result) -> None:
 
 @contextmanager
 def path_reserved(path: str, name: str) -> Iterator[None]:
-    """Be the only process of aipc's that makes or removes the socket file `path`. BlockingIOError while another one is.
+    """Be the only aipc process that makes or removes the socket file `path`. BlockingIOError while another one does.
 
-    The lock is the flock(2) of a file beside it, `.NAME.aipc-bind`, which only this user can open: the directory itself could be
-    locked, and kept locked, by anybody who may read it. The file is removed before it is unlocked, and whoever locked a file
-    that has lost its name tries again, so that two never hold it (filelock#577). A killed process may leave the file; it is
-    unlocked, and the next one to listen there removes it. AccessDenied if such a file is somebody else's.
+    The lock is the flock(2) of a file beside it, `.NAME.aipc-bind`, which only this user can open: a lock on the directory itself
+    could be taken, and kept, by anybody who may read the directory. The file is removed before it is unlocked, and a process that
+    has locked a removed file tries again: so two never hold the lock (filelock#577). A killed process may leave the file, unlocked;
+    the next process that listens there removes it. AccessDenied if such a file belongs to another user.
     """
     beside = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.aipc-bind")
     fd = _own_file(beside, name)
@@ -62,7 +62,7 @@ def path_reserved(path: str, name: str) -> Iterator[None]:
 
 
 def _own_file(path: str, name: str) -> int:
-    """Make the file `path` for this user alone, or open it if it is such a file already."""
+    """Create the file `path` for this user alone, or open it if it is such a file already."""
     try:
         return os.open(path, _OWN | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -70,7 +70,7 @@ def _own_file(path: str, name: str) -> int:
     try:
         fd = os.open(path, _OWN)
     except FileNotFoundError:
-        raise BlockingIOError from None  # the other process is through
+        raise BlockingIOError from None  # the other process has finished
     except OSError as error:
         if error.errno in _NOT_OURS:
             raise _not_ours(path, name) from None
@@ -89,9 +89,9 @@ def _not_ours(path: str, name: str) -> OSError:
 
 @contextmanager
 def short_path(path: str) -> Iterator[str]:
-    """A name for `path` that fits sockaddr_un, through the descriptor of its directory where it is too long itself.
+    """Return a name for `path` that fits sockaddr_un; if the path is too long, through the descriptor of its directory.
 
-    An abstract name, behind a zero byte, stays as it is.
+    An abstract name, behind a zero byte, does not change.
     """
     if path.startswith("\0") or len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
         yield path
@@ -109,8 +109,8 @@ def short_path(path: str) -> Iterator[str]:
 def socket_in_use(path: str) -> bool:
     """Whether a live process has the socket file bound; `path` must fit sockaddr_un.
 
-    Asked with a datagram socket: a live stream socket answers EPROTOTYPE and does not even see a connection, a datagram
-    socket that is connected to another one EPERM; one that nobody has open is ECONNREFUSED.
+    A datagram socket asks: a live stream socket answers EPROTOTYPE, and sees no connection; a datagram socket that is connected to
+    another one answers EPERM. ECONNREFUSED means that no process has the file open.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         code = probe.connect_ex(path)
@@ -124,7 +124,7 @@ _SYNC_FILE_RANGE_WRITE = 2
 
 
 def sync_file_range(fd: int) -> None:
-    """Start to write a file's changed pages to the disk, without waiting for the end of it (sync_file_range(2)).
+    """Start to write a file's changed pages to the disk, without waiting for the result (sync_file_range(2)).
 
     It may wait for room in the disk's queue. msync(2) with MS_ASYNC does nothing on Linux.
     """

@@ -1,6 +1,6 @@
-"""Who holds a POSIX semaphore, written into its own file behind the C library's bytes.
+"""The holder of a POSIX semaphore, written into the semaphore's own file behind the C library's bytes.
 
-The file is the semaphore's: so are its permissions, its name and its end. `sem_open(3)` looks at the first 32 bytes only.
+The file belongs to the semaphore, with its permissions, name and lifetime. `sem_open(3)` reads the first 32 bytes only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .processes import Process
 _OFFSET = 64
 _FIELDS = struct.Struct("=QQQ")
 _PIDS = range(1, (1 << 22) + 1)
-"""What the kernel gives out (kernel.pid_max, proc(5))."""
+"""The largest pid (kernel.pid_max, proc(5))."""
 _STARTS = range(1 << 40)
 """Ticks of a hundredth of a second, for as long as a machine may run."""
 
@@ -31,7 +31,7 @@ class HolderRecord:
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """Keep others from changing it: flock(2), which a killed process gives back. BlockingIOError while another one does."""
+        """Hold the record's flock(2), which a killed process gives back. BlockingIOError while another process holds it."""
         fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             yield
@@ -39,9 +39,9 @@ class HolderRecord:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def read(self) -> Process | None:
-        """Who held it last; None if nobody has ever, or if what stands there can be no process.
+        """Return the last holder; None if there was none, or if the bytes cannot be a process.
 
-        Whoever may use the semaphore may write anything here.
+        Any process that may use the semaphore may write anything here.
         """
         data = os.pread(self._fd, _FIELDS.size, _OFFSET)
         if len(data) < _FIELDS.size:
@@ -50,7 +50,7 @@ class HolderRecord:
         return process if process.pid in _PIDS and process.start in _STARTS else None
 
     def write(self, process: Process) -> None:
-        """From now on it is `process`: one pwrite(2), which a kill can't tear."""
+        """Record `process` as the holder, by one pwrite(2), which a kill cannot tear."""
         os.pwrite(self._fd, _FIELDS.pack(*process), _OFFSET)
 
     def shape(self) -> os.stat_result:

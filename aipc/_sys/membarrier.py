@@ -1,8 +1,8 @@
-"""Ordering what this processor and another one see of shared memory (membarrier(2)).
+"""Ordering the stores and loads of two processors on shared memory (membarrier(2)).
 
-Who goes to sleep on a flag in shared memory stores the flag, and then looks once more for what it waits for; who provides that
-stores it, and then looks at the flag. Each side's store may still be on its way when it loads: both would sleep. A barrier
-`global_barrier`, on the sleeping side, makes up for both, so that the side that provides pays nothing.
+A waiter stores a flag in shared memory, and then checks once more what it waits for. A provider stores the object, and then checks
+the flag. Each side's store may still be delayed when it loads: then both would sleep. A `global_barrier` on the waiting side orders
+both sides, so the providing side needs no barrier.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _NUMBERS = {
     ("x86_64", 8): 324, ("x86_64", 4): 375, ("i686", 4): 375, ("aarch64", 8): 283, ("aarch64", 4): 389, ("armv7l", 4): 389,
     ("riscv64", 8): 283, ("ppc64le", 8): 365, ("s390x", 8): 356,
 }  # fmt: skip
-"""The system call's number, by the kernel's machine and this program's bytes a pointer: a 32-bit one has other numbers."""
+"""The system call's number, by the kernel's machine and this program's pointer size: a 32-bit program has other numbers."""
 _GLOBAL_EXPEDITED, _REGISTER_GLOBAL_EXPEDITED = 1 << 1, 1 << 2
-_IN_ORDER = frozenset({"x86_64", "AMD64", "i386", "i686", "s390x"})  # stores are seen in program order, loads are made in it
+_IN_ORDER = frozenset({"x86_64", "AMD64", "i386", "i686", "s390x"})  # stores and loads keep program order
 
 _syscall = libc.syscall
 _number = _NUMBERS.get((platform.machine(), ctypes.sizeof(ctypes.c_void_p)), -1)
@@ -31,7 +31,7 @@ _number = _NUMBERS.get((platform.machine(), ctypes.sizeof(ctypes.c_void_p)), -1)
 
 @cache
 def registered() -> bool:
-    """Whether this process has asked to take part: `global_barrier` of other processes then reaches it, and its own works."""
+    """Whether this process is registered: other processes' `global_barrier` then reaches it, and its own works."""
     if _number < 0 or not probes.enabled("membarrier"):
         return False
     return not _call(_REGISTER_GLOBAL_EXPEDITED)
@@ -41,10 +41,10 @@ os.register_at_fork(after_in_child=registered.cache_clear)
 
 
 class Barriers:
-    """What one end of a channel needs. `fence`: None where stores are seen, and loads made, in program order anyway.
+    """The barriers that one end of a channel needs. `fence`: None where stores and loads keep program order anyway.
 
-    `global_barrier`: a full barrier on every processor that runs a registered process, and here; False if the kernel refused it,
-    as a filter of seccomp(2) may from any moment on. None if there is none.
+    `global_barrier`: a full barrier on every processor that runs a registered process, and here; it returns False if the kernel
+    refused it, which a filter of seccomp(2) may do at any time. None if the kernel has none.
     """
 
     __slots__ = ("fence", "global_barrier")
@@ -55,7 +55,7 @@ class Barriers:
 
 
 class _Fence:
-    """Orders all but a store and a later load. A lock that is let go and taken again does that on every processor."""
+    """Orders everything but a store and a later load: releasing and taking a lock does that on every processor."""
 
     __slots__ = ("_lock",)
 
@@ -81,10 +81,10 @@ def _call(command: int) -> int:
 
 
 def full() -> None:
-    """Let others see this thread's stores before its next load is made.
+    """Make this thread's stores visible to other processors before its next load.
 
-    Where the kernel can, it does the same for all registered processes, so that one which stores before it loads needs no
-    barrier of its own. Else it is an atomic instruction of this processor, and the others need one, too.
+    Where the kernel can, it does the same for all registered processes, so their stores before a load need no barrier. Otherwise it
+    is an atomic instruction of this processor, and the others need one, too.
     """
     if not registered() or _call(_GLOBAL_EXPEDITED):
         Lock().acquire()

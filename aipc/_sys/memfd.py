@@ -1,7 +1,7 @@
 """Anonymous memory with a descriptor, sealed so that it keeps its size (memfd_create(2), F_ADD_SEALS of fcntl(2)).
 
-Touching a page beyond the end of a file is SIGBUS, so memory from a peer is mapped only once `check` has passed: from then on
-nobody can shrink it. What is in it the peer can change at any time: copy, then validate.
+Touching a page beyond the end of a file is SIGBUS. So memory from a peer is mapped only after `check`: from then on nobody can
+shrink it. The peer can change its contents at any time: copy first, then validate.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 
 
 def create(name: str, size: int) -> int:
-    """The descriptor, close-on-exec, of `size` zero bytes, 1 or more, that nobody can resize. OSError as the kernel gives it.
+    """Return the descriptor, close-on-exec, of `size` zero bytes (1 or more) that nobody can resize. OSError from the kernel.
 
-    `name` shows in /proc/PID/maps, and is no address. Pages are taken when they are first touched.
+    `name` is shown in /proc/PID/maps only. The kernel allocates a page when it is first touched.
     """
-    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    fd = create_unsealed(name, size)
     try:
-        os.ftruncate(fd, size)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
     except BaseException:
         os.close(fd)
@@ -31,11 +30,22 @@ def create(name: str, size: int) -> int:
     return fd
 
 
-def check(fd: int) -> int:
-    """The size of the sealed memory behind `fd`, bytes, which stays as it is; `fd` stays open, whatever happens.
+def create_unsealed(name: str, size: int) -> int:
+    """The same, for a maker that adds seals itself."""
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, size)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
-    WrongObject if it is no memfd, can be resized, is empty, or is made of huge pages, which a page fault may fail to get;
-    ObjectMissing if nothing is open there.
+
+def check(fd: int) -> int:
+    """Return the size of the sealed memory behind `fd` in bytes, which can no longer change. `fd` stays open in any case.
+
+    WrongObject if it is not a memfd, can be resized, is empty, or has huge pages, which a page fault may fail to get;
+    ObjectMissing if the descriptor is not open.
     """
     where = f"descriptor {fd}"
     if fd < 0:

@@ -1,4 +1,4 @@
-"""A new file that has its size, its mode and its first bytes before anybody can open it (O_TMPFILE of open(2), linkat(2))."""
+"""A new file that has its size, mode and first bytes before any process can open it (O_TMPFILE of open(2), linkat(2))."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def _nothing(fd: int) -> None: ...
 
 
 def create(path: str, size: int, mode: int, *, reserve: bool = True, prepare: Callable[[int], None] = _nothing) -> int:
-    """Make the file `path`, which must not exist, and give its descriptor, open for both; on any error there is none.
+    """Create the file `path`, which must not exist, and return its descriptor, open for both. After an error there is no file.
 
-    `mode` is the file's, whatever the umask. `reserve` takes the space now, so that a full file system is an OSError here
+    The file has exactly `mode`, whatever the umask. `reserve` reserves the space now: a full file system is then an OSError here
     (ENOSPC, posix_fallocate(3)), not SIGBUS at the first touch. `prepare` may write before the file has its name.
     """
     if os.path.lexists(path):
@@ -45,7 +45,7 @@ def create(path: str, size: int, mode: int, *, reserve: bool = True, prepare: Ca
 
 
 def _nameless(directory: str, mode: int) -> tuple[int, str | None]:
-    """A new file's descriptor; and its temporary path, on file systems that can't make one without any, such as NFS."""
+    """Return a new file's descriptor, and its temporary path on file systems without nameless files, such as NFS."""
     flags = os.O_RDWR | os.O_CLOEXEC
     if probes.enabled("tmpfile"):
         try:
@@ -60,7 +60,7 @@ def _nameless(directory: str, mode: int) -> tuple[int, str | None]:
 def _link(fd: int, path: str) -> None:
     directory = os.open("/proc/self/fd", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        # Only with a directory's descriptor does os.link follow the link that /proc/self/fd/N is (python/cpython#81793).
+        # os.link follows the link /proc/self/fd/N only with a directory's descriptor (python/cpython#81793).
         os.link(str(fd), path, src_dir_fd=directory)
     finally:
         os.close(directory)

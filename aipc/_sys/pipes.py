@@ -1,4 +1,4 @@
-"""What a pipe or FIFO tells of itself, and sets (pipe(7), fcntl(2), poll(2))."""
+"""The properties of pipes and FIFOs (pipe(7), fcntl(2), poll(2))."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from array import array
 from pathlib import Path
 
 LARGEST = Path("/proc/sys/fs/pipe-max-size")
-"""Where the kernel shows the largest capacity that a process without privileges may set."""
+"""The largest capacity that an unprivileged process may set."""
 
 
 def capacity(fd: int) -> int:
-    """Bytes that it holds, if they are written by the page (F_GETPIPE_SZ)."""
+    """The capacity in bytes, if they are written in whole pages (F_GETPIPE_SZ)."""
     return fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
 
 
 def set_capacity(fd: int, size: int) -> None:
-    """Make it hold `size` bytes or more (F_SETPIPE_SZ). PermissionError beyond LARGEST, without CAP_SYS_RESOURCE."""
+    """Set the capacity to `size` bytes or more (F_SETPIPE_SZ). PermissionError over LARGEST, without CAP_SYS_RESOURCE."""
     fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, min(size, 0x7FFFFFFF))
 
 
 def unread(fd: int) -> int:
-    """Bytes that wait in it (FIONREAD)."""
+    """The bytes that wait to be read (FIONREAD)."""
     count = array("i", [0])
     fcntl.ioctl(fd, termios.FIONREAD, count)
     return count[0]
 
 
 def events(fd: int) -> int:
-    """What poll(2) says now: POLLIN, POLLHUP (all writers left), POLLERR (all readers left)."""
+    """The present events of poll(2): POLLIN, POLLHUP (all writers left), POLLERR (all readers left)."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     found = poll.poll(0)
@@ -39,6 +39,6 @@ def events(fd: int) -> int:
 
 
 def reopen(fd: int) -> int:
-    """An open file description of its own for the same object, non-blocking and close-on-exec, with the same access."""
+    """Open the same object with an open file description of its own: non-blocking, close-on-exec, with the same access."""
     flags = fcntl.fcntl(fd, fcntl.F_GETFL) & (os.O_ACCMODE | os.O_DIRECT | os.O_APPEND)
     return os.open(f"/proc/self/fd/{fd}", flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""Which optional kernel features to use. `AIPC_DISABLE=timerfd,spin` switches some off, to test their fallbacks."""
+"""Switches for optional kernel features. `AIPC_DISABLE=timerfd,spin` disables some of them, to test their fallbacks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def enabled(feature: str) -> bool:
 
 
 def _disabled() -> set[str]:
-    """AddressError if AIPC_DISABLE names what is no feature."""
+    """Return the disabled features. AddressError if AIPC_DISABLE names an unknown one."""
     names = {name.strip() for name in os.environ.get("AIPC_DISABLE", "").split(",")} - {""}
     if unknown := names - FEATURES:
         unknown_names = ", ".join(sorted(unknown))
@@ -27,4 +27,4 @@ def _disabled() -> set[str]:
     return names
 
 
-_disabled()  # when the first name that opens something is used: before anything is open that an error would leak
+_disabled()  # at the first import: later an error could leak what is open

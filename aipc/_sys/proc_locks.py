@@ -1,4 +1,4 @@
-"""Who holds a lock on a file, and who sleeps for one: /proc/locks and /proc/PID/fdinfo (proc_locks(5), proc_pid_fdinfo(5))."""
+"""Holders of file locks, and processes that sleep for one: /proc/locks and /proc/PID/fdinfo (proc_locks(5), proc_pid_fdinfo(5))."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .byte_locks import TOP, Range
 WHOLE = Range(0, TOP)
 _LOCKS = Path("/proc/locks")
 _FIRST_NAMESPACE = 0xEFFFFFFC
-"""The inode of the PID namespace that all others are in (PROC_PID_INIT_INO in the kernel's sources)."""
+"""The inode of the initial PID namespace (PROC_PID_INIT_INO in the kernel's sources)."""
 
 
 class _Entry(NamedTuple):
@@ -35,10 +35,10 @@ def _entries(text: bytes) -> Iterator[_Entry]:
 
 
 def _identity(fd: int) -> bytes:
-    """The file as /proc/locks calls it: its file system's device, and its inode.
+    """The file as /proc/locks names it: its file system's device, and its inode.
 
-    stat(2) has others on btrfs and overlayfs, which give each subvolume or layer a device of its own: the file system's own
-    is that of the mount (proc_pid_mountinfo(5)). Mount points are bytes, in no certain encoding.
+    On btrfs and overlayfs stat(2) returns another device for each subvolume or layer; the file system's own device is that of the
+    mount (proc_pid_mountinfo(5)). Mount points are bytes, in no known encoding.
     """
     info = Path(f"/proc/self/fdinfo/{fd}").read_bytes()
     about = dict(line.split(b":\t", 1) for line in info.splitlines() if b":\t" in line)
@@ -53,14 +53,14 @@ def _identity(fd: int) -> bytes:
 
 
 def complete() -> bool:
-    """Whether `holders` finds each: in another PID namespace not those who are outside, or have ended; without /proc, nobody."""
+    """Whether `holders` finds every holder: not those outside of this PID namespace, or that have ended; none without /proc."""
     return _LOCKS.exists() and os.stat("/proc/self/ns/pid").st_ino == _FIRST_NAMESPACE
 
 
 def holders(fd: int, kind: bytes) -> list[int]:
-    """The processes that took a lock of `kind` (FLOCK, POSIX) that holds, on the file that is open as `fd`.
+    """Return the processes that took a lock of `kind` (FLOCK, POSIX), still held, on the file that is open as `fd`.
 
-    They may have ended, if others share the open file. A lock on another machine has none, or a number below 0.
+    They may have ended, if others share the open file. A lock on another machine has no pid, or a negative one.
     """
     if not _LOCKS.exists():
         return []
@@ -75,7 +75,7 @@ def awaited(fd: int, kinds: Collection[bytes], where: Range = WHOLE) -> bool:
     FileNotFoundError without /proc.
     """
     text = _LOCKS.read_bytes()
-    if b"->" not in text:  # nobody sleeps for any lock: spare the price of finding out what this file is called
+    if b"->" not in text:  # no process sleeps for any lock: skip the cost of this file's name
         return False
     wanted = _identity(fd)
     return any(
@@ -84,10 +84,10 @@ def awaited(fd: int, kinds: Collection[bytes], where: Range = WHOLE) -> bool:
 
 
 def open_file_holder(fd: int, kind: bytes, where: Range = WHOLE) -> int | None:
-    """A process that has the file open with a lock of the open file, of `kind` (FLOCK, OFDLCK), on a byte of `where`.
+    """Return a process that has the file open with a lock of `kind` (FLOCK, OFDLCK) of that open file, on a byte of `where`.
 
-    /proc/locks has -1 for the pid of an OFDLCK, and for a FLOCK who took it. Where several processes share the open file, as
-    after a fork, the lowest pid; None if all are other users' processes, into which one can't look, or there is no /proc.
+    /proc/locks has -1 for the pid of an OFDLCK, and the taker's pid for a FLOCK. If several processes share the open file, as after
+    a fork, the lowest pid; None if all are other users' processes, which cannot be inspected, or there is no /proc.
     """
     if not _LOCKS.exists():
         return None
@@ -101,5 +101,5 @@ def open_file_holder(fd: int, kind: bytes, where: Range = WHOLE) -> int | None:
                 ):
                     return pid
         except OSError:
-            continue  # it ended, or is not ours
+            continue  # it ended, or is another user's
     return None

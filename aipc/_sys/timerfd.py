@@ -1,4 +1,4 @@
-"""timerfd_create(2): in `os` from Python 3.13 on; the same two calls through ctypes before."""
+"""timerfd_create(2): in `os` from Python 3.13 on; before, the same two calls through ctypes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def expired(fd: int) -> bool:
-    """Whether the timer has fired since this was last asked; it fires again only then."""
+    """Whether the timer has fired since the last call; a second call for the same expiry returns False."""
     try:
         return bool(os.read(fd, 8))
     except BlockingIOError:
@@ -23,11 +23,11 @@ def expired(fd: int) -> bool:
 if sys.version_info >= (3, 13):
 
     def create() -> int:
-        """A new, disarmed timer's descriptor: close-on-exec, non-blocking."""
+        """Make a disarmed timer; return its descriptor: close-on-exec, non-blocking."""
         return os.timerfd_create(_CLOCK_MONOTONIC, flags=_FLAGS)
 
     def arm(fd: int, seconds: float) -> None:
-        """Let the timer fire once, in `seconds`; forgets an earlier expiry that nobody read."""
+        """Let the timer fire once, in `seconds`. Drops an earlier expiry that was not read."""
         os.timerfd_settime(fd, initial=seconds)
 
 else:
@@ -39,11 +39,11 @@ else:
         _fields_ = (("interval", _Timespec), ("value", _Timespec))
 
     def create() -> int:
-        """A new, disarmed timer's descriptor: close-on-exec, non-blocking."""
+        """Make a disarmed timer; return its descriptor: close-on-exec, non-blocking."""
         return check(libc.timerfd_create(_CLOCK_MONOTONIC, _FLAGS))
 
     def arm(fd: int, seconds: float) -> None:
-        """Let the timer fire once, in `seconds`; forgets an earlier expiry that nobody read."""
+        """Let the timer fire once, in `seconds`. Drops an earlier expiry that was not read."""
         whole, rest = divmod(seconds, 1)
         time = _Itimerspec(value=_Timespec(int(whole), int(rest * 1e9)))
         check(libc.timerfd_settime(fd, 0, ctypes.byref(time), None))

@@ -1,8 +1,9 @@
-"""Commands and their options; what they do stands in files of their own."""
+"""The commands and their options; their work is in other files."""
 
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -20,7 +21,7 @@ app: typer.Typer = typer.Typer(no_args_is_help=True, add_completion=False, help=
 
 
 class Loop(StrEnum):
-    """On which event loop to run."""
+    """The event loop to run on."""
 
     asyncio = "asyncio"
     uvloop = "uvloop"
@@ -38,7 +39,7 @@ def tour(
     only: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this mechanism; may be repeated.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Run every mechanism between two processes: move the standard library's files, time round trips, fight for locks."""
+    """Run every mechanism between two processes: send the standard library's files, time round trips, compete for locks."""
     unknown = [name for name in only or [] if name not in touring.NAMES]
     if unknown:
         raise typer.BadParameter(
@@ -56,12 +57,38 @@ def tour(
     raise typer.Exit(0 if all(row.good for row in rows) else 1)
 
 
+class Codec(StrEnum):
+    """How messages are written."""
+
+    msgpack = "msgpack"
+    json = "json"
+
+
+@app.command()
+def call(
+    url: Annotated[str, typer.Argument(help="Where the service listens.")],
+    method: Annotated[str, typer.Argument(help="The method's name.")],
+    args: Annotated[list[str] | None, typer.Argument(help="JSON, or else text; name=value goes by name.")] = None,
+    codec: Annotated[Codec, typer.Option(help="The service's codec.")] = Codec.msgpack,
+    stream: Annotated[bool, typer.Option("--stream", help="Print the items of a stream as they come.")] = False,
+    timeout: Annotated[float | None, typer.Option(help="Seconds until the call is given up.")] = None,
+) -> None:
+    """Call a method of an `aipc.rpc` service, and print the result as JSON."""
+    from . import call as calling  # needs msgspec, which the other commands do not
+
+    try:
+        calling.run(url, method, args or [], codec=codec.value, stream=stream, timeout=timeout)
+    except (AipcError, TimeoutError) as error:
+        print(f"aipc: {str(error) or 'no answer in time'}", file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
 @app.command("list")
 def list_(
     directories: Annotated[list[Path] | None, typer.Argument(help="Where to look for FIFOs and stale socket files.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """List System V and POSIX objects, and socket files: what outlives its process."""
+    """List System V and POSIX objects, and socket files: objects that outlive their process."""
     try:
         listing.show(Console(), directories or [], as_json=as_json)
     except AipcError as error:

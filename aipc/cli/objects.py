@@ -1,4 +1,4 @@
-"""`aipc list` and `aipc remove`: a table of the objects that outlive their processes, and the end of one."""
+"""`aipc list` and `aipc remove`: list the objects that outlive their processes, and remove one."""
 
 from __future__ import annotations
 

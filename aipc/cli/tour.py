@@ -1,4 +1,4 @@
-"""`aipc tour`: each mechanism between this process and a second one, on real files, with a table of what came of it."""
+"""`aipc tour`: each mechanism between this process and a second one, on real files, with a table of the results."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PATIENCE = 120  # seconds for one mechanism
 
 @dataclass
 class Row:
-    """What came of one mechanism. Times in µs; for a lock, `messages` are acquisitions and a round trip is one of them."""
+    """The results of one mechanism. Times in µs; for a lock, `messages` are acquisitions, and a round trip is one acquisition."""
 
     mechanism: str
     messages: int = 0
@@ -46,7 +46,7 @@ class Row:
 
     @property
     def good(self) -> bool:
-        """Whether everything arrived, and nothing is left."""
+        """Whether everything arrived and nothing is left behind."""
         return self.verdict == "ok" and not self.left_behind
 
 
@@ -103,7 +103,7 @@ async def _visit(name: str, loop: str, files: list[Path], advance: Advance) -> R
 
 
 class _Peers:
-    """Starts second processes, and sees to their end."""
+    """Starts second processes, and ends them."""
 
     def __init__(self, loop: str) -> None:
         self._loop = loop
@@ -136,7 +136,7 @@ async def _visit_channel(row: Row, meeting: AbstractAsyncContextManager[Any], fi
         sends, receives = met if isinstance(met, tuple) else (met, met)
         limit = sends.extra(ChannelAttribute.max_message_size)
         await sends.send(json.dumps({"files": len(files), "round_trips": ROUND_TRIPS}).encode())
-        await receives.receive()  # it runs: the clock may
+        await receives.receive()  # it runs: start the clock
         digest = hashlib.sha256()
         size = 0
 
@@ -193,7 +193,7 @@ async def _visit_lock(row: Row, url: str, options: dict[str, Any], directory: Pa
 
 
 async def count(lock: Lock, counter: Path, times: int, advance: Advance = lambda: None) -> list[float]:
-    """Raise the number in a file under the lock; how long each turn took, in seconds."""
+    """Raise the number in a file under the lock; return the seconds that each turn took."""
     samples = []
     for _ in range(times):
         start = perf_counter()
@@ -210,7 +210,7 @@ def _percentiles(samples: list[float]) -> tuple[float, float]:
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """The rows for a person to read."""
+    """Format the rows as a table."""
     drawn = Table(title="aipc tour")
     drawn.add_column("mechanism")
     for heading in ("messages", "MiB/s", "round trip p50", "p99"):

@@ -1,4 +1,4 @@
-"""How the tour's two processes meet: one row a mechanism, and nothing else to add for a new one."""
+"""How the tour's two processes connect: one entry a mechanism; a new mechanism needs nothing else."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from .tour_peer import Acknowledged
 
 
 class Peer(Protocol):
-    """Starts the second process with these arguments (`tour_peer`); `inherit` are descriptors that it is to have."""
+    """Starts the second process with these arguments (`tour_peer`); it inherits the descriptors `inherit`."""
 
     def __call__(self, *arguments: str, inherit: Sequence[int] = ()) -> subprocess.Popen[bytes]: ...
 
     def command(self, *arguments: str) -> list[str]:
-        """The command that would start it."""
+        """Return the command that would start it."""
         ...
 
 

@@ -19,14 +19,14 @@ from aipc.abc import Channel
 
 
 class Acknowledged:
-    """Sends a message when the other side has said that it has the one before: UDP alone drops what is too much for it."""
+    """Sends a message once the other side has confirmed the one before: UDP alone drops what exceeds its buffer."""
 
     def __init__(self, channel: Channel, **meta: Any) -> None:
         self._channel = channel
         self._meta = meta
 
     def extra(self, attribute: Any) -> Any:
-        """As the channel's."""
+        """As the channel's `extra`."""
         return self._channel.extra(attribute)
 
     async def send(self, data: bytes) -> None:
@@ -40,13 +40,13 @@ class Acknowledged:
             await self.send(item)
 
     async def receive(self) -> bytes:
-        """Receive, and say so."""
+        """Receive, and confirm it."""
         data = await self._channel.receive()
         await self._channel.send(b"", **self._meta)
         return data
 
     async def receive_many(self, max_messages: int) -> list[bytes]:
-        """There is never more than one on its way."""
+        """Receive one message: there is never more than one on its way."""
         return [await self.receive()]
 
 
@@ -54,7 +54,7 @@ Talker = Channel | Acknowledged
 
 
 async def channel(url: str, back: str | None = None) -> None:
-    """Answer with the SHA-256 of all that came, then echo. With two URLs, send over the first and receive from the second."""
+    """Answer with the SHA-256 of all messages, then echo. With two URLs, send over the first and receive from the second."""
     async with aipc.open_channel(url) as sends:
         if back is None:
             await _answer(sends, sends)
@@ -64,14 +64,14 @@ async def channel(url: str, back: str | None = None) -> None:
 
 
 async def greet(url: str, back: str) -> None:
-    """As `channel`, but speak first: the other side can't send before this one has its address."""
+    """As `channel`, but send first: the other side cannot send before it has this one's address."""
     async with aipc.open_channel(url) as sends, aipc.open_channel(back) as receives:
         await sends.send(b"")
         await _answer(sends, receives)
 
 
 async def acknowledge(url: str) -> None:
-    """Over one channel that may lose messages; speak first."""
+    """As `channel`, over one channel that may lose messages; send first."""
     async with aipc.open_channel(url) as datagrams:
         await datagrams.send(b"")
         await _answer(Acknowledged(datagrams), Acknowledged(datagrams))
@@ -107,7 +107,7 @@ async def hold(url: str) -> None:
 
 
 def main() -> None:
-    """Do what the tour asks."""
+    """Do the task that the tour asks for."""
     loop, task, *arguments = sys.argv[1:]
     tasks: dict[str, Callable[..., Awaitable[None]]] = {
         "channel": channel,

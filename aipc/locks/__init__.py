@@ -1,1 +1,1 @@
-"""Excludes: one mechanism a file."""
+"""Locks and semaphores: one mechanism a file."""

@@ -1,4 +1,4 @@
-"""What locks share: waiting by polling, leaving others a turn, release on close."""
+"""The common base of locks: waiting by polling, resting so that others get the lock, release on close."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 
 REST = 12e-3
-"""Seconds: a little more than the longest pause of a wait in its first second, so that another process looks at the lock."""
+"""Seconds: a little more than the longest pause in the first second of a wait, so that another process polls the lock."""
 TURN, LONGEST_TURN = 20e-3, 640e-3
-"""Seconds for which a lock is held on end before asking who else wants it; and that, where rests were in vain for long."""
+"""Seconds that a lock is held without a real gap before its object asks for other waiters; and the maximum, after vain rests."""
 
 
 class LockHandle(Handle):
-    """Owns a lock's kernel object: what to wait with, and how to let go of it.
+    """Owns a lock's kernel object, and knows how to wait for it and how to release it.
 
-    Whoever releases a lock and takes it again at once is quicker than all who wait for it, be they aipc's, which look every so
-    often, or programs that the kernel has woken: a process that works mostly under the lock would have it for ever. So an object
+    An object that releases a lock and takes it again at once is faster than every waiter: aipc's waiters poll, and programs that
+    the kernel wakes need time to run. So a process that works mostly under the lock would hold it for ever. Therefore an object
     that has held its lock for a whole turn, with hardly a gap, finds out whether anybody waits, and then rests. The doorbell's
-    board knows aipc's waiters, the kernel other programs; where there is no board, it rests all the same. If somebody else has
-    the lock after that, turns stay short; if nobody took it, the next one is twice as long. A gap of a fifth of the time needs
-    no rest: others get in.
+    table knows aipc's waiters, the kernel knows other programs; without a table, the object always rests. If another process
+    has the lock after the rest, turns stay short; if nobody took it, the next turn is twice as long. If the gaps make up a fifth
+    of the time, no rest is needed: others get the lock in them.
     """
 
     __slots__ = ("_held_on_end", "_let_go_at", "_rest_until", "_taken_at", "_turn", "_wanted", "polling")
@@ -41,10 +41,10 @@ class LockHandle(Handle):
         self._held_on_end = 0.0
         self._taken_at = self._let_go_at = self._rest_until = 0.0
         self._turn = TURN
-        self._wanted: bool | None = None  # whether somebody waits, if that was asked in this turn
+        self._wanted: bool | None = None  # whether anybody waits; None until asked in this turn
 
     async def obtain(self, operation: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
-        """`operation(*arguments)`, which takes the lock, as soon as it can. Cancelled: it did not happen."""
+        """Call `operation(*arguments)`, which takes the lock, until it succeeds. Cancelled: the lock was not taken."""
         if self._held_on_end > self._turn and self._gap() < self._held_on_end - self._turn:
             rests = self._wanted
             if rests:
@@ -81,9 +81,9 @@ class LockHandle(Handle):
         self._taken_at = monotonic()
 
     def releasing(self) -> None:
-        """Before a release: the time counts, and at the end of a turn the question who waits.
+        """Prepare a release: add the hold time, and at the end of a turn ask whether anybody waits.
 
-        Here, because a release wakes the programs that sleep for a lock on a file, and none of them waits any more, for a moment.
+        It asks before the release, because that wakes the programs that sleep for a file lock, and for a moment none of them waits.
         """
         if not self._taken_at:
             return
@@ -96,26 +96,26 @@ class LockHandle(Handle):
             self._wanted = self._others_wait()
 
     def _others_wait(self) -> bool:
-        board = self.polling.others_wait()
+        others = self.polling.others_wait()
         try:
-            return board is None or board or self._kernel_waiters()
+            return others is None or others or self._kernel_waiters()
         except OSError:
-            return True  # as without /proc: nobody can tell
+            return True  # as without /proc: unknown
 
     def _kernel_waiters(self) -> bool:
-        """Whether a program sleeps until the lock is released, and then has to be quick. OSError if that can't be told.
+        """Whether a program sleeps until the lock is released, and then needs time to run. OSError if that is unknown.
 
-        Of System V semaphores, none: whoever releases one does the steps of those who sleep in semop(2).
+        Always false for System V semaphores: the kernel carries out the operations of programs that sleep in semop(2).
         """
         return False
 
     def released(self, most: int = WAITERS) -> None:
-        """After a release: who waits for it may have it, here and in `most` other processes."""
+        """After a release: wake the waiters of this process, and up to `most` other processes."""
         self.releasing()
         self.polling.notify(most)
 
     async def _rest(self) -> None:
-        """Leave it to others for a moment; all tasks of this object do."""
+        """Leave the lock to others for a moment; all tasks of this object rest."""
         now = monotonic()
         if self._rest_until < now:
             self._rest_until = now + REST
@@ -130,16 +130,8 @@ class LockHandle(Handle):
 
     @abstractmethod
     def _let_go(self) -> None:
-        """Release what is held and give back descriptors."""
-
-    def call(self, call: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
-        """`call(*arguments)` for a plain call: ClosedResourceError or ForkedError if this object can't be used."""
-        try:
-            self.check()
-            return call(*arguments)
-        except OSError as error:
-            raise self.explain(error) from None
+        """Release what is held, and close the descriptors."""
 
     def checked(self) -> None:
-        """For plain calls: ClosedResourceError or ForkedError if this object can't be used."""
+        """Check, for a plain call, that this object can be used; otherwise ClosedResourceError or ForkedError."""
         self.call(lambda: None)

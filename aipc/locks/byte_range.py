@@ -1,8 +1,8 @@
 """Locks on a range of a file's bytes (fcntl(2)), shared or exclusive.
 
-By default a lock belongs to the open file (F_OFD_SETLK): each object excludes all others, it ends with its holder, and a child
-forked while it is held shares it. With `owner=process` it is a classic one (F_SETLK), as lockf(3) makes it: it ends with the
-process, whatever its children do. Both exclude each other. The file stays, and nothing is written into it.
+By default a lock belongs to the open file (F_OFD_SETLK): each object excludes all others, and the lock ends with its holder. A
+child that is forked while the lock is held shares it. With `owner=process` it is a classic lock (F_SETLK), as lockf(3) makes it:
+it ends with the process, whatever its children do. The two kinds exclude each other. The file stays, and nothing is written to it.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ class _RangeHandle(HeldFile):
         except ValueError as error:
             raise AddressError(f"{self.name}: {error}") from None
 
-    def _hopeful(self) -> bool:
-        return super()._hopeful() and (bool(self.held) or self._free(shared=self.shared))
+    def _may_succeed(self) -> bool:
+        return super()._may_succeed() and (bool(self.held) or self._free(shared=self.shared))
 
     def _free(self, *, shared: bool) -> bool:
         try:
@@ -124,7 +124,7 @@ class _RangeHandle(HeldFile):
         self.convert(shared=self.shared)
 
     def convert(self, *, shared: bool) -> None:
-        """Lock, or change the kind of lock; BlockingIOError leaves it as it was."""
+        """Lock, or change the kind of the lock. BlockingIOError: nothing changed."""
         if self.process:
             process_locks.take(self.fd, self, self.locked_range, shared=shared)
         else:
@@ -144,14 +144,14 @@ class _RangeHandle(HeldFile):
         self.upgrading.wake()
 
     def checked_held(self, *, shared: bool) -> None:
-        """RuntimeError unless it is held; AccessDenied if the file isn't open for that kind of lock."""
+        """RuntimeError unless it is held; AccessDenied if the file is not open for that kind of lock."""
         self.check()
         if not self.held:
-            raise RuntimeError(f"{self.name}: not held by this object, so that there is nothing to change")
+            raise RuntimeError(f"{self.name}: not held by this object, so it cannot be changed")
         access = fcntl.fcntl(self.fd, fcntl.F_GETFL) & os.O_ACCMODE
         if access == (os.O_WRONLY if shared else os.O_RDONLY):
             kind, permission = ("a shared", "read") if shared else ("an exclusive", "write")
-            raise os_error(errno.EACCES, self.name, f"{kind} lock takes permission to {permission} the file")
+            raise os_error(errno.EACCES, self.name, f"{kind} lock needs permission to {permission} the file")
 
     def _let_go(self) -> None:
         try:
@@ -161,7 +161,7 @@ class _RangeHandle(HeldFile):
 
 
 class ByteRangeLock(HeldFileLock):
-    """fcntl(2) on a range of bytes; each object is a lock of its own, and so excludes others in the same process."""
+    """fcntl(2) on a range of bytes. Each object is a lock of its own, and excludes other objects in the same process."""
 
     _handle: _RangeHandle
 
@@ -169,15 +169,15 @@ class ByteRangeLock(HeldFileLock):
         self._handle = handle
 
     async def upgrade(self) -> None:
-        """Make the shared lock that this object holds exclusive, as soon as nobody shares it; nobody else has it in between.
+        """Make the shared lock exclusive, as soon as nobody shares it. Nobody else gets an exclusive lock in between.
 
-        Two holders that both upgrade wait for each other for ever: use a timeout. Cancelled: still held, and shared.
-        RuntimeError if it is not held, AccessDenied if the file can't be written.
+        If two holders upgrade, each waits for the other for ever: use a timeout. Cancelled: still held, and shared. RuntimeError
+        if it is not held, AccessDenied if the file cannot be written.
         """
         await self._handle.upgrading.attempt(self._upgrade)
 
     def upgrade_nowait(self) -> None:
-        """`upgrade`, or WouldBlock, and then it is still held, and shared."""
+        """`upgrade` without waiting. WouldBlock: still held, and shared."""
         self._handle.upgrading.attempt_nowait(self._upgrade)
 
     def _upgrade(self) -> None:
@@ -190,9 +190,9 @@ class ByteRangeLock(HeldFileLock):
             handle.exclusive = True
 
     def downgrade(self) -> None:
-        """Make the exclusive lock that this object holds shared; nobody has it exclusively in between.
+        """Make the exclusive lock shared. Nobody gets an exclusive lock in between.
 
-        RuntimeError if it is not held, AccessDenied if the file can't be read.
+        RuntimeError if it is not held, AccessDenied if the file cannot be read.
         """
         self._handle.call(self._downgrade)
 
@@ -258,7 +258,7 @@ async def open_range(
     whence: str = "start",
     owner: str = "file",
 ) -> ByteRangeLock:
-    """Open a file for locking `length` bytes from `start` on; it is made if it is missing, unless `create=False`.
+    """Open a file for locking `length` bytes from `start` on. A missing file is created, unless `create=False`.
 
     As for lockf(3), a length of 0 reaches to the end, however long the file gets, a negative one means the bytes before
     `start`, and no byte need exist. With `whence="end"`, `start` counts from the file's end at the moment of locking (SEEK_END);

@@ -1,4 +1,4 @@
-"""What semaphores share: units held, a counter that anybody may raise, waiting for zero."""
+"""The common base of semaphores: units held, counters that anybody may raise, waiting for zero."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .base import LockHandle
 
 
 class CountedHandle(LockHandle):
-    """Owns a semaphore, and counts what this object holds of it; `counter`: nothing is held."""
+    """Owns a semaphore, and counts the units that this object holds; with `counter` nothing is held."""
 
     LARGEST: ClassVar[int]
-    """How many units can be taken or given at once."""
+    """The most units that can be taken or given at once."""
     AS_COUNTER: ClassVar[str]
     """The option that opens a semaphore as a counter."""
 
@@ -33,15 +33,15 @@ class CountedHandle(LockHandle):
 
     @abstractmethod
     def value(self) -> int:
-        """How many units there are."""
+        """The semaphore's value: the number of free units."""
 
     def free(self) -> bool:
-        """Whether a take may succeed."""
+        """Whether `take` may succeed."""
         return self.value() > 0
 
     @abstractmethod
     def take(self, n: int) -> None:
-        """All `n`, or BlockingIOError."""
+        """Take all `n`, or raise BlockingIOError."""
 
     @abstractmethod
     def give(self, n: int) -> None:
@@ -49,22 +49,22 @@ class CountedHandle(LockHandle):
 
     @abstractmethod
     def be_zero(self) -> None:
-        """BlockingIOError, unless the value is 0."""
+        """Raise BlockingIOError unless the value is 0."""
 
     @abstractmethod
     def holder(self) -> int | None:
-        """The holder's pid, if that is known."""
+        """The holder's pid, if it is known."""
 
     def _close(self) -> None:
         try:
             super()._close()
         finally:
-            self.zeroing.notify()  # those who wait for zero in a set that was removed just now
+            self.zeroing.notify()  # wake the tasks that wait for zero in a set just removed
             self.zeroing.close()
 
     @contextmanager
     def waiting_for_several(self) -> Iterator[None]:
-        """While a task waits for more than one unit, all tasks are woken: what is too little for the first may do for another."""
+        """While a task waits for several units, wake every task: what is too few for the first may be enough for another."""
         self._several += 1
         self.polling.selective = True
         try:
@@ -75,7 +75,7 @@ class CountedHandle(LockHandle):
 
 
 class CountedSemaphore(Semaphore):
-    """A semaphore, by its handle."""
+    """A semaphore over its handle."""
 
     def __init__(self, handle: CountedHandle) -> None:
         self._handle = handle
@@ -110,8 +110,8 @@ class CountedSemaphore(Semaphore):
         self._checked(n)
         if not handle.counter and n > handle.held:
             raise RuntimeError(
-                f"{handle.name}: release({n}), but this object holds {handle.held}; a semaphore that one raises and another "
-                f"lowers is opened with {handle.AS_COUNTER}"
+                f"{handle.name}: release({n}), but this object holds {handle.held}; if one object raises a semaphore and another "
+                f"lowers it, open it with {handle.AS_COUNTER}"
             )
         handle.releasing()
         handle.call(handle.give, n)

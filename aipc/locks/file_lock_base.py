@@ -1,4 +1,4 @@
-"""What locks on files share: opening the file, one count of holders for each object, going on with the file that has the name."""
+"""The common base of file locks: opening the file, counting an object's holders, following the file that has the name."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from aipc._address import Address
 from aipc._io.errors import os_error, translate
+from aipc._sys.create_or_open import create_or_open
 from aipc._sys.files import remove_same_file, same_file
 from aipc.abc import Lock
 from aipc.exceptions import WrongObject
@@ -25,33 +26,33 @@ EXCLUSIVE_ACCESS = (os.O_RDWR, os.O_WRONLY)
 
 
 class HeldFile(LockHandle):
-    """Owns the open file, and counts this object's holders: one, or several where the lock is shared."""
+    """Owns the open file, and counts this object's holders: one, or several if the lock is shared."""
 
     __slots__ = ("_passes_on", "_path", "_reopen", "exclusive", "fd", "held", "shared")
 
     def __init__(self, name: str, path: str, reopen: Callable[[], int], *, shared: bool) -> None:
-        super().__init__(name, self._hopeful, f"file {os.path.realpath(path)}")
+        super().__init__(name, self._may_succeed, f"file {os.path.realpath(path)}")
         self.held: int = 0
         self.shared: bool = shared
-        self.exclusive: bool = False  # what is held now; a shared lock may have been upgraded
-        self._passes_on = False  # a release wakes one who waits; one that shares the lock then wakes the next
+        self.exclusive: bool = False  # the kind held now: a shared lock may have been upgraded
+        self._passes_on = False  # a release wakes one waiter; one that shares the lock wakes the next
         self._path = path
         self._reopen = reopen
         self.fd: int = -1
 
     @abstractmethod
     def _lock(self) -> None:
-        """Lock the open file. BlockingIOError while somebody else holds it."""
+        """Lock the open file. BlockingIOError while another holder excludes it."""
 
     @abstractmethod
     def _unlock(self) -> None:
-        """Undo that."""
+        """Unlock the open file."""
 
-    def _hopeful(self) -> bool:
+    def _may_succeed(self) -> bool:
         return not self.held or (self.shared and not self.exclusive)
 
     def take(self) -> None:
-        """One more holder, if it may be. The file that is locked is the one that has the name now."""
+        """Add a holder, if the lock allows it. The locked file is the one that has the name now."""
         self.check()
         if self.held and (self.exclusive or not self.shared):
             raise BlockingIOError
@@ -71,7 +72,7 @@ class HeldFile(LockHandle):
                 self.polling.notify(1)
 
     def _lock_if_named(self) -> bool:
-        """Lock the open file; False, and it is not locked, if it no longer has the name."""
+        """Lock the open file. False, and not locked, if it no longer has the name."""
         self._lock()
         named = False
         try:
@@ -82,7 +83,7 @@ class HeldFile(LockHandle):
         return named
 
     def give_back(self) -> None:
-        """One holder less. After an OSError this object does not hold it; the kernel may, until it is closed."""
+        """Remove a holder. After an OSError this object does not hold the lock; the kernel may hold it until the file is closed."""
         if not self.held:
             raise RuntimeError(f"{self.name}: released, but this object does not hold it")
         self.held -= 1
@@ -90,7 +91,7 @@ class HeldFile(LockHandle):
             self.exclusive = False
             self.releasing()
             self._unlock()
-        self.released(1)  # in turn: of all who are rung, some would always be quicker
+        self.released(1)  # in turn: if all were woken, some would always be faster
 
     def _let_go(self) -> None:
         held, self.held, self.exclusive = self.held, 0, False
@@ -105,7 +106,7 @@ class HeldFile(LockHandle):
             process_locks.close_file(fd)
 
     def _closing(self) -> None:
-        """What else to do while the file is still open."""
+        """Do what must be done while the file is still open."""
 
     def __del__(self) -> None:
         if getattr(self, "fd", -1) >= 0 and not self.forked:
@@ -114,7 +115,7 @@ class HeldFile(LockHandle):
 
 
 class HeldFileLock(Lock):
-    """A lock on a file; each object is a lock of its own, and so excludes others in the same process."""
+    """A lock on a file. Each object is a lock of its own, and excludes other objects in the same process."""
 
     _handle: HeldFile
 
@@ -135,36 +136,37 @@ class HeldFileLock(Lock):
 
 
 def lock_path(address: Address) -> str:
-    """The absolute path that the address means."""
+    """The absolute path of the address."""
     if not address.path or address.authority:
         raise address.error(f"needs a path, as in {address.scheme}:/run/app.lock")
     return os.path.abspath(address.path)
 
 
 def open_lock_file(address: Address, path: str, accesses: tuple[int, ...], create: bool, exclusive: bool, mode: int) -> int:
-    """Open the file in the first of `accesses` that is permitted; make it with exactly `mode` if it is missing and `create`.
+    """Open the file with the first of `accesses` that is permitted. With `create`, a missing file is created with exactly `mode`.
 
-    WrongObject if it is a symbolic link or no plain file.
+    WrongObject if it is a symbolic link or not a plain file.
     """
-    while True:
-        try:
-            if not create:
-                return _opened(address, path, accesses)
-            fd = os.open(path, accesses[0] | _FLAGS | os.O_CREAT | os.O_EXCL, mode)
-        except FileExistsError:
-            if exclusive:
-                raise os_error(errno.EEXIST, address.url, "the file exists, and exclusive was asked for") from None
-            try:
-                return _opened(address, path, accesses)
-            except FileNotFoundError:
-                continue  # it went away in between
-        try:
-            os.fchmod(fd, mode)
-        except BaseException:
-            remove_same_file(path, os.fstat(fd))
-            os.close(fd)
-            raise
-        return fd
+    try:
+        return create_or_open(
+            (lambda: _create(path, accesses[0], mode)) if create else None,
+            lambda: _opened(address, path, accesses),
+            exclusive=exclusive,
+        )[0]
+    except FileExistsError:
+        raise os_error(errno.EEXIST, address.url, "the file exists, and exclusive was asked for") from None
+
+
+def _create(path: str, access: int, mode: int) -> int:
+    """Create the file with exactly `mode`. FileExistsError if there is one."""
+    fd = os.open(path, access | _FLAGS | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        os.fchmod(fd, mode)
+    except BaseException:
+        remove_same_file(path, os.fstat(fd))
+        os.close(fd)
+        raise
+    return fd
 
 
 def _opened(address: Address, path: str, accesses: tuple[int, ...]) -> int:
@@ -189,7 +191,7 @@ def _first(address: Address, path: str, accesses: tuple[int, ...]) -> int:
                 raise WrongObject(errno.EISDIR, f"{address.url}: a directory; a lock file must be a file") from None
             if error.errno not in _NOT_SO:
                 raise
-    needs = "a shared lock takes permission to read the file"
+    needs = "a shared lock needs permission to read the file"
     if os.O_WRONLY in accesses:
-        needs = "an exclusive lock takes permission to write the file (a shared one, to read it)"
+        needs = "an exclusive lock needs permission to write the file (a shared one to read it)"
     raise os_error(errno.EACCES, address.url, needs)

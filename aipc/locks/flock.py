@@ -1,9 +1,9 @@
 """Locks on files: flock(2).
 
-The kernel owns the lock: it is free again when its holder dies. A child forked while it is held shares it, until both have
-closed it. The file stays, because removing it can let two processes hold "the" lock on two different files. Who asks for
-`unlink` has it removed under the lock, when it is free; aipc then finds out that its file is no longer the one with that name,
-and goes on with the new one, but other programs would not.
+The kernel owns the lock: it is free again when its holder dies. A child that is forked while the lock is held shares it, until
+both have closed it. The file stays, because removing it can let two processes hold "the" lock on two different files. With
+`unlink` the file is removed on close, under the lock, if nobody else holds it. aipc's other objects then notice that their file
+has lost its name, and use the new one; other programs would not.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .file_lock_base import SHARED_ACCESS, HeldFile, HeldFileLock, lock_path, op
 
 
 class _FlockHandle(HeldFile):
-    """Owns the open file; `unlink` is whether to remove it on close."""
+    """Owns the open file; `unlink` says whether to remove it on close."""
 
     __slots__ = ("_unlink",)
 
@@ -47,16 +47,16 @@ class _FlockHandle(HeldFile):
             if same_file(self._path, os.fstat(self.fd)):
                 os.unlink(self._path)
         except OSError:
-            pass  # somebody else holds it, or has removed it: it is theirs
+            pass  # another holder has it, or it is removed: leave it
         finally:
             self._unlock()  # the descriptor may stay open: in a forked child, or until a classic lock is released
 
     def locked(self) -> bool:
-        """Whether anybody holds it. Where /proc/locks does not show all, to try is the only way to know."""
+        """Whether anybody holds it. Where /proc/locks does not show all locks, trying is the only way to know."""
         return bool(self.held or holders(self.fd, b"FLOCK") or not (complete() or self._free()))
 
     def holder(self) -> int | None:
-        """A process that holds it and lives; None if there is none, or it can't be seen from here."""
+        """A living process that holds it; None if there is none, or it cannot be seen from here."""
         if self.held:
             return os.getpid()
         took = holders(self.fd, b"FLOCK")
@@ -66,18 +66,18 @@ class _FlockHandle(HeldFile):
         return living
 
     def _free(self) -> bool:
-        """Take it, and give it back at once."""
+        """Lock, and unlock at once; return whether that worked."""
         try:
             fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         self._unlock()
-        self.polling.notify(1)  # to somebody who found it taken in between
+        self.polling.notify(1)  # a task may have found it locked in between
         return True
 
 
 class FileLock(HeldFileLock):
-    """flock(2) on a whole file; each object is a lock of its own, and so excludes others in the same process."""
+    """flock(2) on a whole file. Each object is a lock of its own, and excludes other objects in the same process."""
 
     _handle: _FlockHandle
 
@@ -100,11 +100,11 @@ async def open_flock(
     unlink: bool = False,
     shared: bool = False,
 ) -> FileLock:
-    """Open a lock file; it is made if it is missing, unless `create=False`. `shared` lets several holders in, all shared.
+    """Open a lock file. A missing file is created, unless `create=False`. `shared` allows several holders, all shared.
 
-    It is opened for writing, too, where that is permitted, because NFS wants that for an exclusive lock (flock(2)).
-    WrongObject if the path is a symbolic link or no plain file. `mode` is a new file's, whatever the umask. `unlink` removes
-    the file on close, if nobody holds the lock then.
+    The file is opened for writing, too, where that is permitted, because NFS requires it for an exclusive lock (flock(2)).
+    WrongObject if the path is a symbolic link or not a plain file. A new file has exactly `mode`, whatever the umask. `unlink`
+    removes the file on close, if nobody holds the lock then.
     """
     path = lock_path(address)
     reopen = partial(open_lock_file, address, path, SHARED_ACCESS, create or exclusive, False, mode)

@@ -1,7 +1,7 @@
 """POSIX semaphores by name (sem_overview(7)).
 
-The kernel knows no holder: what a killed process held stays taken. With `robust`, a semaphore of value 1 has its holder's pid
-beside it, and who waits takes it over from a dead one. With `counter` it is a plain counter, which anybody may raise.
+The kernel knows no holder: what a killed process held stays taken. With `robust`, a semaphore of value 1 has a record with its
+holder's pid, and a waiter takes it over from a dead holder. With `counter` it is a plain counter, which anybody may raise.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ class _SemaphoreHandle(CountedHandle):
         return self.semaphore.value
 
     def take(self, n: int) -> None:
-        """All `n` or BlockingIOError. One after the other: there is no call for several."""
+        """Take all `n`, or raise BlockingIOError. One by one: no system call takes several."""
         if n > 1 and self.semaphore.value < n:
             raise BlockingIOError
         taken = 0
         try:
-            for taken in range(n):  # noqa: B007 - how many came before the one that failed
+            for taken in range(n):  # noqa: B007 - the number taken before a failure
                 self.semaphore.take()
         except BlockingIOError:
             self.give(taken)
             raise
 
     def give(self, n: int) -> None:
-        """Add `n`. LimitExceeded, and nothing added, over the largest value."""
+        """Add `n`. LimitExceeded, and nothing added, if the value would be over the largest."""
         if n > posix.LARGEST_VALUE - self.semaphore.value:
             raise LimitExceeded(
                 errno.EOVERFLOW,
@@ -92,10 +92,10 @@ class _SemaphoreHandle(CountedHandle):
 class _RobustHandle(_SemaphoreHandle):
     """Owns a semaphore of value 1 with a record of its holder.
 
-    Who takes it writes itself down *before* it takes, both under the record's guard; to release needs no record. So the record
-    means something only while the value is 0, and there is no moment at which a kill leaves the semaphore taken by nobody
-    known. Who is written down and has ended can't give the semaphore back any more: whether the value is 0 or 1, it is the next
-    taker's.
+    A process writes its pid into the record *before* it takes the semaphore, both under the record's guard; releasing needs no
+    record. So the record is valid only while the value is 0, and a kill at any moment leaves no semaphore taken by an unknown
+    process. A recorded process that has ended cannot release the semaphore any more: whether the value is 0 or 1, the next taker
+    gets it.
     """
 
     LARGEST: ClassVar[int] = 1
@@ -126,14 +126,14 @@ class _RobustHandle(_SemaphoreHandle):
             raise BlockingIOError
         with self._record.guarded():
             last = self._record.read()
-            orphaned = self._orphaned(last)  # asked before the value: it can't release after that
+            orphaned = self._orphaned(last)  # checked before the value: afterwards it cannot release
             if not orphaned and self.semaphore.value == 0:
                 raise BlockingIOError
             self._record.write(self._me)
             try:
                 self.semaphore.take()
             except BlockingIOError:
-                if not orphaned:  # somebody who keeps no record was quicker
+                if not orphaned:  # another process, without a record, was faster
                     self._record.write(_NOBODY)
                     raise
 
@@ -165,16 +165,17 @@ async def open_semaphore(
     counter: bool = False,
     robust: bool = False,
 ) -> PosixSemaphore:
-    """Open a semaphore. ObjectMissing if there is none (unless `create`), ObjectExists if there is one and `exclusive`.
+    """Open a semaphore. ObjectMissing if there is none (unless `create`), ObjectExists with `exclusive` if there is one.
 
-    `exclusive` creates, too; a new one has `value` and `mode`, whatever the umask. `robust` is for value 1 only: AddressError for
-    another one, WrongObject if the semaphore that is there has more. `unlink` removes it on close, if it is still the same.
+    `exclusive` also creates. A new semaphore has `value`, and exactly `mode`, whatever the umask. `robust` needs value 1:
+    AddressError for another value, WrongObject if the existing semaphore has a larger one. `unlink` removes the semaphore on
+    close, if the name still belongs to it.
     """
     name = name_of(address, posix.LONGEST_NAME)
     if value > posix.LARGEST_VALUE:
         raise address.error(f"value={value}: a semaphore's largest value is {posix.LARGEST_VALUE:,}")
     if robust and (counter or value != 1):
-        raise address.error("robust is for a lock: it goes with value=1 and without counter")
+        raise address.error("robust is for a lock: use it with value=1 and without counter")
     try:
         me = _myself(address) if robust else None
         handle = _open(address.url, name, mode, value if create or exclusive else None, exclusive, me)
@@ -182,7 +183,7 @@ async def open_semaphore(
         raise translate(error, address.url) from None
     if robust and handle.semaphore.value > 1:
         handle.close()
-        raise WrongObject(errno.EINVAL, f"{address.url}: the semaphore is there, and above 1; robust is for a lock")
+        raise WrongObject(errno.EINVAL, f"{address.url}: the semaphore exists with a value above 1; robust is for a lock")
     handle.counter, handle.unlink = counter, unlink
     return PosixSemaphore(handle)
 
@@ -191,11 +192,13 @@ def _myself(address: Address) -> Process:
     try:
         return this_process()
     except FileNotFoundError:
-        raise UnsupportedOperation(f"{address.url}: robust tells processes apart by /proc, which is not mounted here") from None
+        raise UnsupportedOperation(
+            f"{address.url}: robust needs /proc to tell processes apart; it is not mounted here"
+        ) from None
 
 
 def _open(url: str, name: str, mode: int, value: int | None, exclusive: bool, me: Process | None) -> _SemaphoreHandle:
-    """Open it; without `value`, only one that is there. `me`: with a record of its holder."""
+    """Open the semaphore; without `value`, only an existing one. `me`: keep a record of its holder."""
     for _ in range(_TRIES):
         made = None
         try:
@@ -213,7 +216,7 @@ def _open(url: str, name: str, mode: int, value: int | None, exclusive: bool, me
 
 
 def _create(name: str, mode: int, value: int, exclusive: bool) -> os.stat_result | None:
-    """Make it, and describe its file; None if there is one already."""
+    """Create it, and return its file's status; None if there is one already."""
     try:
         posix.create(name, mode, value).close()
     except FileExistsError:
@@ -223,7 +226,7 @@ def _create(name: str, mode: int, value: int, exclusive: bool) -> os.stat_result
     path = posix.path_of(name)
     made = os.lstat(path)
     try:
-        os.chmod(path, mode)  # sem_open(3) leaves out what the umask says
+        os.chmod(path, mode)  # sem_open(3) applies the umask
     except BaseException:
         remove_same_file(path, made)
         raise
@@ -231,9 +234,9 @@ def _create(name: str, mode: int, value: int, exclusive: bool) -> os.stat_result
 
 
 def _attach(url: str, name: str, me: Process | None) -> _SemaphoreHandle:
-    """Open the semaphore together with what its file is, and with its record.
+    """Open the semaphore with its file's status and its record.
 
-    One descriptor at a time: who could create it can open it.
+    It needs one descriptor at a time: a process that could create the semaphore can open it.
     """
     path = posix.path_of(name)
     shape = os.lstat(path)

@@ -1,9 +1,9 @@
-"""Classic record locks (fcntl(2), F_SETLK) belong to the process: here its objects exclude each other all the same.
+"""Classic record locks (fcntl(2), F_SETLK) belong to the process. Here two objects of one process exclude each other, too.
 
-They have two traps. The kernel sees no conflict within a process, whatever the thread; so this table has each object's claim. And
-closing *any* descriptor of a file drops all of the process's locks on it; so aipc closes the files of its locks and segments
-here, and a descriptor of a file with claims stays open until the last of them is given back. What else in the process closes the
-file is beyond us.
+These locks have two traps. First, the kernel sees no conflict within a process, not even between threads; so this table holds each
+object's claim. Second, closing *any* descriptor of a file drops all of the process's locks on that file; so aipc closes the files
+of its locks and segments here, and a descriptor of a file with claims stays open until the last claim is given back. aipc cannot
+control other code of the process that closes the file.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class _File:
 
 _files: dict[tuple[int, int], _File] = {}
 _lock = RLock()
-"""Held while the table and the kernel change together. Reentrant, because the garbage collector may close a file at any moment."""
+"""Held while the table and the kernel change together. Reentrant: the garbage collector may close a file at any moment."""
 
 
 def _forked() -> None:
-    """A child has none of its parent's locks; and a thread that it does not have may have held the table's."""
+    """Start afresh in a child: it has none of its parent's locks, and a thread that it lacks may have held the table's lock."""
     global _lock  # noqa: PLW0603 - one table a process
     _lock = RLock()
     files = tuple(_files.values())
@@ -63,14 +63,14 @@ def claimed(fd: int, owner: object, where: Range, *, shared: bool) -> Conflict |
 
 
 def take(fd: int, owner: object, where: Range, *, shared: bool) -> None:
-    """Lock for `owner`, or convert what it has. BlockingIOError while another object or process is in the way."""
+    """Lock for `owner`, or convert its lock. BlockingIOError while another object or process holds a conflicting lock."""
     with _lock:
         if claimed(fd, owner, where, shared=shared):
             raise BlockingIOError
         identity = _identity(fd)
         file = _files.setdefault(identity, _File())
         before = file.claims.get(owner)
-        file.claims[owner] = where, shared  # first: once the kernel has the lock, no descriptor of the file may be closed
+        file.claims[owner] = where, shared  # first: under the kernel's lock no descriptor of the file may be closed
         try:
             byte_locks.lock(fd, where, shared=shared, process=True)
         except BaseException:
@@ -83,7 +83,7 @@ def take(fd: int, owner: object, where: Range, *, shared: bool) -> None:
 
 
 def give_back(fd: int, owner: object) -> None:
-    """Unlock what `owner` has, as far as no other object shares it. After an OSError the kernel may have it until it is closed."""
+    """Unlock the range of `owner`, except where another object shares it. After an OSError the kernel may keep it until the close."""
     with _lock:
         identity = _identity(fd)
         file = _files[identity]
@@ -96,7 +96,7 @@ def give_back(fd: int, owner: object) -> None:
 
 
 def _settle(identity: tuple[int, int], file: _File) -> None:
-    """Close what waited for the last claim to go."""
+    """Close the descriptors that waited for the last claim."""
     if not file.claims:
         del _files[identity]
         _close(file.parked)
@@ -104,7 +104,7 @@ def _settle(identity: tuple[int, int], file: _File) -> None:
 
 def _close(parked: Iterable[int]) -> None:
     for fd in parked:
-        with suppress(OSError):  # such as what NFS had still to write (close(2)): whoever closed the file is gone
+        with suppress(OSError):  # a late write error of NFS (close(2)): its caller has gone
             os.close(fd)
 
 
@@ -119,7 +119,7 @@ def _uncovered(where: Range, others: Iterable[Range]) -> Iterator[Range]:
 
 
 def close_file(fd: int) -> None:
-    """close(2), as soon as it drops no lock of this process."""
+    """close(2), postponed until it drops no lock of this process."""
     with _lock:
         file = _files.get(_identity(fd)) if _files else None
         if file is None:

@@ -1,7 +1,7 @@
 """System V semaphores (semop(2), sysvipc(7)).
 
-With `undo`, the default, the kernel gives back what a process holds when it ends, however it ends; only what this object
-holds can then be released. Without it the semaphore is a plain counter, which anybody may raise.
+With `undo`, the default, the kernel gives back what a process holds when it ends, however it ends; an object can then release
+only what it holds. Without `undo` the semaphore is a plain counter, which anybody may raise.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _SetHandle(CountedHandle):
         self._down, self._up, self._zero = self._steps(-1), self._steps(1), self._steps(0)
 
     def _steps(self, delta: int) -> sysv.Operations:
-        """One operation that does not wait, and is undone when the process ends."""
+        """One operation that does not wait; with `undo` the kernel reverts it when the process ends."""
         flags = sysv.NOWAIT | (sysv.UNDO if delta and not self.counter else 0)
         return sysv.operations([(self._index, delta)], flags)
 
@@ -61,7 +61,7 @@ class _SetHandle(CountedHandle):
             if self.unlink:
                 self._set.remove()
         except OSError as error:
-            if error.errno != errno.EIDRM:  # removed meanwhile: nothing is held any more
+            if error.errno != errno.EIDRM:  # removed meanwhile: nothing is held
                 raise translate(error, self.name) from None
 
 
@@ -88,9 +88,9 @@ async def open_semaphore(
 ) -> SysVSemaphore:
     """Open semaphore `index` of a set. ObjectMissing if there is none (unless `create`), ObjectExists with `exclusive`.
 
-    A new set has `count` semaphores, each of `value`, which all who create it at once agree on (`open_set`): WrongObject if its
-    creator does not get that far in a second, unless `adopt`. Cancelled while waiting: nothing was opened. `unlink` removes the
-    set on close: by default only a private one.
+    A new set has `count` semaphores, each of `value`. Processes that create it at the same time agree on the values (`open_set`):
+    WrongObject if the set's creator does not set them within a second, unless `adopt`. Cancelled while waiting: nothing was
+    opened. `unlink` removes the set on close: by default only a private one.
     """
     if value > sysv.LARGEST_VALUE:
         raise address.error(f"value={value}: a semaphore's largest value is {sysv.LARGEST_VALUE:,}")
@@ -101,7 +101,7 @@ async def open_semaphore(
     semaphores = await open_set(address, project, create=create, exclusive=exclusive, mode=mode, values=values, adopt=adopt)
     try:
         if not semaphores.has(index):
-            semaphores.value(0)  # unless it was removed in between
+            semaphores.value(0)  # raises if it was removed in between
             raise address.error(f"index={index}: the set has fewer semaphores")
     except OSError as error:
         raise translate(error, address.url) from None

@@ -1,13 +1,13 @@
-"""Sets of System V semaphores (semop(2), semctl(2)): several steps at once, all or none.
+"""Sets of System V semaphores (semop(2), semctl(2)): several operations at once, all or none.
 
-A set is a row of counters. No task holds one: who lowers and who raises need not be the same, and closing gives nothing back.
-With `undo` the kernel takes back what a process did when it ends.
+A set is a row of counters. No task holds a counter: one task may lower it and another raise it, and closing gives nothing back.
+With `undo` the kernel reverts what a process did when it ends.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, Unpack
 
@@ -32,7 +32,7 @@ _OPTIONS = frozenset({"create", "exclusive", "mode", "unlink", "value", "count",
 
 
 class Waiters(NamedTuple):
-    """How many processes sleep in semop(2) on a semaphore. Waits of aipc don't show: they look again and again."""
+    """Numbers of processes that sleep in semop(2) on a semaphore. aipc's own waiters are not counted: they poll."""
 
     #: until it is larger (GETNCNT)
     increase: int
@@ -40,25 +40,25 @@ class Waiters(NamedTuple):
     zero: int
 
 
-class _RowHandle(LockHandle):
+class _SetHandle(LockHandle):
     """Owns a set, and knows what this object's tasks wait for."""
 
     __slots__ = ("count", "semaphores", "unlink", "wanted")
 
     def __init__(self, semaphores: sysv.SemaphoreSet, count: int, name: str, unlink: bool) -> None:
         called = object_name("sem", semaphores.id)
-        super().__init__(name, self._hopeful, called, f"{called} zero")
+        super().__init__(name, self._may_succeed, called, f"{called} zero")
         self.polling.selective = True
         self.semaphores: sysv.SemaphoreSet = semaphores
         self.count: int = count
         self.unlink: bool = unlink
         self.wanted: list[Steps] = []
 
-    def _hopeful(self) -> bool:
+    def _may_succeed(self) -> bool:
         try:
             values = self.semaphores.values(self.count)
         except OSError:
-            return True  # the try finds out
+            return True  # trying will tell
         return any(_possible(values, steps) for steps in self.wanted)
 
     def explain(self, error: OSError) -> Exception:
@@ -69,12 +69,12 @@ class _RowHandle(LockHandle):
             try:
                 self.semaphores.remove()
             except OSError as error:
-                if error.errno != errno.EIDRM:  # somebody else was first
+                if error.errno != errno.EIDRM:  # already removed
                     raise translate(error, self.name) from None
 
 
 def _possible(values: Sequence[int], steps: Steps) -> bool:
-    """Whether semop(2) would do it now, one step after the other."""
+    """Whether semop(2) would now do all steps, one after the other."""
     now = list(values)
     for index, delta in steps:
         if now[index] + delta < 0 or (delta == 0 and now[index]):
@@ -86,14 +86,14 @@ def _possible(values: Sequence[int], steps: Steps) -> bool:
 class SysVSemaphoreSet(Closing):
     """A System V semaphore set: `async with aipc.SysVSemaphoreSet("sysv-sem:0x4d2", create=True, count=3) as row`, or await it.
 
-    `key` is a URL or what stands behind its colon: a number, `"private"` (or None), a path together with `project`. Options,
-    here or in the query: `create`, `adopt`, `exclusive`, `mode`, `unlink` as for `open_lock`; a new set has `count` semaphores of
-    `value` (1 each, if nothing is said), or those of `values`; `undo` is the default of `operate` (false).
+    `key` is a URL or the part behind its colon: a number, `"private"` (or None), a path together with `project`. Options, here or
+    in the query: `create`, `adopt`, `exclusive`, `mode`, `unlink` as for `open_lock`; a new set has `count` semaphores of `value`
+    (1 each by default), or those of `values`; `undo` is the default of `operate` (false).
 
-    Errors: AddressError for what can't be meant, at once; opening, ObjectMissing, ObjectExists, AccessDenied, and with `create`
-    WrongObject for a set that nobody has operated on since it was made. Every call:
-    ClosedResourceError after `aclose`, ObjectRemoved when the set is gone, ForkedError in a forked child, RuntimeError before
-    it is opened. Cancelled while opening: nothing was opened.
+    Errors: AddressError at once for an invalid key or option; when opening, ObjectMissing, ObjectExists, AccessDenied, and with
+    `create` WrongObject for a set that nobody has operated on since it was made. Every call: ClosedResourceError after `aclose`,
+    ObjectRemoved when the set was removed, ForkedError in a forked child, RuntimeError before it is opened. Cancelled while
+    opening: nothing was opened.
     """
 
     __slots__ = ("_address", "_chosen", "_handle", "_undo", "_values")
@@ -104,7 +104,7 @@ class SysVSemaphoreSet(Closing):
         check_key(self._address, self._chosen.get("project"))
         self._undo: bool = self._chosen.pop("undo", False)
         self._values = self._initial(values)
-        self._handle: _RowHandle | None = None
+        self._handle: _SetHandle | None = None
 
     def _initial(self, given: Iterable[int] | None) -> list[int]:
         count, value = self._chosen.pop("count", None), self._chosen.pop("value", None)
@@ -141,7 +141,7 @@ class SysVSemaphoreSet(Closing):
         except OSError as error:
             raise translate(error, address.url) from None
         private = address.path == "private"
-        self._handle = _RowHandle(semaphores, count, address.url, private if unlink is None else unlink)
+        self._handle = _SetHandle(semaphores, count, address.url, private if unlink is None else unlink)
         return self
 
     def __await__(self) -> Generator[Any, Any, Self]:
@@ -150,18 +150,10 @@ class SysVSemaphoreSet(Closing):
     async def __aenter__(self) -> Self:
         return await self
 
-    def _opened(self) -> _RowHandle:
+    def _opened(self) -> _SetHandle:
         if self._handle is None:
             raise RuntimeError(f"{self._address.url}: not open yet: await it, or use it with `async with`")
         return self._handle
-
-    def _asked(self, call: Callable[..., Result], *arguments: object) -> Result:
-        handle = self._opened()
-        try:
-            handle.check()
-            return call(*arguments)
-        except OSError as error:
-            raise handle.explain(error) from None
 
     def _index(self, index: int) -> int:
         count = self._opened().count
@@ -186,13 +178,13 @@ class SysVSemaphoreSet(Closing):
         handle.polling.notify()
 
     async def operate(self, operations: Iterable[tuple[int, int]], *, undo: bool | None = None) -> None:
-        """Do all steps `(index, delta)` at once, in order, as soon as all can be done.
+        """Do all steps `(index, delta)` at once, in order, as soon as all of them can be done.
 
-        A positive delta is added; a negative one waits until the value is large enough, and is taken off; 0 waits until the
-        value is zero. With `undo` the kernel undoes them when this process ends (SEM_UNDO).
+        A positive delta is added. A negative one is subtracted once the value is large enough. 0 waits until the value is zero.
+        With `undo` the kernel reverts the steps when this process ends (SEM_UNDO).
 
-        AddressError for an index that the set has not, LimitExceeded for a value over 32,767 or more steps than the kernel takes
-        at once; nothing changed then. Cancelled: none of the steps was done.
+        AddressError for an index outside the set. LimitExceeded for a value over 32,767, or for more steps than the kernel does
+        at once. After an error nothing has changed. Cancelled: none of the steps was done.
         """
         steps, prepared = self._prepared(operations, undo)
         handle = self._opened()
@@ -203,32 +195,32 @@ class SysVSemaphoreSet(Closing):
             handle.wanted.remove(steps)
 
     def operate_nowait(self, operations: Iterable[tuple[int, int]], *, undo: bool | None = None) -> None:
-        """`operate`, or WouldBlock, and then none of the steps was done."""
+        """`operate` without waiting. WouldBlock: none of the steps was done."""
         _, prepared = self._prepared(operations, undo)
         self._opened().polling.attempt_nowait(self._try, prepared)
 
     @property
     def values(self) -> list[int]:
-        """The values of all at one moment (GETALL)."""
+        """Return all values, read at one moment (GETALL)."""
         handle = self._opened()
-        return self._asked(handle.semaphores.values, handle.count)
+        return handle.call(handle.semaphores.values, handle.count)
 
     def set_values(self, values: Iterable[int]) -> None:
-        """Set all at once (SETALL). What was to be undone is forgotten, in every process.
+        """Set all values at once (SETALL). The kernel forgets what it would have undone, in every process.
 
-        ValueError unless there is one for each, LimitExceeded outside 0 to 32,767; nothing changed then.
+        ValueError unless there is one value for each semaphore, LimitExceeded for a value outside 0 to 32,767: nothing changed.
         """
         handle = self._opened()
         given = [self._within(value) for value in values]
         if len(given) != handle.count:
             raise ValueError(f"{self._address.url}: {len(given)} values for {handle.count} semaphores")
-        self._asked(handle.semaphores.set_values, given)
+        handle.call(handle.semaphores.set_values, given)
         handle.polling.notify()
 
     def set_value(self, index: int, value: int) -> None:
-        """Set one (SETVAL); the rest as for `set_values`."""
+        """Set one value (SETVAL); otherwise as `set_values`."""
         handle = self._opened()
-        self._asked(handle.semaphores.set_value, self._index(index), self._within(value))
+        handle.call(handle.semaphores.set_value, self._index(index), self._within(value))
         handle.polling.notify()
 
     def _within(self, value: int) -> int:
@@ -238,22 +230,25 @@ class SysVSemaphoreSet(Closing):
 
     def stat(self) -> sysv.SysVSemaphoreSetStatus:
         """How many semaphores, who owns the set, when it was last operated on and changed (IPC_STAT)."""
-        return self._asked(self._opened().semaphores.stat)
+        handle = self._opened()
+        return handle.call(handle.semaphores.stat)
 
     def change(self, *, mode: int | None = None, uid: int | None = None, gid: int | None = None) -> None:
         """Change what is given, all at once (IPC_SET). AccessDenied, unless the set is ours."""
         checked_change(self._address.url, mode=mode, uid=uid, gid=gid)
-        self._asked(partial(self._opened().semaphores.change, mode=mode, uid=uid, gid=gid))
+        handle = self._opened()
+        handle.call(partial(handle.semaphores.change, mode=mode, uid=uid, gid=gid))
 
     @property
     def pids(self) -> list[int]:
-        """For each semaphore, the process that last changed it (GETPID, semctl(2)); 0: none yet."""
+        """For each semaphore, the process that last changed it (GETPID, semctl(2)); 0 if none has."""
         handle = self._opened()
-        return [self._asked(handle.semaphores.last_pid, index) for index in range(handle.count)]
+        return [handle.call(handle.semaphores.last_pid, index) for index in range(handle.count)]
 
     def waiting(self, index: int) -> Waiters:
-        """How many processes sleep in semop(2) on that semaphore (GETNCNT, GETZCNT)."""
-        return Waiters(*self._asked(self._opened().semaphores.waiting, self._index(index)))
+        """The numbers of processes that sleep in semop(2) on that semaphore (GETNCNT, GETZCNT)."""
+        handle = self._opened()
+        return Waiters(*handle.call(handle.semaphores.waiting, self._index(index)))
 
     @property
     def identifier(self) -> int:
@@ -264,13 +259,13 @@ class SysVSemaphoreSet(Closing):
         return self._opened().count
 
     def remove(self) -> None:
-        """Remove the set now: everybody who waits for it gets ObjectRemoved."""
+        """Remove the set now: every waiter gets ObjectRemoved."""
         handle = self._opened()
-        self._asked(handle.semaphores.remove)
+        handle.call(handle.semaphores.remove)
         handle.polling.notify()
 
     async def aclose(self) -> None:
-        """Close; `unlink` removes the set. The values stay. Idempotent, also under cancellation."""
+        """Close; with `unlink` remove the set. The values stay. Idempotent, also under cancellation."""
         if self._handle is not None:
             self._handle.close()
 

@@ -1,4 +1,4 @@
-"""What segments share: one view that is released on close, views that are still out, the lock beside it, names and sizes."""
+"""The common base of segments: one view that close releases, views still in use, the segment's lock, names and sizes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from aipc.locks.process_locks import close_file
 class OpenFile:
     """Owns a descriptor, which is closed with the last reference: a flush in a thread may outlive its segment.
 
-    It may stay open for longer, so as not to drop a classic lock of this process (`process_locks`).
+    It may stay open longer, so that the close drops no classic lock of this process (`process_locks`).
     """
 
     __slots__ = ("fd",)
@@ -40,7 +40,7 @@ class OpenFile:
         self.fd: int = fd
 
     def give_up(self) -> None:
-        """Leave the descriptor to whoever gave it."""
+        """Leave the descriptor to the caller that gave it."""
         self.fd = -1
 
     def __del__(self) -> None:
@@ -49,10 +49,10 @@ class OpenFile:
 
 
 class MappedSegment(Segment):
-    """Memory mapped here.
+    """Memory mapped into this process.
 
-    It is unmapped when the object that maps it (`mmap`, or an array) goes, which every view keeps alive: nothing can touch memory
-    that is no longer there.
+    It is unmapped when the object that maps it (`mmap`, or an array) is freed. Every view keeps that object alive: nothing can
+    touch memory that is no longer mapped.
     """
 
     __slots__ = ("_buf", "_generation", "_lock", "_maps", "_name", "_unlink", "read_only")
@@ -82,7 +82,7 @@ class MappedSegment(Segment):
         return self._buf
 
     def _let_go(self) -> None:
-        """Unmap, or SegmentInUse."""
+        """Unmap the memory, or raise SegmentInUse."""
         maps = weakref.ref(self._maps)
         try:
             self._opened().release()
@@ -115,7 +115,7 @@ class MappedSegment(Segment):
 
     @abstractmethod
     def _remove(self, *, missing_ok: bool) -> None:
-        """Remove the name, if it is still this segment's; else ObjectMissing, or nothing with `missing_ok`."""
+        """Remove the name, if it is still this segment's; otherwise ObjectMissing, or nothing with `missing_ok`."""
 
     def resize(self, size: int) -> None:
         self._opened()
@@ -143,7 +143,7 @@ class MappedSegment(Segment):
         except SegmentInUse:
             if error is None:
                 raise
-            # The error's own traceback may hold the views. They keep the memory mapped for as long as they live.
+            # The error's own traceback may hold the views. They keep the memory mapped while they live.
             self._buf = self._maps = None
             self._end()
 
@@ -183,7 +183,7 @@ class FileSegment(MappedSegment):
 
     @property
     def fd(self) -> int:
-        """The descriptor, for fstat(2) and the like; the segment keeps owning it. -1 once closed."""
+        """The descriptor, for fstat(2) and similar calls; the segment owns it. -1 once closed."""
         return -1 if self._file is None else self._file.fd
 
     def _give_back(self) -> None:
@@ -193,7 +193,7 @@ class FileSegment(MappedSegment):
         self._opened()
         checked_size(self._name, size)
         if self.read_only:
-            raise UnsupportedOperation(f"{self._name}: opened read-only, and so it can't be resized")
+            raise UnsupportedOperation(f"{self._name}: opened read-only, so it can't be resized")
         self._let_go()
         assert self._file is not None
         try:
@@ -205,7 +205,7 @@ class FileSegment(MappedSegment):
             self._buf = self._view(self._maps)
 
     def _stretch(self, fd: int, size: int) -> None:
-        """Make the file as long as `size` bytes of memory need, and reserve what is new of it (posix_fallocate(3))."""
+        """Make the file long enough for `size` bytes of memory, and reserve the new part (posix_fallocate(3))."""
         now = os.fstat(fd).st_size
         if size > now:
             os.posix_fallocate(fd, now, size - now)
@@ -214,7 +214,7 @@ class FileSegment(MappedSegment):
 
 
 def mapped(fd: int, size: int, *, read_only: bool, private: bool = False, offset: int = 0) -> Any:
-    """mmap(2), the errors as they come; WrongObject if the file has become shorter than `offset + size` meanwhile."""
+    """mmap(2), with its errors as they are; WrongObject if the file has meanwhile become shorter than `offset + size`."""
     file = os.fstat(fd)
     if stat.S_ISREG(file.st_mode) and file.st_size < offset + size:
         raise WrongObject(errno.EINVAL, f"descriptor {fd}: shorter than the {size:,} bytes to map")
@@ -238,7 +238,7 @@ _THERE = "open() opens it, or open_or_create(); `aipc remove` removes what a cra
 
 
 def remove_file(path: str, identity: os.stat_result, name: str, *, missing_ok: bool) -> None:
-    """Unlink `path` if it is still the file that `identity` described; else ObjectMissing, or nothing with `missing_ok`."""
+    """Unlink `path` if it is still the file that `identity` describes; otherwise ObjectMissing, or nothing with `missing_ok`."""
     try:
         if same_file(path, identity):
             os.unlink(path)
@@ -252,7 +252,7 @@ def remove_file(path: str, identity: os.stat_result, name: str, *, missing_ok: b
 
 
 def checked_size(name: str, size: int) -> int:
-    """`size` as an int. AddressError if there can be no such memory, NoSpace if no machine has so much."""
+    """Return `size` as an int. AddressError if no memory can have that size, NoSpace if it is over every machine's limit."""
     if isinstance(size, bool) or not isinstance(size, int):
         raise TypeError(f"{name}: size={size!r}: must be a whole number of bytes")
     if size < 1:
@@ -263,7 +263,7 @@ def checked_size(name: str, size: int) -> int:
 
 
 def checked_mode(name: str, mode: int) -> int:
-    """`mode` if it is one. AddressError if not."""
+    """Return `mode` if it is a file mode; otherwise AddressError."""
     if isinstance(mode, bool) or not isinstance(mode, int) or not 0 <= mode <= 0o777:
         raise AddressError(
             f"{name}: mode={oct(mode) if isinstance(mode, int) else repr(mode)}: must be a file mode, such as 0o600"

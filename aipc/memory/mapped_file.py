@@ -1,4 +1,4 @@
-"""Files as memory (mmap(2)): shared with all who map or read them, or private copies; and anonymous memory."""
+"""Files as memory (mmap(2)): shared with all processes that map or read them, or private copies; and anonymous memory."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Path = str | os.PathLike[str]
 
 
 class MappedFile(FileSegment):
-    """A file, or a part of it, as memory. What is written to it is in the file for every reader at once.
+    """A file, or a part of it, as memory. Every reader of the file sees at once what is written to the memory.
 
-    The kernel writes it to the disk when it likes, or at `flush`. Whoever may write to the file may also make it shorter, and
-    then touching what is gone is SIGBUS; so is a disk error.
+    The kernel writes it to the disk when it likes, or at `flush`. A process that may write to the file can also make it shorter:
+    touching the missing part is SIGBUS. So is a disk error.
     """
 
     __slots__ = ("_identity", "_offset", "_path", "private")
@@ -46,7 +46,7 @@ class MappedFile(FileSegment):
         lock: Lock | str | None = None,
     ) -> None:
         self._identity: os.stat_result = os.fstat(file.fd)
-        self._path = os.path.abspath(path)  # wherever this process may be by then
+        self._path = os.path.abspath(path)  # this process may change its directory
         self._offset = offset
         self.private: bool = private
         super().__init__(path, file, size, read_only=read_only, unlink=unlink, lock=lock)
@@ -62,10 +62,10 @@ class MappedFile(FileSegment):
         reserve: bool = True,
         lock: Lock | str | None = None,
     ) -> Self:
-        """Make a file of `size` zero bytes and map it. ObjectExists if the path is there; NoSpace if it does not fit.
+        """Create a file of `size` zero bytes and map it. ObjectExists if the path exists; NoSpace if the file does not fit.
 
-        `mode` is the file's, whatever the umask. `unlink` removes the file on close, in this process only. `reserve` takes
-        the space now; without it, a full disk is SIGBUS at the first touch. `lock` is for `locked`.
+        The file has exactly `mode`, whatever the umask. `unlink` removes the file on close, in this process only. `reserve`
+        reserves the space now; without it, a full disk is SIGBUS at the first touch. `lock` is for `locked`.
         """
         return cls._created(path, size, mode=mode, unlink=unlink, reserve=reserve, lock=lock)
 
@@ -129,10 +129,10 @@ class MappedFile(FileSegment):
         private: bool = False,
         lock: Lock | str | None = None,
     ) -> Self:
-        """Map `size` bytes from `offset` on, to the end by default. ObjectMissing, AccessDenied; WrongObject if it is shorter.
+        """Map `size` bytes from `offset` on, by default to the end. ObjectMissing, AccessDenied; WrongObject if the file is too short.
 
         `offset` must be a multiple of the page size. `private`: what is written stays in this process (copy-on-write), and
-        reading permission is enough. A device, such as /dev/zero, takes a `size`.
+        permission to read is enough. A device, such as /dev/zero, needs a `size`.
         """
         where = _checked_path(path)
         if offset < 0 or offset % mmap.ALLOCATIONGRANULARITY:
@@ -148,27 +148,27 @@ class MappedFile(FileSegment):
 
     @staticmethod
     def anonymous(size: int, *, lock: Lock | str | None = None) -> AnonymousMemory:
-        """`size` zero bytes without a name or a file, shared with the children that this process forks from now on."""
+        """Make `size` zero bytes without a name or a file, shared with the children that this process forks from now on."""
         return AnonymousMemory(size, lock=lock)
 
     def _map(self, file: OpenFile, size: int, read_only: bool) -> Any:
         return mapped(file.fd, size, read_only=read_only, private=self.private, offset=self._offset)
 
     def resize(self, size: int) -> None:
-        """Make the file end `size` bytes behind the offset. UnsupportedOperation for a private or read-only mapping."""
+        """Make the file end `size` bytes after the offset. UnsupportedOperation for a private or read-only mapping."""
         self._opened()
         if self.private or not stat.S_ISREG(self._identity.st_mode):
-            raise UnsupportedOperation(f"{self._name}: a private mapping, or no plain file: it can't be resized")
+            raise UnsupportedOperation(f"{self._name}: a private mapping, or not a plain file: it can't be resized")
         super().resize(size)
 
     def _stretch(self, fd: int, size: int) -> None:
         super()._stretch(fd, self._offset + size)
 
     async def flush(self, wait: bool = True) -> None:
-        """Write what was changed to the disk (fdatasync(2), the same as msync(2) of all of it); without `wait`, begin to.
+        """Write changes to the disk (fdatasync(2), the same as msync(2) of the whole file); without `wait`, only start writing.
 
-        It runs in a thread: a cancelled flush goes on there, and harms nothing; nor does closing meanwhile. `OSError` (EIO,
-        NoSpace) if the disk can't take it. UnsupportedOperation for a private mapping, which is never written.
+        It runs in a thread. A cancelled flush continues there and does no harm, nor does closing meanwhile. `OSError` (EIO,
+        NoSpace) if the disk cannot take the data. UnsupportedOperation for a private mapping, which is never written.
         """
         self._opened()
         if self.private:
@@ -187,7 +187,7 @@ class MappedFile(FileSegment):
 
 
 class AnonymousMemory(MappedSegment):
-    """Memory without a name (MAP_SHARED | MAP_ANONYMOUS): this process and the children that it forks share it."""
+    """Memory without a name (MAP_SHARED | MAP_ANONYMOUS): shared by this process and the children that it forks."""
 
     __slots__ = ("_size",)
 
@@ -202,11 +202,11 @@ class AnonymousMemory(MappedSegment):
         return self._size
 
     def _remove(self, *, missing_ok: bool) -> None:
-        """There is no name: the memory goes with its last user anyway."""
+        """Do nothing: there is no name, and the memory is freed with its last user."""
 
 
 def _flush(box: list[OpenFile], wait: bool) -> None:
-    file = box.pop()  # an idle thread may keep its last arguments for a while, and with them the descriptor
+    file = box.pop()  # an idle thread may keep its last arguments, and so the descriptor
     if wait:
         os.fdatasync(file.fd)
     else:
@@ -223,13 +223,13 @@ def _checked_path(path: Path) -> str:
 
 
 def _length(where: str, file: os.stat_result, offset: int, size: int | None) -> int:
-    """How many bytes to map."""
+    """The number of bytes to map."""
     if not stat.S_ISREG(file.st_mode):
         if stat.S_ISCHR(file.st_mode) or stat.S_ISBLK(file.st_mode):
             if size is None:
-                raise AddressError(f"{where}: a device: say how much to map, size=...")
+                raise AddressError(f"{where}: a device: needs the size to map, size=...")
             return size
-        raise WrongObject(errno.EINVAL, f"{where}: no plain file, and no device: it can't be mapped")
+        raise WrongObject(errno.EINVAL, f"{where}: neither a plain file nor a device: it can't be mapped")
     there = file.st_size - offset
     if there < (size or 1):
         wanted = f"{size:,} bytes" if size else "any"

@@ -1,4 +1,4 @@
-"""Memory without a name, sealed (memfd_create(2)): it goes from process to process as a descriptor (SCM_RIGHTS, unix(7))."""
+"""Sealed memory without a name (memfd_create(2)): processes pass it on as a descriptor (SCM_RIGHTS, unix(7))."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from .base import FileSegment, MappedSegment, OpenFile, checked_size, explained
 
 
 class MemfdSegment(FileSegment):
-    """Memory that nobody can resize, and that goes with its last user: safe to share with a process that you don't trust.
+    """Memory that nobody can resize, and that is freed with its last user: safe to share with an untrusted process.
 
-    Send `fd` to a peer: `await channel.send(b"table", fds=[segment.fd])`. What is in the memory the peer can change at any
-    time: copy, then check.
+    Send `fd` to a peer: `await channel.send(b"table", fds=[segment.fd])`. The peer can change the contents at any time: copy
+    first, then check.
     """
 
     __slots__ = ()
 
     @classmethod
     def create(cls, name: str, size: int, *, lock: Lock | str | None = None) -> Self:
-        """Make `size` zero bytes. `name` shows in /proc/PID/maps only. NoSpace if no memory is left for it."""
+        """Make `size` zero bytes. `name` is shown in /proc/PID/maps only. NoSpace if there is not enough memory."""
         if not isinstance(name, str):
             raise TypeError(f"name={name!r}: must be a str, to be seen in /proc/PID/maps")
         if "\0" in name or len(os.fsencode(name)) > 249:
@@ -35,9 +35,9 @@ class MemfdSegment(FileSegment):
 
     @classmethod
     def open(cls, fd: int, read_only: bool = False, *, lock: Lock | str | None = None) -> Self:
-        """Map a descriptor that came from a peer. It belongs to the segment from then on; on an error it stays yours.
+        """Map a descriptor that came from a peer. The segment owns it from then on; after an error it stays yours.
 
-        WrongObject if it is no memfd, or one that can be resized; AccessDenied if it can only be read: use `read_only`.
+        WrongObject if it is not a memfd, or can be resized; AccessDenied if it can only be read: use `read_only`.
         """
         if isinstance(fd, bool) or not isinstance(fd, int):
             raise TypeError(f"fd={fd!r}: must be a descriptor's number")
@@ -56,4 +56,4 @@ class MemfdSegment(FileSegment):
         MappedSegment.resize(self, size)
 
     def _remove(self, *, missing_ok: bool) -> None:
-        """There is no name: the memory goes with its last user anyway."""
+        """Do nothing: there is no name, and the memory is freed with its last user."""

@@ -1,7 +1,7 @@
 """POSIX shared memory (shm_overview(7)): by name, for any process that may open it.
 
-On Linux shm_open(3) is open(2) in /dev/shm, a tmpfs. aipc opens there itself, because a new segment then gets its name last,
-when it has its size.
+On Linux shm_open(3) is open(2) in /dev/shm, a tmpfs. aipc opens files there itself, because a new segment then gets its name last,
+once it has its size.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from aipc.exceptions import AddressError, WrongObject
 from .base import MAKE, FileSegment, OpenFile, checked_mode, checked_size, explained, remove_file
 from .creation import NotReady, Prepare, filling, open_or_create
 
-_DIRECTORY = "/dev/shm"  # noqa: S108 - the kernel's place for them
+_DIRECTORY = "/dev/shm"  # noqa: S108 - where the kernel keeps them
 _LONGEST = 255
 
 
 class SharedMemory(FileSegment):
-    """POSIX shared memory. Its name, such as `/table`, stays until somebody unlinks it, at most until the next boot.
+    """POSIX shared memory. Its name, such as `/table`, stays until a process unlinks it, at most until the next boot.
 
-    `create` and `open` make one. Whoever may write to it may also make it shorter, and then touching what is gone is SIGBUS:
-    share with processes that you trust, or use MemfdSegment. Nothing removes a segment behind your back.
+    Made by `create` and `open`. A process that may write to it can also make it shorter: touching the missing part is SIGBUS.
+    Share it with processes that you trust, or use MemfdSegment. No process removes a segment without being asked.
     """
 
     __slots__ = ("_identity",)
@@ -52,10 +52,10 @@ class SharedMemory(FileSegment):
         reserve: bool = True,
         lock: Lock | str | None = None,
     ) -> Self:
-        """Make `size` zero bytes called `name`. ObjectExists if there is such a name; NoSpace if they don't fit.
+        """Make `size` zero bytes called `name`. ObjectExists if the name is taken; NoSpace if they do not fit.
 
-        `mode` is the segment's, whatever the umask. `unlink` removes the name on close, in this process only. `reserve` takes
-        the memory now; without it, running out later is SIGBUS. `lock` is for `locked`.
+        The segment has exactly `mode`, whatever the umask. `unlink` removes the name on close, in this process only. `reserve`
+        reserves the memory now; without it, running out of memory later is SIGBUS. `lock` is for `locked`.
         """
         return cls._created(name, size, mode=mode, unlink=unlink, reserve=reserve, lock=lock)
 
@@ -110,14 +110,14 @@ class SharedMemory(FileSegment):
 
     @classmethod
     def open(cls, name: str, read_only: bool = False, *, lock: Lock | str | None = None) -> Self:
-        """Open the segment called `name`, all of it. ObjectMissing if there is none, AccessDenied, WrongObject if it is empty."""
+        """Open the whole segment `name`. ObjectMissing if there is none, AccessDenied, WrongObject if it is empty."""
         name = checked_name(name)
         flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | (os.O_RDONLY if read_only else os.O_RDWR)
 
         with explained(name, MAKE):
             file = OpenFile(os.open(_DIRECTORY + name, flags))
             if not stat.S_ISREG(os.fstat(file.fd).st_mode):
-                raise WrongObject(errno.EINVAL, f"{name}: no shared memory, though it lies in {_DIRECTORY}")
+                raise WrongObject(errno.EINVAL, f"{name}: not shared memory, although it is in {_DIRECTORY}")
             return cls(name, file, read_only=read_only, lock=lock)
 
     @property
@@ -130,7 +130,7 @@ class SharedMemory(FileSegment):
 
 
 def checked_name(name: str) -> str:
-    """`name` with one leading slash. AddressError if there can be no such segment."""
+    """Return `name` with one leading slash. AddressError if no segment can have that name."""
     if not isinstance(name, str):
         raise TypeError(f"name={name!r}: must be a str, such as '/table'")
     bare = name.removeprefix("/")

@@ -1,4 +1,4 @@
-"""One writer's latest value, for any number of readers, who never block the writer and never see half a value."""
+"""One writer's latest value, for any number of readers: they never block the writer, and never see half a value."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .posix import SharedMemory, checked_name
 
 
 class _SnapshotHandle(Handle):
-    """Owns the segment and what looks into it."""
+    """Owns the segment and the views of it."""
 
     __slots__ = ("layout", "polling", "seen", "segment", "writes")
 
@@ -35,31 +35,27 @@ class _SnapshotHandle(Handle):
         self.polling: Polling = Polling(self, self.changed, f"file {os.fstat(segment.fd).st_dev}:{os.fstat(segment.fd).st_ino}")
 
     def changed(self) -> bool:
-        """Whether there is a value that this object has not given out."""
+        """Whether there is a value that this object has not returned."""
         return self.layout.latest != self.seen
 
     def _close(self) -> None:
         self.polling.close()
         self.layout.release()
         if self.writes:
-            fcntl.flock(self.segment.fd, fcntl.LOCK_UN)  # a child forked meanwhile would keep it
+            fcntl.flock(self.segment.fd, fcntl.LOCK_UN)  # otherwise a forked child would keep it locked
         self.segment.close()
 
     def checked(self) -> wire.Layout:
-        """For plain calls: ClosedResourceError or ForkedError if this object can't be used."""
-        try:
-            self.check()
-        except OSError as error:
-            raise self.explain(error) from None
-        return self.layout
+        """Check, for a plain call, that this object can be used; otherwise ClosedResourceError or ForkedError."""
+        return self.call(lambda: self.layout)
 
 
 class Snapshot:
     """The latest value of one writer, in POSIX shared memory: `with aipc.Snapshot.open("/prices") as prices`.
 
-    `create` makes the writer, `open` a reader, or a writer that goes on where a dead one stopped. Values that nobody read are
-    gone: to see each one, use a channel. A writer killed at any moment leaves the last whole value. Errors of every method:
-    ClosedResourceError after `close`, ForkedError in a forked child.
+    `create` makes the writer; `open` makes a reader, or a writer that continues for a dead one. Values that nobody read are
+    overwritten: to see each one, use a channel. If the writer is killed at any moment, the last whole value stays. Errors of every
+    method: ClosedResourceError after `close`, ForkedError in a forked child.
     """
 
     __slots__ = ("_handle",)
@@ -69,10 +65,10 @@ class Snapshot:
 
     @classmethod
     def create(cls, name: str, max_size: int, *, mode: int = 0o600, unlink: bool = False) -> Self:
-        """Make a snapshot for values of up to `max_size` bytes, and be its writer. ObjectExists if the name is taken.
+        """Make a snapshot for values of up to `max_size` bytes, and become its writer. ObjectExists if the name is taken.
 
-        It takes three times `max_size` of memory; NoSpace if there is not so much. `mode` is its mode, whatever the umask:
-        reading takes read permission only. `unlink` removes it on close.
+        It needs three times `max_size` of memory; NoSpace if there is not enough. It has exactly `mode`, whatever the umask:
+        reading needs read permission only. `unlink` removes it on close.
         """
         name = checked_name(name)
         capacity = checked_size(name, max_size)
@@ -86,7 +82,7 @@ class Snapshot:
 
     @classmethod
     def open(cls, name: str, write: bool = False) -> Self:
-        """Open a snapshot to read it. ObjectMissing if there is none, WrongObject if that name is something else.
+        """Open a snapshot to read it. ObjectMissing if there is none, WrongObject if the name belongs to something else.
 
         With `write`, become its writer, after the old one has closed it or died; ObjectExists, with its pid, while it lives.
         """
@@ -108,15 +104,15 @@ class Snapshot:
         self._handle.polling.notify()
 
     def latest(self) -> bytes | None:
-        """The latest value, whole; None before the first. ProtocolError if somebody else wrote into the memory."""
+        """Return the latest value, whole; None before the first. ProtocolError if another process wrote into the memory."""
         self._handle.checked()
         return self._read()
 
     async def changed(self) -> bytes:
-        """Wait for a value that this object has not given out yet, and give the latest; the first time, any.
+        """Wait for a value that this object has not returned yet, and return the latest; the first call takes any value.
 
-        A writer of this user wakes it; another's change is seen after 50 µs to 10 ms, or 100 ms once a wait has lasted 1.1 s.
-        Cancelled: nothing was given out.
+        A writer of this user wakes it. Another user's change is seen after 50 µs to 10 ms, or 100 ms once a wait has lasted
+        1.1 s. Cancelled: nothing was returned.
         """
         return await self._handle.polling.attempt(self._take)
 
@@ -136,25 +132,25 @@ class Snapshot:
 
     @property
     def max_size(self) -> int:
-        """The longest value that it takes, bytes."""
+        """The longest value that fits, in bytes."""
         return self._handle.checked().capacity
 
     @property
     def number(self) -> int:
-        """How many values were published so far; 0 before the first."""
+        """The number of values published so far; 0 before the first."""
         return self._handle.checked().latest
 
     def writer(self) -> int | None:
-        """The pid of its writer, None if there is none, or it lives in another PID namespace (proc_locks(5))."""
+        """The writer's pid; None if there is no writer, or it lives in another PID namespace (proc_locks(5))."""
         self._handle.checked()
         return _writer(self._handle.segment)
 
     def unlink(self) -> None:
-        """Remove its name; who has it open may go on. Also after `close`. ObjectMissing if the name is gone."""
+        """Remove its name; processes that have it open may continue. Also after `close`. ObjectMissing if the name is gone."""
         self._handle.segment.unlink()
 
     def close(self) -> None:
-        """Close it; the value stays for readers. Idempotent. Tasks in `changed` see ClosedResourceError."""
+        """Close it; readers keep the value. Idempotent. Tasks in `changed` get ClosedResourceError."""
         self._handle.close()
 
     def __enter__(self) -> Self:
@@ -173,7 +169,7 @@ def _be_writer(segment: SharedMemory) -> None:
     except BlockingIOError as error:
         who = _writer(segment)
         raise os_error(
-            errno.EEXIST, segment.name, f"process {who or 'of another namespace'} is its writer; there can be one"
+            errno.EEXIST, segment.name, f"process {who or 'of another namespace'} is its writer; there can be only one"
         ) from error
 
 

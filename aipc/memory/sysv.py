@@ -24,11 +24,11 @@ _PREPARING = 0o610
 _GONE = frozenset({errno.EINVAL, errno.EIDRM})
 
 Key = int | str | None
-"""A key: 0x4d2, "0x4d2", a path with `project`, or None (also "private") for a segment without one."""
+"""A key: 0x4d2, "0x4d2", a path with `project`, or None (also "private") for a segment without a key."""
 
 
 class SharedMemoryStatus(NamedTuple):
-    """What the kernel knows of a System V segment (shmctl(2), proc_sysvipc(5)). Sizes are bytes, times seconds since 1970."""
+    """The kernel's data on a System V segment (shmctl(2), proc_sysvipc(5)). Sizes are bytes, times seconds since 1970."""
 
     key: int
     id: int
@@ -37,17 +37,17 @@ class SharedMemoryStatus(NamedTuple):
     mode: int
     size: int
     attached: int
-    """How many attachments there are, in all processes (nattch)."""
+    """The number of attachments in all processes (nattch)."""
     creator_pid: int
     last_pid: int
-    """Who attached or detached last; 0 if nobody did."""
+    """The process that attached or detached last; 0 if none has."""
     attach_time: int
     detach_time: int
     change_time: int
     pinned: bool
-    """Kept in memory (SHM_LOCK)."""
+    """Whether it is kept in memory (SHM_LOCK)."""
     removed: bool
-    """Goes when the last detaches (IPC_RMID)."""
+    """Whether it is removed when the last process detaches (IPC_RMID)."""
 
     @property
     def nattch(self) -> int:
@@ -61,9 +61,9 @@ class SharedMemoryStatus(NamedTuple):
 
 
 class SysVSharedMemory(MappedSegment):
-    """A System V segment. It stays until somebody removes it, at most until the next boot; the kernel counts who has it.
+    """A System V segment. It stays until a process removes it, at most until the next boot; the kernel counts its attachments.
 
-    `create`, `open` and `attach` make one. Its size never changes, so that no peer can take memory away from under a view.
+    Made by `create`, `open` and `attach`. Its size never changes, so no peer can remove memory under a view.
     """
 
     __slots__ = ("_id", "_size")
@@ -251,7 +251,7 @@ class SysVSharedMemory(MappedSegment):
         self._asked(sysv.lock)
 
     def unpin(self) -> None:
-        """Let it be swapped again (SHM_UNLOCK)."""
+        """Allow swapping again (SHM_UNLOCK)."""
         self._asked(sysv.unlock)
 
     def _asked(self, call: Any) -> None:

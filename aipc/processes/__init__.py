@@ -1,1 +1,1 @@
-"""Children: processes that this one starts, talks to, ends and reaps."""
+"""Children: starting processes, talking to them, ending and reaping them."""

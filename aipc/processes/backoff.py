@@ -1,10 +1,10 @@
-"""How long to wait before a worker is replaced."""
+"""The pause before a worker is replaced."""
 
 from __future__ import annotations
 
 
 class Backoff:
-    """Not at all for the first failure, then longer each time, up to a limit. Seconds."""
+    """No pause after the first failure, then longer pauses each time, up to a limit. All times are in seconds."""
 
     __slots__ = ("_failures", "_first", "_healthy_after", "_limit")
 
@@ -15,7 +15,7 @@ class Backoff:
         self._failures = 0
 
     def after(self, lived: float) -> float:
-        """Seconds to wait after a worker that lived so many seconds."""
+        """Return the pause, in seconds, after a worker that lived for `lived` seconds."""
         if lived >= self._healthy_after:
             self._failures = 0
         self._failures += 1

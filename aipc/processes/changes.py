@@ -1,4 +1,4 @@
-"""Waiting for something of this loop to become true."""
+"""Waiting until a condition of this event loop becomes true."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import anyio
 
 
 class Changes:
-    """Tasks that wait for conditions; whoever changes what they look at calls `tell`."""
+    """Tasks that wait for conditions. Code that changes what a condition depends on calls `tell`."""
 
     __slots__ = ("_next",)
 
@@ -16,18 +16,18 @@ class Changes:
         self._next: anyio.Event | None = None
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Wait until it holds. Cancelled: nothing happened."""
+        """Wait until `condition()` is true. Cancelled: nothing happened."""
         while not condition():
             await self.next()
 
     async def next(self) -> None:
-        """Wait until something changes. Cancelled: nothing happened."""
+        """Wait until the next change. Cancelled: nothing happened."""
         if self._next is None:
             self._next = anyio.Event()
         await self._next.wait()
 
     def tell(self) -> None:
-        """Something changed: all who wait look again."""
+        """Report a change: every waiting task checks its condition again."""
         if self._next is not None:
             event, self._next = self._next, None
             event.set()

@@ -35,20 +35,33 @@ def popen(
     new_session: bool = False,
     dies_with_parent: bool = False,
 ) -> Opening[ProcessChannel]:
-    """A child as a channel (popen(3)): `async with aipc.popen(["sort", "-u"], "r+") as child`, or await it.
+    """Start a child and return it as a channel (popen(3)): `async with aipc.popen(["sort", "-u"], "r+") as child`, or await it.
 
-    `mode` says what is a pipe: "r" the child's output, "w" its input, "r+" both. The other streams are this process's, or what
-    `stdin`, `stdout`, `stderr` say: a file, a descriptor, subprocess.DEVNULL, a channel with a descriptor; stderr also
-    subprocess.STDOUT. `pass_fds` are descriptors, files and channels that the child inherits under the numbers that they have here,
-    blocking ones; a channel's number is `extra(ChannelAttribute.descriptor)`. `max_message_size` is 16 MiB where there is a framing, and raw chunks have no limit.
+    Args:
+        command: A list of words, or a string that is split as a shell would split it.
+        shell: Whether a shell runs the command, which is then one string.
+        mode: The streams that become pipes: "r" the child's output, "w" its input, "r+" both.
+        framing: How messages are marked in the byte stream; by default chunks as they come.
+        max_message_size: The limit of a framed message in bytes: 16 MiB by default. Raw chunks have no limit.
+        stdin: Where the child's input comes from, if `mode` makes it no pipe: a file, a descriptor, subprocess.DEVNULL or a
+            channel with a descriptor. By default this process's own input.
+        stdout: Where its output goes, likewise.
+        stderr: Where its errors go, likewise, or subprocess.STDOUT.
+        pass_fds: Descriptors, files and channels that the child inherits, as blocking ones, under the numbers that they have
+            here. A channel's number is `extra(ChannelAttribute.descriptor)`.
+        cwd: The child's working directory; by default this process's.
+        env: The child's environment; by default this process's.
+        process_group: 0 puts the child into a process group of its own (setpgid(2)), another number into that group.
+        new_session: Start the child in a session, and so a group, of its own (setsid(2)).
+        dies_with_parent: Send the child SIGKILL when the thread or process that started it ends (PR_SET_PDEATHSIG, prctl(2)).
+        grace: Seconds that the child has to end by itself, and again after SIGTERM.
 
-    Leaving the block closes the pipes, gives the child `grace` seconds to end, then sends SIGTERM, and after `grace` seconds more
-    SIGKILL; left by an exception or a cancellation, it begins with SIGTERM. The child is reaped in any case. With a process group
-    of its own (`process_group=0`, setpgid(2), or `new_session`, setsid(2)) all this holds for every process of that group.
-    `dies_with_parent`: the child gets SIGKILL when the thread that started it ends, or the process (PR_SET_PDEATHSIG, prctl(2)).
+    Leaving the block closes the pipes, waits `grace` seconds, sends SIGTERM, waits `grace` seconds more, and sends SIGKILL. If an
+    exception or a cancellation leaves the block, it begins with SIGTERM. The child is always reaped. If the child leads a process
+    group, the signals go to the whole group.
 
-    ObjectMissing, AccessDenied: there is no such program or `cwd`, or it may not be run. AddressError: another mode, an empty
-    command. Cancelled: not started, as nothing is awaited.
+    ObjectMissing: there is no such program or `cwd`. AccessDenied: the program may not be run. AddressError: an unknown mode, or
+    an empty command. Cancelled: nothing was started, because nothing is awaited.
     """
     options: dict[str, Any] = {
         "shell": shell,
@@ -88,13 +101,14 @@ def pipeline(
     dies_with_parent: bool = False,
     pipefail: bool = False,
 ) -> Opening[Pipeline]:
-    """Children in a row, as by `|`: `async with aipc.pipeline(["sort"], ["uniq", "-c"]) as pipeline`, or await it.
+    """Start children connected as by `|`: `async with aipc.pipeline(["sort"], ["uniq", "-c"]) as pipeline`, or await it.
 
-    `stdin` and `stdout` are channels of the result (subprocess.PIPE), or go elsewhere as for `popen`; the options after them
-    are for all children: `process_group=0` gives each a group of its own. With `pipefail` the result's `returncode` is the last
+    `stdin` and `stdout` are channels of the result (subprocess.PIPE), or go elsewhere, as for `popen`. The options after them
+    apply to every child: `process_group=0` gives each child its own group. With `pipefail` the result's `returncode` is the last
     one that is not 0. Leaving the block ends and reaps all children as `popen` does.
 
-    Errors as for `popen`; the text says which stage. Those before it are ended and reaped first. Cancelled: nothing was started.
+    Errors as for `popen`; the text names the stage. The children of earlier stages are ended and reaped before the error is raised.
+    Cancelled: nothing was started.
     """
     options: dict[str, Any] = {
         "shell": shell,

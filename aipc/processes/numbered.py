@@ -1,41 +1,36 @@
-"""Numbered messages: what the two ends of the channel between a pool and its worker put in front of each message.
+"""Numbered messages between a pool and its worker: each message begins with a number.
 
-A request has a number, 1 and up, and the answer to it has the same one: so answers are matched and never counted, whatever
-was cancelled. 0 is the number of all other messages: those that `worker.channel` sends, and those that the function sends
-when there is no request to answer.
+A request has a number from 1 up, and its answer has the same number. So a pool matches answers and never counts them, whatever
+was cancelled. All other messages have the number 0: those that `worker.channel` sends, and those that the function sends when
+there is no request to answer.
 
-The function answers each request with one message, and a pool asks a worker for one thing at a time: so the worker's end only has
-to remember the number of the last request that the function received and did not answer.
+A call (`Pool.run`) is a request whose number has the bit CALL: the worker's end runs it, and the function does not see it. The first
+message of each end has the number CONTROL and no content: the worker has imported its function; the pool lets the function begin.
 """
 
 from __future__ import annotations
 
 import struct
 from abc import abstractmethod
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-import anyio
-
-from aipc._io import fork
-from aipc._sys import rights
-from aipc.abc import Buffer, Channel, ChannelAttribute, ChannelStatistics, Message
+from aipc.abc import Buffer, Channel, ChannelAttribute, ChannelStatistics
 from aipc.exceptions import MessageTooLarge, ProtocolError
 from aipc.transports.base import TransportChannel
 from aipc.wire.framing import LONG, as_bytes
 
-from .changes import Changes
-
 NUMBER = struct.Struct("<Q")
 SIZE: int = NUMBER.size
-"""Bytes that stand in front of each message."""
-MOST_UNASKED = 1_000
-"""Messages that a worker may send unasked before anybody takes one."""
+"""Length of the number in front of each message, in bytes."""
+CALL = 1 << 63
+"""The bit in the number of a call and of its answer."""
+CONTROL = (1 << 64) - 1
+"""The number of the first message in each direction."""
 
 
 class NumberedChannel(Channel):
-    """A channel over another one, which has a number in front of each message."""
+    """A channel over another channel; it puts a number in front of each message."""
 
     def __init__(self, transport: TransportChannel) -> None:
         self._transport = transport
@@ -46,10 +41,10 @@ class NumberedChannel(Channel):
 
     @abstractmethod
     def _number(self) -> int:
-        """For the next message to be sent."""
+        """Return the number of the next message to send."""
 
     def _unsent(self, number: int) -> None:
-        """The message with that number was perhaps not sent."""
+        """Note that the message with that number was perhaps not sent."""
 
     def _seal(self, number: int, item: Buffer) -> bytes:
         item = as_bytes(item)
@@ -91,7 +86,7 @@ class NumberedChannel(Channel):
             yield self._seal(number, item)
 
     def _number_in(self, data: Buffer) -> int:
-        """The number in front of what was received. ProtocolError if there is none."""
+        """Return the number in front of a received message. ProtocolError if there is none."""
         if len(data) < SIZE:
             raise ProtocolError(f"{self._name}: a message of {len(data)} bytes, where a number of {SIZE} comes first")
         number: int = NUMBER.unpack_from(data)[0]
@@ -114,150 +109,3 @@ class NumberedChannel(Channel):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._name}>"
-
-
-class AnsweringChannel(NumberedChannel):
-    """The worker's end, which its function uses as any other channel."""
-
-    def __init__(self, transport: TransportChannel) -> None:
-        super().__init__(transport)
-        self._unanswered = 0
-
-    def _number(self) -> int:
-        number, self._unanswered = self._unanswered, 0
-        return number
-
-    def _unsent(self, number: int) -> None:
-        # A message that was sent all the same, because it had begun, makes the next one a second answer, which the parent
-        # drops. The other way round the request would never be answered.
-        self._unanswered = self._unanswered or number
-
-    def _note(self, data: Buffer) -> None:
-        """The function receives what begins with this number."""
-        self._unanswered = self._number_in(data) or self._unanswered
-
-    def _received(self, data: bytes) -> bytes:
-        self._note(data)
-        return data[SIZE:]
-
-    async def receive(self, **selection: Any) -> bytes:
-        return self._received(await self._transport.receive(**selection))
-
-    def receive_nowait(self, **selection: Any) -> bytes:
-        return self._received(self._transport.receive_nowait(**selection))
-
-    async def receive_many(self, max_messages: int | None = None, **selection: Any) -> list[bytes]:
-        return [self._received(data) for data in await self._transport.receive_many(max_messages, **selection)]
-
-    async def receive_message(self, **selection: Any) -> Message:
-        message = await self._transport.receive_message(**selection)
-        return message._replace(data=self._received(message.data))
-
-
-class AskingChannel(NumberedChannel):
-    """The parent's end: requests and answers beside messages that have nothing to do with them.
-
-    Whoever reads hands on what is another task's: an answer to `answer`, the rest to `receive`.
-    """
-
-    def __init__(self, transport: TransportChannel) -> None:
-        super().__init__(transport)
-        self._requests = 0
-        self._awaited = 0  # the number of the request that is not answered yet
-        self._answer: bytes | None = None
-        self._unasked: deque[Message] = deque()
-        self._error: Exception | None = None
-        self._reading = False
-        self._changes = Changes()
-        self._generation = fork.generation
-
-    def _number(self) -> int:
-        return 0
-
-    async def ask(self, data: Buffer) -> None:
-        """Send a request. Cancelled, or refused: nothing of it has left, for certain.
-
-        Returns as soon as a first part of it has left: the rest follows, and nothing can take that back.
-        """
-        self._requests += 1
-        self._awaited, self._answer = self._requests, None
-        await TransportChannel.send(self._transport, self._seal(self._requests, data))
-
-    async def answer(self) -> bytes:
-        """The answer to the last request; those to others are dropped. Cancelled: it is still to come."""
-        await self._read(lambda: self._answer is not None)
-        answer, self._answer = self._answer, None
-        assert answer is not None
-        return answer
-
-    async def _read(self, enough: Callable[[], object], **selection: Any) -> None:
-        """Receive until there is enough, or wait while another task does so."""
-        fork.check(self._generation, self._name)
-        while not enough():
-            if self._error is not None:
-                raise self._error.with_traceback(None)
-            if self._reading:
-                await self._changes.until(lambda: not self._reading or enough())
-                continue
-            self._reading = True
-            try:
-                message = await self._transport.receive_message(**selection)
-            finally:
-                self._reading = False
-                self._changes.tell()
-            self._sort(message)
-
-    def _sort(self, message: Message) -> None:
-        """Keep an answer that is waited for, or a message that answers no request. ProtocolError, for all from now on: neither."""
-        try:
-            number = self._number_in(message.data)
-            if not number and len(self._unasked) >= MOST_UNASKED:
-                raise ProtocolError(f"{self._name}: {MOST_UNASKED:,} messages that answer no request wait to be received")
-        except ProtocolError as error:
-            self._error = error
-            rights.close(message.fds)
-            raise
-        data = message.data[SIZE:]
-        if not number:
-            self._unasked.append(message._replace(data=data))
-            return
-        rights.close(message.fds)
-        if number == self._awaited:
-            self._answer, self._awaited = data, 0
-
-    async def receive(self, **selection: Any) -> bytes:
-        await self._read(lambda: self._unasked, **selection)
-        return self._taken()
-
-    def receive_nowait(self, **selection: Any) -> bytes:
-        fork.check(self._generation, self._name)
-        while not self._unasked:
-            if self._reading:  # what comes now is for that task, which hands it on
-                raise anyio.WouldBlock
-            self._sort(Message(self._transport.receive_nowait(**selection)))
-        return self._taken()
-
-    async def receive_many(self, max_messages: int | None = None, **selection: Any) -> list[bytes]:
-        if max_messages is not None and max_messages < 1:
-            raise ValueError(f"max_messages={max_messages}: must be 1 or more")
-        messages = [await self.receive(**selection)]
-        while len(messages) < (max_messages or MOST_UNASKED):
-            try:
-                messages.append(self.receive_nowait(**selection))
-            except Exception:  # noqa: BLE001 - whatever it is, the next call meets it again: these messages come first
-                break
-        return messages
-
-    async def receive_message(self, **selection: Any) -> Message:
-        await self._read(lambda: self._unasked, **selection)
-        return self._unasked.popleft()
-
-    def _taken(self) -> bytes:
-        message = self._unasked.popleft()
-        rights.close(message.fds)
-        return message.data
-
-    async def aclose(self) -> None:
-        await super().aclose()
-        while self._unasked:
-            self._taken()

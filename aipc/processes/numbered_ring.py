@@ -1,4 +1,4 @@
-"""Numbered messages in shared memory: with loans and views, as every channel over a ring has them."""
+"""Numbered messages in shared memory, with the loans and views of a ring's channel."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 
 from aipc.transports.shm.channel import RingChannel
 
-from .numbered import NUMBER, SIZE, AnsweringChannel, AskingChannel, NumberedChannel
+from .answering import AnsweringChannel
+from .asking import AskingChannel
+from .numbered import NUMBER, SIZE, NumberedChannel
 
 
 class _LendingChannel(NumberedChannel):
@@ -15,7 +17,7 @@ class _LendingChannel(NumberedChannel):
 
     @asynccontextmanager
     async def loan(self, size: int) -> AsyncIterator[memoryview]:
-        """As `RingChannel.loan`."""
+        """Like `RingChannel.loan`."""
         async with self._transport.loan(size + SIZE if size >= 0 else size) as room:
             number = self._number()
             NUMBER.pack_into(room, 0, number)
@@ -32,7 +34,7 @@ class _LendingChannel(NumberedChannel):
         try:
             yield view
         except BaseException:
-            with suppress(BufferError):  # what went wrong first is what counts
+            with suppress(BufferError):  # the first error counts
                 view.release()
             raise
         try:
@@ -46,11 +48,13 @@ class AnsweringRing(_LendingChannel, AnsweringChannel):
 
     @asynccontextmanager
     async def receive_view(self) -> AsyncIterator[memoryview]:
-        """As `RingChannel.receive_view`."""
-        async with self._transport.receive_view() as whole:
-            self._note(whole)
-            with self._behind_number(whole) as view:
-                yield view
+        """Like `RingChannel.receive_view`."""
+        while True:
+            async with self._transport.receive_view() as whole:
+                if self._takes(whole):
+                    with self._behind_number(whole) as view:
+                        yield view
+                    return
 
 
 class AskingRing(_LendingChannel, AskingChannel):
@@ -58,7 +62,7 @@ class AskingRing(_LendingChannel, AskingChannel):
 
     @asynccontextmanager
     async def receive_view(self) -> AsyncIterator[memoryview]:
-        """As `RingChannel.receive_view`, of a copy: whether a message is an answer shows only when it is taken."""
+        """Like `RingChannel.receive_view`, but a copy: only after receiving a message is it known whether it is an answer."""
         with memoryview(await self.receive()) as view:
             yield view
 

@@ -26,9 +26,9 @@ _PIECE = 1 << 20  # bytes
 
 
 class Pipeline:
-    """Children, each of which reads what the one before it prints. Made by `aipc.pipeline`; leaving its block ends them all.
+    """Children, each of which reads the output of the one before it. Made by `aipc.pipeline`; leaving its block ends them all.
 
-    `stdin` is a channel into the first one, and `stdout` out of the last one; None where it was redirected.
+    `stdin` is a channel into the first child, `stdout` a channel out of the last one; None if it was redirected.
     """
 
     __slots__ = ("_grace", "_pipefail", "_raw", "processes", "stdin", "stdout")
@@ -52,17 +52,17 @@ class Pipeline:
 
     @property
     def pids(self) -> list[int]:
-        """The children's process numbers, first to last."""
+        """The process numbers of the children, first to last."""
         return [child.pid for child in self.processes]
 
     @property
     def returncodes(self) -> list[int | None]:
-        """Of each child: None while it runs, then as `returncode` of `aipc.popen`."""
+        """One for each child: None while it runs, then like `returncode` of `aipc.popen`."""
         return [child.returncode for child in self.processes]
 
     @property
     def returncode(self) -> int | None:
-        """The last child's; with `pipefail`, the last one that is not 0. None while any child runs that it depends on."""
+        """The last child's; with `pipefail`, the last one that is not 0. None while a child runs that could still change it."""
         codes = self.returncodes
         if not self._pipefail:
             return codes[-1]
@@ -72,28 +72,28 @@ class Pipeline:
 
     @property
     def outcomes(self) -> list[str]:
-        """Of each child: as `outcome` of `aipc.popen`."""
+        """One for each child, like `outcome` of `aipc.popen`."""
         return [child.outcome for child in self.processes]
 
     @property
     def usages(self) -> list[resource.struct_rusage | None]:
-        """Of each child: as `usage` of `aipc.popen`."""
+        """One for each child, like `usage` of `aipc.popen`."""
         return [child.usage for child in self.processes]
 
     async def wait(self) -> list[int]:
-        """Wait until all children have ended by themselves: their `returncodes`. Cancelled: nothing happened."""
+        """Wait until all children have ended by themselves; return their `returncodes`. Cancelled: nothing happened."""
         return [await child.wait() for child in self.processes]
 
     async def communicate(self, data: Buffer = b"") -> bytes:
-        """Send `data` and the end of input, receive all output meanwhile, and wait: what came out; `b""` if that was redirected.
+        """Send `data` and the end of input, and receive all output meanwhile; return it (`b""` if it was redirected).
 
-        As much memory as the output takes. A child that stops reading early is no error. Cancelled: a part of `data` was sent,
-        stdin is closed, and what had come out is lost; the children still run until the block is left.
+        The output is held in memory. A child that stops reading early is no error. Cancelled: a part of `data` was sent, stdin
+        is closed, and the output so far is lost. The children run until the block is left.
         """
         if not self._raw:
-            raise UnsupportedOperation("communicate: moves plain bytes; leave the pipeline's framing at none for it")
+            raise UnsupportedOperation("communicate: needs plain bytes; leave the pipeline's framing at none")
         if len(data) and self.stdin is None:
-            raise AddressError("communicate: stdin was redirected, so that there is nowhere to send data to")
+            raise AddressError("communicate: stdin was redirected, so data cannot be sent to it")
         try:
             async with anyio.create_task_group() as tasks:
                 if self.stdin is not None:
@@ -105,21 +105,21 @@ class Pipeline:
         return output
 
     def send_signal(self, signum: int) -> None:
-        """Send a signal to each child that runs: to the last one first, so that none takes another's death for the end of input."""
+        """Send a signal to each running child, the last one first: so no child takes another's death for the end of its input."""
         signal_all(self.processes, signum, tree=True)
 
     def terminate(self) -> None:
-        """Send SIGTERM to each child that runs."""
+        """Send SIGTERM to each running child."""
         self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Send SIGKILL to each child that runs."""
+        """Send SIGKILL to each running child."""
         self.send_signal(signal.SIGKILL)
 
     async def aclose(self) -> None:
-        """Close our ends, wait `grace` seconds for the children to end, then SIGTERM, `grace` seconds, SIGKILL. Idempotent.
+        """Close our ends, wait `grace` seconds, send SIGTERM, wait `grace` seconds, send SIGKILL. Idempotent.
 
-        Cancelled: SIGTERM at once, and the rest all the same: no process stays.
+        Cancelled: sends SIGTERM at once, and does the rest as usual. No process is left.
         """
         await terminate(self.processes, self._let_go, self._grace, gently=True)
 
@@ -146,7 +146,7 @@ async def _feed(stdin: PipeChannel, data: Buffer) -> None:
         for start_of_piece in range(0, len(view), _PIECE):
             await stdin.send(view[start_of_piece : start_of_piece + _PIECE])
     except anyio.BrokenResourceError:
-        pass  # it has read all that it wants, as `head` does
+        pass  # the child has stopped reading, as `head` does
     finally:
         stdin.close()
 
@@ -167,7 +167,7 @@ async def start_pipeline(
     pipefail: bool,
     **options: Any,
 ) -> Pipeline:
-    """Start the children, first to last. If one can't be started, those before it are ended and reaped; its error names it."""
+    """Start the children, first to last. If one cannot be started, ends and reaps the earlier ones; the error names the stage."""
     if not commands:
         raise AddressError("pipeline: needs at least one command, as in aipc.pipeline(['ls'], ['wc', '-l'])")
     chosen = framing_of(framing, max_message_size)

@@ -17,15 +17,15 @@ from aipc.transports.base import TransportChannel
 
 
 class HasDescriptor(Protocol):
-    """A file, a socket: whatever has a descriptor."""
+    """A file, a socket, or another object with a descriptor."""
 
     def fileno(self) -> int:
-        """The descriptor."""
+        """Return the descriptor."""
         ...
 
 
 Redirection = int | HasDescriptor | Channel | None
-"""None: this process's own stream. A number is a descriptor, or subprocess's DEVNULL (stderr: STDOUT, too)."""
+"""None: this process's own stream. A number: a descriptor, or subprocess's DEVNULL (for stderr also STDOUT)."""
 
 
 Passed = int | HasDescriptor | Channel
@@ -33,7 +33,7 @@ Passed = int | HasDescriptor | Channel
 
 
 def redirected(pipes: ChildPipes, what: str, to: Redirection) -> int | None:
-    """The descriptor, or subprocess's number, that a child is to have as `what`: "stdin", "stdout" or "stderr"."""
+    """Return the descriptor, or subprocess's number, for the child's `what`: "stdin", "stdout" or "stderr"."""
     if isinstance(to, Channel):
         return _lent(pipes, what, to)
     if to is None or not isinstance(to, int):

@@ -74,32 +74,33 @@ def spawn(
 def spawn(
     function: Callable[[Any, *Args], Awaitable[Any]], *args: *Args, channel: str = "stream", **options: Unpack[WorkerOptions]
 ) -> Opening[Worker[Any, Any]]:
-    """A Python child that runs `await function(channel, *args)`: `async with aipc.spawn(work, 5) as worker`, or await it.
+    """Start a Python child that runs `await function(channel, *args)`: `async with aipc.spawn(work, 5) as worker`, or await it.
 
-    A fresh interpreter, never a fork of this one. `worker.channel` is connected to the function's `channel`. In the worker SIGTERM
-    cancels the function, unless that receives SIGTERM itself, and so does the end of this process; Ctrl-C does nothing.
+    The child is a fresh interpreter, never a fork of this one. `worker.channel` is connected to the function's `channel`. In the
+    worker SIGTERM cancels the function, unless the function receives SIGTERM itself; the end of this process cancels it, too.
+    Ctrl-C does nothing there.
 
-    Leaving the block ends the stream to the worker, gives it `grace` seconds to end, then sends SIGTERM, and after `grace` seconds
-    more SIGKILL; left by an exception or a cancellation, it begins with SIGTERM. If the function raised, or the worker died
-    unasked, leaving the block raises as `worker.result()` does.
+    Leaving the block ends the stream to the worker, waits `grace` seconds, sends SIGTERM, waits `grace` seconds more, and sends
+    SIGKILL. If an exception or a cancellation leaves the block, it begins with SIGTERM. If the function raised, or the worker died
+    by itself, leaving the block raises as `worker.result()` does.
 
     Args:
         function: An async function at the top of a module, or of the main script.
-        *args: What it is called with, behind its channel. They are pickled.
-        channel: The kind of channel, as for `channel_pair`: "stream" or "seqpacket", which take descriptors, too, or "shm", for
-            large messages.
-        **options: How to run it.
+        *args: Its arguments after the channel; they must be picklable.
+        channel: The kind of channel, as for `channel_pair`: "stream" or "seqpacket", which also carry descriptors, or
+            "shm", for large messages.
+        **options: How to run the worker.
 
-            - loop: "asyncio", "uvloop" or "trio" (default: the one that runs here).
-            - grace: Seconds, see above (default: 5).
+            - loop: "asyncio", "uvloop" or "trio" (default: the loop that runs here).
+            - grace: Seconds that the worker has to end by itself, and again after SIGTERM (default: 5).
             - cwd: The worker's working directory.
             - env: The worker's environment.
 
     Raises:
-        TypeError: Before anything is started: `function` or `args` can't be pickled.
-        AddressError: There is no such kind of channel, or loop.
+        TypeError: Before anything is started: `function` or `args` cannot be pickled.
+        AddressError: An unknown kind of channel, or loop.
 
-    Cancelled: not started, as nothing is awaited.
+    Cancelled: nothing was started, because nothing is awaited.
     """
     return opening(function, args, numbered=False, channel=channel, **options)
 

@@ -16,10 +16,11 @@ Stoppable = TypeVar("Stoppable", bound=ProcessChannel | Pipeline | Worker)
 
 
 async def stop_children(*children: Stoppable, grace: float = GRACE) -> list[Stoppable]:
-    """SIGTERM to all of them at once, `grace` seconds, SIGKILL to those that still run; close all. Who needed SIGKILL.
+    """Send SIGTERM to all children, wait `grace` seconds, send SIGKILL to those that still run; return those that got SIGKILL.
 
-    Children are what `popen`, `pipeline` and `spawn` give. To the whole process group of one that has its own. All are ended and
-    reaped when this returns or raises. Cancelled: they have their `grace` all the same, and it raises after that.
+    Children are what `popen`, `pipeline` and `spawn` return. The signals go to the whole process group of a child that leads one.
+    When this returns or raises, all children have ended and are reaped. Cancelled: the children still have their `grace`, and
+    the cancellation is raised after that.
     """
     processes = [process for one in children for process in processes_of(one)]
     try:

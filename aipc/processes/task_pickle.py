@@ -1,11 +1,12 @@
-"""What travels between a worker and its parent beside the channel: the call, and what became of it. Each by pickle, in a memfd.
+"""What a worker and its parent exchange beside the channel: the call, and its result. Each is pickled into a memfd.
 
-A function travels by reference, as its module and name. One of the main script is found by running that script again under the
-name `__mp_main__`, as multiprocessing does, so that what stands below `if __name__ == "__main__":` is left out.
+A function is pickled by reference, as its module and name. A function of the main script is found by running that script again
+under the name `__mp_main__`, as multiprocessing does: the code below `if __name__ == "__main__":` does not run.
 """
 
 from __future__ import annotations
 
+import inspect
 import os
 import pickle
 import sys
@@ -15,11 +16,11 @@ from typing import Any, NamedTuple
 
 from aipc.exceptions import WorkerDied, WorkerFailed
 
-_MAIN = b"_main__"  # and within a worker its name is __mp_main__
+_MAIN = b"_main__"  # within a worker it is __mp_main__
 
 
 class WorkerTask(NamedTuple):
-    """What a worker is told at its start. Plain values: the call itself is unpickled when modules can be found."""
+    """What a worker gets at its start. Plain values: the call itself is unpickled once modules can be found."""
 
     call: bytes
     argv: list[str]
@@ -32,23 +33,23 @@ class WorkerTask(NamedTuple):
     parent: int
 
 
-def pack_call(function: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
-    """The call as bytes. TypeError if it can't travel."""
+def pack_call(function: Callable[..., Any], args: tuple[Any, ...], what: str = "spawn") -> bytes:
+    """Return the call as bytes. TypeError if it cannot be pickled; its text begins with `what`."""
     if not callable(function):
-        raise TypeError(f"spawn({function!r}): needs an async function")
+        raise TypeError(f"{what}({function!r}): needs a function")
     try:
         call = pickle.dumps((function, args))
     except Exception as error:
         raise TypeError(
-            f"spawn({called(function)}): it must be a function at the top of a module, with arguments that pickle takes ({error})"
+            f"{what}({called(function)}): it must be a function at the top of a module, with picklable arguments ({error})"
         ) from error
     if _MAIN in call and not main_script():
-        raise TypeError(f"spawn({called(function)}): __main__ is no file, so that a new process can't import it; use a module")
+        raise TypeError(f"{what}({called(function)}): __main__ is not a file, so a new process cannot import it; use a module")
     return call
 
 
 def main_script() -> dict[str, str]:
-    """Where the main script is, as multiprocessing.spawn.prepare wants to know it; empty if it has no file."""
+    """The main script's place, in the form of multiprocessing.spawn.prepare; empty if it has no file."""
     main = sys.modules["__main__"]
     name: str | None = getattr(getattr(main, "__spec__", None), "name", None)
     if name is not None:
@@ -62,18 +63,46 @@ reading_main = False
 
 
 def needs_main(call: bytes) -> bool:
-    """Whether something in it is of the main script."""
+    """Whether a part of the call belongs to the main script."""
     return _MAIN in call
 
 
+def pack_request(function: Callable[..., Any], args: tuple[Any, ...]) -> bytes:
+    """Return a call for a worker that runs already. TypeError if it cannot be pickled."""
+    call = pack_call(function, args, "run")
+    return pickle.dumps((main_script() if needs_main(call) else {}, call))
+
+
+async def report_of(request: bytes) -> bytes:
+    """Run what `pack_request` packed; return its report. A plain function runs here: the loop stands still meanwhile."""
+    try:
+        main, call = pickle.loads(request)  # noqa: S301 - from the parent
+        if main:
+            prepare(main)
+        function, args = pickle.loads(call)  # noqa: S301 - likewise
+        value = function(*args)
+        return pack_value(await value if inspect.isawaitable(value) else value).data
+    except Exception as error:  # noqa: BLE001 - reported to the parent
+        return pack_error(error).data
+    except SystemExit as error:
+        return pack_error(WorkerFailed(f"the function called sys.exit({error.code!r})")).data
+
+
+def prepare(main: dict[str, str]) -> None:
+    """Import the main script under the name `__mp_main__`; nothing if that was done before."""
+    from multiprocessing.spawn import prepare
+
+    prepare(main)
+
+
 def called(function: Any) -> str:
-    """A function's name, for people."""
+    """A function's name, for error texts."""
     name = getattr(function, "__qualname__", None)
     return f"{function.__module__}.{name}" if name else repr(function)
 
 
 def memfd(name: str, data: bytes = b"") -> int:
-    """A nameless file in memory, which goes with its last descriptor (memfd_create(2))."""
+    """Create a nameless file in memory; it vanishes with its last descriptor (memfd_create(2))."""
     fd = os.memfd_create(name)
     try:
         write(fd, data)
@@ -92,7 +121,7 @@ def rewrite(fd: int, data: bytes) -> None:
 
 
 def write(fd: int, data: bytes) -> None:
-    """All of it: one system call takes 2 GiB at most."""
+    """Write all data: one system call writes at most 2 GiB."""
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(fd, rest) :]
@@ -103,34 +132,34 @@ BEGUN = b"begun"
 
 
 class RemoteTraceback(Exception):
-    """Where in the worker its error came from: the `__cause__` of that error."""
+    """Where in the worker an error was raised: the `__cause__` of that error."""
 
     def __str__(self) -> str:
         return f'\n"""\n{self.args[0]}"""'
 
 
 class Report(NamedTuple):
-    """What became of the call, as bytes, and the exit status that goes with it."""
+    """The outcome of the call, as bytes, and the exit status that belongs to it."""
 
     data: bytes
     status: int
 
 
 def pack_value(value: Any) -> Report:
-    """What the function returned; or that it can't travel."""
+    """Report what the function returned, or that it cannot be pickled."""
     try:
         return Report(pickle.dumps((value, None, "")), 0)
-    except Exception as error:  # noqa: BLE001 - whatever pickling it raises
-        return pack_error(TypeError(f"the worker's result can't be pickled: {error}"))
+    except Exception as error:  # noqa: BLE001 - pickling can raise anything
+        return pack_error(TypeError(f"the worker's result cannot be pickled: {error}"))
 
 
 def pack_error(error: Exception) -> Report:
-    """What the function raised, with its traceback."""
+    """Report what the function raised, with its traceback."""
     text = "".join(traceback.format_exception(error))
     try:
         data = pickle.dumps((None, error, text))
-        pickle.loads(data)  # noqa: S301 - our own; many an exception can be pickled and not unpickled
-    except Exception:  # noqa: BLE001 - whatever pickling it raises
+        pickle.loads(data)  # noqa: S301 - our own data; some exceptions can be pickled and not unpickled
+    except Exception:  # noqa: BLE001 - pickling can raise anything
         data = pickle.dumps((None, None, text))
     return Report(data, 1)
 
@@ -141,8 +170,8 @@ def unpack(report: bytes, name: str, outcome: str) -> tuple[Any, Exception | Non
         return None, WorkerDied(f"{name}: ended without a result ({outcome})")
     try:
         value, error, text = pickle.loads(report)  # noqa: S301 - from our own child, which runs our own code
-    except Exception as problem:  # noqa: BLE001 - whatever unpickling it raises
-        return None, WorkerFailed(f"{name}: what it returned or raised can't be unpickled here: {problem!r}")
+    except Exception as problem:  # noqa: BLE001 - unpickling can raise anything
+        return None, WorkerFailed(f"{name}: what it returned or raised cannot be unpickled here: {problem!r}")
     if error is not None:
         error.__cause__ = RemoteTraceback(text)
     elif text:

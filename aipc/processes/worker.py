@@ -31,14 +31,14 @@ ChannelT_co = TypeVar("ChannelT_co", bound=Channel, default=Channel, covariant=T
 class Worker(ChildMembers, Generic[ResultT_co, ChannelT_co]):
     """A Python child that runs an async function, and a channel to it. Made by `aipc.spawn`; leaving its block ends it.
 
-    `Worker[int]`: its function returns an int. `Worker[int, RingChannel]`: and the channel is one of shared memory.
+    `Worker[int]`: its function returns an int. `Worker[int, RingChannel]`: its channel also is one of shared memory.
 
     Its `returncode` is 0 if the function returned, and 1 if it raised; `sys.exit(n)` and `os._exit(n)` there choose another one, which
     is no error when the block is left. SIGTERM cancels the function.
 
-    When it dies, its channel ends, even if a grandchild still holds the other end: no task waits on it for ever.
+    When the worker dies, its channel ends, even if a grandchild still holds the other end: no task waits for ever.
 
-    In a forked child closing does nothing, and everything else is ForkedError.
+    In a forked child closing does nothing, and every other call raises ForkedError.
     """
 
     __slots__ = (
@@ -60,12 +60,12 @@ class Worker(ChildMembers, Generic[ResultT_co, ChannelT_co]):
         self, child: Child, transport: TransportChannel, channel: ChannelT_co, report: int, name: str, grace: float
     ) -> None:
         self.child: Child = child
-        self._transport = transport  # which `channel` is, or works over
+        self._transport = transport  # the transport of `channel`, or `channel` itself
         self._generation = fork.generation
         self._report = report
         self._name = name
         self._grace = grace
-        self._told = False  # whether somebody has seen how it ended, or wanted it
+        self._told = False  # whether the caller knows how it ended, or asked for its end
         self._asked = False
         self._exited = False  # by an exit status that its function chose
         self._value: Any = None
@@ -78,17 +78,17 @@ class Worker(ChildMembers, Generic[ResultT_co, ChannelT_co]):
         worker_channels.hang_up(self._transport)
 
     def end_stream(self) -> None:
-        """Let its `channel` come to an end, once it has received what is on its way. A plain `send_eof`, for all kinds."""
+        """End the stream to the worker: it still receives what was sent. A plain `send_eof`, for all kinds."""
         self._check()
         worker_channels.end_stream(self._transport)
 
     async def wait(self) -> int:
-        """Wait until it has ended by itself: its `returncode`. Cancelled: nothing happened."""
+        """Wait until the worker has ended by itself; return its `returncode`. Cancelled: nothing happened."""
         self._check()
         return await self.child.wait()
 
     async def result(self) -> ResultT_co:
-        """Wait until it has ended: what its function returned.
+        """Wait until the worker has ended; return the result of its function.
 
         If that raised: its error, with the worker's traceback as `__cause__`; WorkerFailed if the error can't be pickled;
         WorkerDied if the worker was killed or cancelled, or has left by an exit status of its own. Cancelled: nothing happened.
@@ -101,6 +101,13 @@ class Worker(ChildMembers, Generic[ResultT_co, ChannelT_co]):
         value: ResultT_co = self._value
         return value
 
+    @property
+    def error(self) -> Exception | None:
+        """The error that `result()` raises. None while the worker runs, and if its function returned."""
+        if self.child.returncode is not None:
+            self._read_report()
+        return self._error
+
     def _read_report(self) -> None:
         if self._report >= 0:
             with open(self._report, "rb") as file:
@@ -112,15 +119,15 @@ class Worker(ChildMembers, Generic[ResultT_co, ChannelT_co]):
             self._exited = report == task_pickle.BEGUN and known and (self.returncode or 0) >= 0
 
     def send_signal(self, signum: int) -> None:
-        """Send it a signal; nothing if it has ended. SIGTERM cancels its function; it does not heed SIGINT."""
+        """Send a signal; nothing if the worker has ended. SIGTERM cancels its function; the worker ignores SIGINT."""
         self._check()
         self._asked = True
         self.child.send_signal(signum)
 
     async def aclose(self) -> None:
-        """End the stream of messages to it, and wait `grace` seconds for it to end; then SIGTERM, `grace` seconds, SIGKILL.
+        """End the stream to the worker, wait `grace` seconds, send SIGTERM, wait `grace` seconds, send SIGKILL. Idempotent.
 
-        Idempotent. Cancelled: SIGTERM at once, and the rest all the same: no process stays.
+        Cancelled: sends SIGTERM at once, and does the rest as usual. No process is left.
         """
         await self._end(gently=True)
 
@@ -140,7 +147,7 @@ class Worker(ChildMembers, Generic[ResultT_co, ChannelT_co]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        gone = isinstance(error, (anyio.EndOfStream, anyio.BrokenResourceError))  # then it is ending, and may say why
+        gone = isinstance(error, (anyio.EndOfStream, anyio.BrokenResourceError))  # the worker is ending, and may say why
         await self._end(gently=error is None or gone)
         if self._error is None or self._told or self._forked:
             return

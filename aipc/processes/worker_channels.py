@@ -1,6 +1,6 @@
-"""The two ends of the channel between a worker and its parent, by kind: the names are those of `aipc.channel_pair`.
+"""The two ends of the channel between a worker and its parent, by kind. The kinds are named as for `aipc.channel_pair`.
 
-Each is made of one end of a socketpair(2), which the worker inherits.
+Each end is made of one end of a socketpair(2), which the worker inherits.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from aipc.transports.unix.stream_channel import UnixChannel
 from aipc.wire.framing import MAX_MESSAGE_SIZE, framing
 from aipc.wire.ring import DEFAULT
 
-from .numbered import SIZE, AnsweringChannel, AskingChannel
+from .answering import AnsweringChannel
+from .asking import AskingChannel
+from .numbered import SIZE
 from .numbered_ring import AnsweringRing, AskingRing
 
 _WORKER, _PARENT = 0, 1  # the directions of a ring
@@ -59,51 +61,51 @@ _KINDS: dict[str, tuple[socket.SocketKind, End, End]] = {
 
 
 class Kind(NamedTuple):
-    """A kind by name, and whether messages have a number in front."""
+    """A kind by name, and whether each message begins with a number."""
 
     name: str
     numbered: bool
 
     @property
     def limit(self) -> int:
-        """The longest message over the transport, bytes, where that has none of its own."""
+        """The longest message in bytes, for transports without a limit of their own."""
         return MAX_MESSAGE_SIZE + SIZE if self.numbered else MAX_MESSAGE_SIZE
 
 
 def check_kind(kind: str) -> None:
-    """AddressError for a kind that there is not."""
+    """Raise AddressError for an unknown kind."""
     if kind not in _KINDS:
         raise AddressError(f"spawn(channel={kind!r}): must be one of {', '.join(_KINDS)}")
 
 
 def sockets(kind: Kind) -> tuple[socket.socket, socket.socket]:
-    """The parent's end and the worker's."""
+    """Return the parent's end and the worker's end."""
     return socket.socketpair(socket.AF_UNIX, _KINDS[kind.name][0])
 
 
 def parents_end(kind: Kind, sock: socket.socket, name: str) -> TransportChannel:
-    """The parent's transport."""
+    """Return the parent's transport."""
     return _KINDS[kind.name][1](sock, name, kind.limit)
 
 
 async def workers_end(kind: Kind, fd: int) -> Channel:
-    """The worker's channel, over the inherited socket."""
+    """Return the worker's channel, over the inherited socket."""
     transport = _KINDS[kind.name][2](socket.socket(fileno=fd), "the parent", kind.limit)
     return answering(transport) if kind.numbered else transport
 
 
 def answering(transport: TransportChannel) -> AnsweringChannel:
-    """A numbered end for a worker's function."""
+    """Return a numbered end for a worker's function."""
     return AnsweringRing(transport) if isinstance(transport, RingChannel) else AnsweringChannel(transport)
 
 
 def asking(transport: TransportChannel) -> AskingChannel:
-    """A numbered end for a pool."""
+    """Return a numbered end for a pool."""
     return AskingRing(transport) if isinstance(transport, RingChannel) else AskingChannel(transport)
 
 
 def hang_up(channel: TransportChannel, how: int = socket.SHUT_RDWR) -> None:
-    """shutdown(2): what is on its way to us can still be received."""
+    """Shut the socket down (shutdown(2)): what the peer has sent can still be received."""
     fd: int = channel.extra(ChannelAttribute.descriptor, -1)
     if fd >= 0:
         with socket.socket(fileno=os.dup(fd)) as sock, suppress(OSError):  # the other end may be gone
@@ -111,8 +113,8 @@ def hang_up(channel: TransportChannel, how: int = socket.SHUT_RDWR) -> None:
 
 
 def end_stream(channel: TransportChannel) -> None:
-    """`send_eof`, without waiting for room for what a cancelled `send` left."""
+    """Send the end of the stream, without waiting for room for what a cancelled `send` left."""
     if not isinstance(channel, RingChannel):
         hang_up(channel, socket.SHUT_WR)
-    elif channel.extra(ChannelAttribute.descriptor, -1) >= 0:  # its socket is the doorbell, which must go on
+    elif channel.extra(ChannelAttribute.descriptor, -1) >= 0:  # its socket is the doorbell, which must keep working
         channel._end_writing()

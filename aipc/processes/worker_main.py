@@ -1,4 +1,4 @@
-"""The worker's side: what the new interpreter runs."""
+"""The worker's side: the code that the new interpreter runs."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from aipc.abc import Channel
 from aipc.signals import SignalReceiver, open_signal_receiver
 
 from . import task_pickle, worker_channels
+from .answering import AnsweringChannel
 
 _Outcome = task_pickle.Report | SystemExit | None
 
 
 def main(given: tuple[Any, ...]) -> None:
-    """Run the call, and write down what became of it. Never returns.
+    """Run the call, and write its report. Never returns.
 
-    Ends with 0 if the function returned, 1 if it raised, and by SIGTERM if that cancelled it.
+    The exit status is 0 if the function returned, 1 if it raised; the process dies by SIGTERM if that cancelled the function.
     """
     task = task_pickle.WorkerTask(*given)
     for fd in (task.channel, task.report):
         os.set_inheritable(fd, False)
     die_with(task.parent, signal.SIGTERM)
-    signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C goes to the whole group: what it means is the parent's to say
+    signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches the whole group: the parent decides what it means
     sys.argv = task.argv
     try:
         report = _read_main(task) or _run(task)
@@ -51,11 +52,9 @@ def _read_main(task: task_pickle.WorkerTask) -> task_pickle.Report | None:
     """Run the main script, if something of it is needed; what went wrong in it."""
     if not task.main:
         return None
-    from multiprocessing.spawn import prepare
-
     task_pickle.reading_main = True
     try:
-        prepare(task.main)
+        task_pickle.prepare(task.main)
     except Exception as error:  # noqa: BLE001 - the parent is to know
         return task_pickle.pack_error(error)
     finally:
@@ -64,11 +63,11 @@ def _read_main(task: task_pickle.WorkerTask) -> task_pickle.Report | None:
 
 
 def _run(task: task_pickle.WorkerTask) -> task_pickle.Report | None:
-    """What became of the call; None if it was cancelled."""
+    """Return the report of the call; None if it was cancelled."""
     try:
         function, args = pickle.loads(task.call)  # noqa: S301 - from the parent
         report = backend.run(task.loop, _serve, task, function, args)
-    except Exception as error:  # noqa: BLE001 - the parent is to know
+    except Exception as error:  # noqa: BLE001 - reported to the parent
         return task_pickle.pack_error(error)
     if isinstance(report, SystemExit):
         raise report
@@ -77,22 +76,25 @@ def _run(task: task_pickle.WorkerTask) -> task_pickle.Report | None:
 
 async def _serve(task: task_pickle.WorkerTask, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> _Outcome:
     report: _Outcome = None
-    signal.signal(signal.SIGTERM, lambda *_: None)  # from here on: what has ended is to be reported
+    signal.signal(signal.SIGTERM, lambda *_: None)  # from here on an ended call must be reported
     async with (
         open_signal_receiver(signal.SIGTERM) as received,
         await worker_channels.workers_end(worker_channels.Kind(task.kind, task.numbered), task.channel) as channel,
         anyio.create_task_group() as tasks,
     ):
         tasks.start_soon(_cancel_when_told, received, tasks.cancel_scope)
-        task_pickle.rewrite(task.report, task_pickle.BEGUN)
-        report = await _outcome(function, channel, args)
+        if isinstance(channel, AnsweringChannel) and not await channel.begin():
+            report = task_pickle.pack_value(None)
+        else:
+            task_pickle.rewrite(task.report, task_pickle.BEGUN)
+            report = await _outcome(function, channel, args)
         tasks.cancel_scope.cancel()
     return report
 
 
 async def _cancel_when_told(received: SignalReceiver, scope: anyio.CancelScope) -> None:
     async for _ in received:
-        if not received.shared:  # else the function has a receiver of its own, as `aipc.service` does
+        if not received.shared:  # otherwise the function receives SIGTERM itself, as `aipc.service` does
             scope.cancel()
 
 
@@ -101,12 +103,12 @@ async def _outcome(function: Callable[..., Awaitable[Any]], channel: Channel, ar
         return task_pickle.pack_value(await function(channel, *args))
     except SystemExit as error:
         return error
-    except Exception as error:  # noqa: BLE001 - the parent is to know
+    except Exception as error:  # noqa: BLE001 - reported to the parent
         return task_pickle.pack_error(error)
 
 
 def _die_by_sigterm() -> None:
-    """So that the parent sees what ended it; after what else is to happen at exit."""
+    """Die by SIGTERM, so that the parent sees the cause; after the other exit handlers."""
 
     def die() -> None:
         for stream in (sys.stdout, sys.stderr):

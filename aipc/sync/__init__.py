@@ -1,1 +1,1 @@
-"""asyncio's synchronisation primitives between processes, one a file, each on one System V semaphore set."""
+"""asyncio's synchronisation primitives between processes: one a file, each on one System V semaphore set."""

@@ -1,11 +1,11 @@
 """A System V semaphore set that is read whole and changed by compare-and-swap, both atomic (semctl(2) GETALL, semop(2)).
 
-Each primitive is a handful of pure functions from the values that were seen to the change to make. semop(2) takes a list of
-steps, all or none; steps that take a value off, wait for zero and put it back test for that very value. So a change happens
-to what was seen, or not at all, and a process that is killed leaves no half of one.
+Each primitive is a few pure functions from the values that were read to the change to make. semop(2) does all steps of a list, or
+none. Steps that subtract a value, wait for zero and add it again test for exactly that value. So a change is made to the values
+that were read, or not at all, and a killed process leaves no half of a change.
 
-What a process adds for itself it adds with SEM_UNDO: when it ends, however it ends, the kernel takes all of it back in one go,
-and `close` does the same.
+What a process adds for itself has SEM_UNDO: when the process ends, however it ends, the kernel reverts it in one step. `close` does
+the same.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from aipc.locks.base import LockHandle
 from aipc.locks.sysv_opening import kernel_limit
 
 KIND = 0
-"""The semaphore whose constant value tells what the set is; 0 in a set that nobody has prepared yet."""
+"""The semaphore with a constant value that tells the set's kind; 0 in a set that is not prepared yet."""
 
 Values = Sequence[int]
 
 
 class Change(NamedTuple):
-    """What to do to the values that were seen.
+    """What to do to the values that were read.
 
-    result   what the operation gives back
-    tests    semaphores that must still have the value that was seen
-    shared   what to add, for good
-    own      what to add until this process ends, or takes it off again
-    again    whether to look again afterwards: it was only tidying up
+    result   the operation's result
+    tests    semaphores that must still have the value that was read
+    shared   what to add for good
+    own      what to add until this process ends, or subtracts it again
+    again    whether to read and decide again: this change only cleaned up
     """
 
     result: Any = None
@@ -73,20 +73,20 @@ class AtomicSet(LockHandle):
         try:
             return self._semaphores.values(self.count) != self._seen
         except OSError:
-            return True  # the try finds out
+            return True  # trying will tell
 
     def _look(self) -> list[int]:
         self.check()
         values = self._semaphores.values(self.count)
         if values != self._seen:
             self._seen = values
-            self.polling.wake_all()  # tasks that parked when they saw others
+            self.polling.wake_all()  # tasks that parked after reading other values
         return values
 
     def update(self, decide: Decide) -> Any:
-        """Look, decide and change, until the values stood still for it. BlockingIOError if `decide` says so.
+        """Read, decide and change; repeat until no value changed in between. BlockingIOError if `decide` raises it.
 
-        WrongObject if the values seen can't be changed so: then somebody has set them by hand.
+        WrongObject if the values that were read do not allow the change: another program has set them.
         """
         while True:
             values = self._look()
@@ -101,36 +101,36 @@ class AtomicSet(LockHandle):
             try:
                 self._semaphores.operate(sysv.mixed(steps))
             except BlockingIOError:
-                return False  # somebody was faster
+                return False  # another process was faster
             self.own.update(change.own)
             self.polling.notify()
         return True
 
     def _consistent(self, seen: Values, change: Change) -> None:
-        """Nobody but this object takes back what it has added, so that there is as much: unless somebody used SETVAL or SETALL."""
+        """WrongObject if a value is less than this object has added: only SETVAL or SETALL of another program can cause that."""
         for index in {*change.shared, *change.own}:
             delta = change.shared.get(index, 0) + change.own.get(index, 0)
             if seen[index] + delta < 0:
                 raise WrongObject(
                     errno.EINVAL,
-                    f"{self.name}: semaphore {index} of set {self.identifier} is {seen[index]:,}, where at least {-delta:,} belong: "
-                    f"somebody has set it by hand. `ipcrm -s {self.identifier}` removes the set; the next one to open it makes it anew",
+                    f"{self.name}: semaphore {index} of set {self.identifier} is {seen[index]:,}, but must be at least {-delta:,}: "
+                    f"another program has set it. `ipcrm -s {self.identifier}` removes the set; the next process to open it makes it anew",
                 )
 
     async def update_when(self, decide: Decide) -> Any:
-        """`step` as soon as it need not wait. Cancelled: it was not done."""
+        """`update`, waiting until `decide` allows it. Cancelled: nothing was changed."""
         return await self.polling.attempt(self.update, decide)
 
     async def acquire_when(self, decide: Decide) -> Any:
-        """`when`, for what is then held until `released`: leaves others a turn."""
+        """`update_when`, for what is held until `released`: it leaves others a turn."""
         return await self.obtain(self.update, decide)
 
     def update_nowait(self, decide: Decide) -> Any:
-        """`step`, or WouldBlock."""
+        """`update`, or WouldBlock."""
         return self.polling.attempt_nowait(self.update, decide)
 
     def values(self) -> list[int]:
-        """The values of all at one moment."""
+        """Return all values, read at one moment."""
         values: list[int] = self.update_nowait(Change)
         return values
 
@@ -146,16 +146,16 @@ class AtomicSet(LockHandle):
         except BlockingIOError:
             self._let_go_of_what_is_there(steps)
         except OSError:
-            pass  # removed
+            pass  # the set was removed
         try:
             if self.unlink:
                 self._semaphores.remove()
         except OSError as error:
-            if error.errno != errno.EIDRM:  # somebody else was first
+            if error.errno != errno.EIDRM:  # already removed
                 raise translate(error, self.name) from None
 
     def _let_go_of_what_is_there(self, steps: Iterable[tuple[int, int, int]]) -> None:
-        """Somebody has set values by hand, and all at once can't be taken back."""
+        """Take back what can be taken back: another program has set values, so all at once is impossible."""
         for step in steps:
             with contextlib.suppress(OSError):
                 self._semaphores.operate(sysv.mixed([step]))

@@ -1,4 +1,4 @@
-"""A place where a number of tasks, of any processes, wait for each other, as asyncio.Barrier."""
+"""A barrier for tasks of any processes, like asyncio.Barrier."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ if TYPE_CHECKING:
     from aipc._options import PrimitiveOptions
 
 PARTIES, INSIDE, STATE = 1, 2, 3
-"""How many it takes; how many are inside (undone for the dead); and one of these states:"""
+"""The number of parties; the number of tasks inside (reverted for dead processes); and one of these states:"""
 FILLING, LEAVING, RESETTING, BROKEN = 0, 1, 2, 3
 
 
 class Barrier(Primitive):
-    """Lets tasks go on when `parties` of them wait, of whatever processes, and again for the next `parties`.
+    """Lets tasks continue when `parties` of them wait, in any processes; then it starts again with the next `parties`.
 
-    A task that is cancelled, or killed, before that is no longer counted: the others wait for somebody in its place. Who wants
-    them to give up calls `abort`. Without `parties`, only a barrier that is there is opened; with it, that one must have as
-    many.
+    A task that is cancelled or killed before that is no longer counted: the others wait for another one. To make them give up,
+    call `abort`. Without `parties`, only an existing barrier is opened; with it, an existing barrier must have as many.
     """
 
     __slots__ = ()
@@ -37,7 +36,7 @@ class Barrier(Primitive):
         self._begin(key, given if parties is None else {**given, "parties": parties})
         made = self._chosen.setdefault("create", bool(self._asked)) or self._chosen.get("exclusive")
         if not self._asked and (made or self._address.path == "private"):
-            raise self._address.error("a new barrier takes parties=N")
+            raise self._address.error("a new barrier needs parties=N")
         if self._asked > LARGEST_VALUE:
             raise self._address.error(f"parties={self._asked:,}: at most {LARGEST_VALUE:,}")
 
@@ -54,17 +53,17 @@ class Barrier(Primitive):
             parties = self.parties
             self._state.unlink = False
             self._state.close()
-            raise self._address.error(f"parties={self._asked}: this barrier is there already, and has {parties}")
+            raise self._address.error(f"parties={self._asked}: this barrier exists already, with {parties}")
         return self
 
     @property
     def parties(self) -> int:
-        """How many tasks it takes."""
+        """The number of tasks that must wait."""
         return self._state.values()[PARTIES]
 
     @property
     def n_waiting(self) -> int:
-        """How many wait for the rest."""
+        """The number of tasks that wait now."""
         values = self._state.values()
         return values[INSIDE] if values[STATE] == FILLING else 0
 
@@ -74,7 +73,7 @@ class Barrier(Primitive):
         return self._state.values()[STATE] == BROKEN
 
     async def wait(self) -> int:
-        """Wait until `parties` tasks do. Gives each another number from 0 to parties - 1: 0 to the last that leaves.
+        """Wait until `parties` tasks wait. Each gets a different number from 0 to parties - 1; the last one to leave gets 0.
 
         BrokenBarrierError if it is broken, or is aborted or reset meanwhile. Cancelled: this task is not counted.
         """
@@ -93,11 +92,11 @@ class Barrier(Primitive):
         return position
 
     def abort(self) -> None:
-        """Break it: all who wait, or come until it is reset, get BrokenBarrierError."""
+        """Break it: all tasks that wait, or arrive before a reset, get BrokenBarrierError."""
         self._state.update_nowait(_to(BROKEN))
 
     def reset(self) -> None:
-        """Make it as new: those who wait get BrokenBarrierError, and who comes next waits anew."""
+        """Reset it: waiting tasks get BrokenBarrierError, and later ones start a new round."""
         self._state.update_nowait(_to(RESETTING))
 
 
@@ -108,7 +107,7 @@ def _arrive(values: Values) -> Change:
     if state != FILLING:
         if inside:
             raise BlockingIOError  # the last round is still leaving
-        return Change(tests=(INSIDE, STATE), shared={STATE: -state}, again=True)  # its last one was killed
+        return Change(tests=(INSIDE, STATE), shared={STATE: -state}, again=True)  # its last task was killed
     last = inside + 1 == values[PARTIES]
     return Change(0, (INSIDE, STATE), {STATE: LEAVING} if last else {}, {INSIDE: 1})
 
@@ -127,9 +126,9 @@ def _leave(values: Values) -> Change:
 
 
 def _withdraw(state: AtomicSet) -> None:
-    """Leave, unless that is done: by closing, or with the set."""
+    """Leave, unless closing the object or removing the set has done so."""
     if not state.closed:
-        with contextlib.suppress(Exception):  # removed, or a parent's: the error that brought us here says so
+        with contextlib.suppress(Exception):  # removed, or a parent's: the first error says so
             state.update_nowait(_leave)
 
 

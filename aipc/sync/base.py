@@ -1,4 +1,4 @@
-"""What the primitives share: how one is named, opened, closed and removed."""
+"""The common base of the primitives: their names, opening, closing and removing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aipc._address import Key, keyed, options, parse
 from aipc.abc import Closing
 
 from .atomic_set import AtomicSet
-from .opening import check, open_row
+from .opening import check, open_set
 
 if TYPE_CHECKING:
     from aipc._options import PrimitiveOptions
@@ -20,15 +20,15 @@ _OPTIONS = frozenset({"create", "exclusive", "mode", "unlink", "project"})
 
 
 class Primitive(Closing):
-    """Something that processes share by a name: `async with aipc.Event("/run/app.ready") as event`, or await it.
+    """An object that processes share by a name: `async with aipc.Event("/run/app.ready") as event`, or await it.
 
-    `key` is a path (no file need be there), or `sysv-sem:0x4d2`, or what may stand behind that colon: a number, `private` (or
-    None), a path with `project`. Options, here or in the query: `create` (true: whoever comes first makes it), `exclusive`,
-    `mode` (0o600), `unlink` (remove it on close; by default only a private one).
+    `key` is a path (no file need exist there), or `sysv-sem:0x4d2`, or the part behind that colon: a number, `private` (or None),
+    a path with `project`. Options, here or in the query: `create` (default true: make it if it is missing), `exclusive`, `mode`
+    (0o600), `unlink` (remove it on close; by default only a private one).
 
-    Errors: AddressError for what can't be meant, at once; opening, ObjectMissing (with `create=False`), ObjectExists,
-    AccessDenied, WrongObject if that key has something else. Every call: ClosedResourceError after `aclose`, ObjectRemoved when
-    it was removed, ForkedError in a forked child, RuntimeError before it is opened.
+    Errors: AddressError at once for an invalid key or option; when opening, ObjectMissing (with `create=False`), ObjectExists,
+    AccessDenied, WrongObject if that key has another kind of object. Every call: ClosedResourceError after `aclose`, ObjectRemoved
+    when it was removed, ForkedError in a forked child, RuntimeError before it is opened.
     """
 
     __slots__ = ("_address", "_chosen", "_opened")
@@ -39,7 +39,7 @@ class Primitive(Closing):
         self._begin(key, given)
 
     def _begin(self, key: Key, given: Mapping[str, Any]) -> None:
-        """What to open, and how: AddressError for an option that it does not take."""
+        """Note the key and the options. AddressError for an unknown option."""
         self._address = parse(keyed("sysv-sem", key))
         self._chosen: dict[str, Any] = options(self._address, _OPTIONS | self._MORE, given)
         check(self._address, self._chosen.get("project"))
@@ -47,14 +47,14 @@ class Primitive(Closing):
 
     @abstractmethod
     def _first(self) -> Sequence[int]:
-        """The values of a new set, behind its kind. May take options of its own out of those chosen."""
+        """The values of a new set, after its kind. It may take options of its own out of those given."""
 
     def _open(self) -> Self:
         if self._opened is None:
             first = self._first()
             chosen: dict[str, Any] = {"create": True, "exclusive": False, "mode": 0o600, "unlink": None, "project": None}
             chosen |= {name: value for name, value in self._chosen.items() if name not in self._MORE}
-            self._opened = open_row(self._address, chosen.pop("project"), self._KIND, first, **chosen)
+            self._opened = open_set(self._address, chosen.pop("project"), self._KIND, first, **chosen)
         return self
 
     async def _opening(self) -> Self:
@@ -78,7 +78,7 @@ class Primitive(Closing):
         return self._opened
 
     def remove(self) -> None:
-        """Remove it now, for all: everybody who waits for it gets ObjectRemoved."""
+        """Remove it now, for every process: every waiter gets ObjectRemoved."""
         self._state.remove()
 
     async def aclose(self) -> None:

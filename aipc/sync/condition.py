@@ -1,8 +1,8 @@
-"""A lock, and waiting under it for a notification, as asyncio.Condition.
+"""A condition variable between processes: a lock, and notifications under it, like asyncio.Condition.
 
-Each waiting task has a semaphore of the set, its slot. Its value is the task's ticket, undone when the process dies; who
-notifies adds `NOTIFIED`. So the oldest ticket is notified first, and what is left of one that was notified and then died is
-`NOTIFIED` alone: whoever sees that passes it on.
+Each waiting task has a semaphore of the set, its slot. The slot's value is the task's ticket, which is undone when the process
+dies; `notify` adds `NOTIFIED`. So the oldest ticket is notified first. If a notified task dies, `NOTIFIED` alone stays, and the next
+process that sees it passes the notification on.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 LOCK, TICKET, SLOTS = 1, 2, 3
-"""1 while the lock is held, undone for the dead; the last ticket given out, from 1 to 16,383; the first of the slots."""
+"""1 while the lock is held, undone for the dead; the last ticket given out, from 1 to 16,383; the first slot."""
 NOTIFIED = 0x4000
 _TICKETS = NOTIFIED - 1
 MOST_WAITERS = 160
-"""A third of what semop(2) takes at once: `notify_all` needs three steps a slot."""
+"""A third of what semop(2) does at once: `notify_all` needs three steps a slot."""
 
 
 class Condition(Primitive):
-    """A lock among all tasks of all processes, under which a task can wait to be notified.
+    """A lock among all tasks of all processes, under which a task can wait for a notification.
 
-    Opened, it is used as asyncio's: `async with condition:` holds its lock. A holder that is killed frees it, a waiting task
-    that is killed is forgotten, and if it had been notified, the next one is instead. `waiters` (128, at most 160) is how many
-    tasks can wait at once at a new condition.
+    Once open, it is used like asyncio's: `async with condition:` holds its lock. If a holder is killed, the lock is free. A
+    waiting task that is killed is forgotten; if it had been notified, the next one is notified instead. `waiters` (128, at most
+    160) is the number of tasks that can wait at the same time at a new condition.
     """
 
     __slots__ = ("_inner",)
@@ -60,13 +60,13 @@ class Condition(Primitive):
         return (0,) * (SLOTS - 1 + self._waiters)
 
     async def __aenter__(self) -> Self:
-        """Of one that is not open yet: open it, for the block. Of an open one: hold its lock."""
+        """If it is not open yet: open it, for the block. If it is open: hold its lock."""
         if self._opened is not None:
             await self.acquire()
             return self
         if self._inner is not None:
-            raise RuntimeError(f"{self._address.url}: this is open already: make another Condition")
-        self._inner = copy.copy(self)._open()  # the other one, so that leaving a block means one thing
+            raise RuntimeError(f"{self._address.url}: it is open already: make another Condition")
+        self._inner = copy.copy(self)._open()  # a copy, so that leaving a block has one meaning
         return self._inner
 
     async def __aexit__(
@@ -74,7 +74,7 @@ class Condition(Primitive):
     ) -> None:
         if self._inner is not None:
             await self._inner.aclose()
-        elif error is None or self._state.own[LOCK]:  # a `wait` that failed has let go of it, and its error is what counts
+        elif error is None or self._state.own[LOCK]:  # a failed `wait` has released it, and its error counts
             self.release()
 
     async def acquire(self) -> Literal[True]:
@@ -83,11 +83,11 @@ class Condition(Primitive):
         return True
 
     def acquire_nowait(self) -> None:
-        """`acquire`, or WouldBlock."""
+        """`acquire` without waiting, or WouldBlock."""
         self._state.update_nowait(_acquire)
 
     def release(self) -> None:
-        """Let go of the lock. RuntimeError if this object does not hold it."""
+        """Release the lock. RuntimeError if this object does not hold it."""
         state = self._held("release")
         state.update_nowait(lambda _: Change(own={LOCK: -1}))
         state.released()
@@ -100,14 +100,14 @@ class Condition(Primitive):
         state = self._state
         state.checked()
         if not state.own[LOCK]:
-            raise RuntimeError(f"{state.name}: {what} takes the lock, which this object does not hold")
+            raise RuntimeError(f"{state.name}: {what} needs the lock, which this object does not hold")
         return state
 
     async def wait(self) -> Literal[True]:
-        """Let go of the lock, wait to be notified, and hold it again. RuntimeError if it is not held.
+        """Release the lock, wait for a notification, and acquire the lock again. RuntimeError if it is not held.
 
-        LimitExceeded if all slots are taken. Cancelled: it is held again all the same, for which this waits, and a notification
-        that had come goes to the next who waits.
+        LimitExceeded if all slots are taken. Cancelled: re-acquires the lock before it raises, and a notification that had come
+        goes to the next waiter.
         """
         state = self._held("wait")
         slot = state.update_nowait(self._enqueue)
@@ -124,22 +124,22 @@ class Condition(Primitive):
         return True
 
     async def wait_for(self, predicate: Callable[[], Result]) -> Result:
-        """`wait` until `predicate()`, called with the lock held, is true; gives what it gave. Errors and cancellation as there."""
+        """`wait` until `predicate()`, called with the lock held, is true; return its result. Errors and cancellation as for `wait`."""
         self._held("wait_for")
         while not (result := predicate()):
             await self.wait()
         return result
 
     def notify(self, n: int = 1) -> None:
-        """Let `n` of the tasks that wait go on, those who have waited longest. RuntimeError if the lock is not held.
+        """Notify `n` of the waiting tasks, the longest waiting first. RuntimeError if the lock is not held.
 
-        They go on one by one, each once it has the lock.
+        They continue one by one, each once it has the lock.
         """
         state = self._held("notify")
         state.update_nowait(lambda values: _notify(values, n))
 
     def notify_all(self) -> None:
-        """Let all go on that wait now."""
+        """Notify all tasks that wait now."""
         self.notify(self._state.count)
 
     def _enqueue(self, values: Values) -> Change:
@@ -157,13 +157,13 @@ def _slots(values: Values) -> range:
 
 
 def _waiting(values: Values) -> list[int]:
-    """The slots of those who wait and are not notified yet, the oldest first."""
+    """The slots of waiting tasks that are not notified yet, the oldest first."""
     waiting = [slot for slot in _slots(values) if 0 < values[slot] < NOTIFIED]
     return sorted(waiting, key=lambda slot: (values[slot] - values[TICKET] - 1) % _TICKETS)
 
 
 def _orphan(values: Values) -> Change | None:
-    """Pass on the notification of one who was killed."""
+    """Pass on the notification of a task that was killed."""
     slot = next((slot for slot in _slots(values) if values[slot] == NOTIFIED), None)
     if slot is None:
         return None
@@ -191,14 +191,14 @@ def _resume(values: Values, slot: int) -> Change:
 
 
 def _withdraw(state: AtomicSet, slot: int) -> None:
-    """Give the slot back, as death would, and closing did already: who sees what is left passes it on."""
+    """Give the slot back, as death would; `close` may have done so. The next process that sees `NOTIFIED` alone passes it on."""
     if not state.closed:
-        with contextlib.suppress(Exception):  # removed, or a parent's: the error that brought us here says so
+        with contextlib.suppress(Exception):  # removed, or a parent's: the first error says so
             state.update_nowait(lambda _: Change(own={slot: -state.own[slot]}))
 
 
 async def _reacquire(state: AtomicSet) -> None:
-    """Hold the lock again, whatever is cancelled meanwhile, as asyncio does."""
+    """Acquire the lock again, in spite of cancellations, as asyncio does."""
     cancelled: BaseException | None = None
     while True:
         try:

@@ -1,4 +1,4 @@
-"""A flag that tasks of all processes wait for, as asyncio.Event."""
+"""An event that tasks of all processes can wait for, like asyncio.Event."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from .atomic_set import Change, Values
 from .base import Primitive
 
 CLEAR, PULSES = 1, 2
-"""1 while the event is clear, 0 when it is set; how often it was set, from 0 to 32,767 and then from 0 again."""
+"""1 while the event is clear, 0 when it is set; the number of times it was set, from 0 to 32,767, then from 0 again."""
 
 
 class Event(Primitive):
-    """Set or clear, for all processes; it stays so when they end. New, it is clear.
+    """Set or clear, for all processes; it keeps its state when they end. A new event is clear.
 
-    `wait` misses no `set`, even if `clear` follows at once. Nobody holds anything: a killed process leaves it as it was.
+    `wait` misses no `set`, even if `clear` follows at once. Nobody holds anything: a killed process leaves the event as it was.
     """
 
     __slots__ = ()
@@ -30,11 +30,11 @@ class Event(Primitive):
         return not self._state.values()[CLEAR]
 
     def set(self) -> None:
-        """Set it: all who wait, go on, and nobody waits until it is cleared."""
+        """Set it: all waiting tasks continue, and `wait` returns at once until it is cleared."""
         self._state.update_nowait(_set)
 
     def clear(self) -> None:
-        """Clear it: who waits from now on, waits for the next `set`."""
+        """Clear it: later calls of `wait` wait for the next `set`."""
         self._state.update_nowait(_clear)
 
     async def wait(self) -> Literal[True]:

@@ -1,7 +1,7 @@
-"""Opening a primitive: its key, its set, its first values, on which all who open it at once agree.
+"""Opening a primitive: its key, its set, and first values on which concurrent openers agree.
 
-A new set's values are 0 on Linux, and one semop(2) that tests for all zeros prepares it. Whoever finds it unprepared may do
-so: nobody has to wait for its creator, who may have been killed meanwhile.
+A new set's values are 0 on Linux, and one semop(2) that tests for all zeros prepares it. Any process that finds it unprepared may
+do so: nobody waits for its creator, which may have been killed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from aipc._address import Address
+from aipc._sys.create_or_open import create_or_open
 from aipc._sys.sysv import semaphore as sysv
 from aipc._sys.sysv.key import check_key, key_of
 from aipc.exceptions import WrongObject
@@ -40,7 +41,7 @@ def key(address: Address, project: int | None) -> int | None:
     return key_of(address, project)
 
 
-def open_row(
+def open_set(
     address: Address,
     project: int | None,
     kind: int,
@@ -51,9 +52,9 @@ def open_row(
     mode: int,
     unlink: bool | None,
 ) -> AtomicSet:
-    """The set of that key; a new one has `kind` and then the `first` values. Plain calls only, so nothing can be cancelled.
+    """Open the set of that key; a new one has `kind` and then the `first` values. Plain calls only: nothing can be cancelled.
 
-    ObjectMissing, ObjectExists, AccessDenied; WrongObject if something else has that key.
+    ObjectMissing, ObjectExists, AccessDenied; WrongObject if another kind of object has that key.
     """
     number = key(address, project)
     wanted = [kind, *first]
@@ -74,30 +75,24 @@ def open_row(
 
 
 def _give_up(semaphores: sysv.SemaphoreSet, number: int | None) -> None:
-    """Remove a new set, unless another process has prepared it, and may use it."""
-    with contextlib.suppress(OSError):  # removed by somebody else
+    """Remove a new set, unless another process has prepared it and may use it."""
+    with contextlib.suppress(OSError):  # another process removed it
         if number is None or not semaphores.initialised():
             semaphores.remove()
 
 
 def _found(number: int | None, count: int, *, create: bool, exclusive: bool, mode: int) -> tuple[sysv.SemaphoreSet, bool]:
-    """The set, and whether it is new."""
-    while True:
-        if create or exclusive or number is None:
-            try:
-                return sysv.SemaphoreSet(number, count, sysv.CREATE | sysv.EXCLUSIVE | mode), True
-            except FileExistsError:
-                if exclusive:
-                    raise
-        try:
-            return sysv.SemaphoreSet(number, 0, 0), False
-        except FileNotFoundError:
-            if not create:
-                raise  # else it was removed in between: once more
+    """Return the set, and whether it is new."""
+    creates = create or exclusive or number is None
+    return create_or_open(
+        (lambda: sysv.SemaphoreSet(number, count, sysv.CREATE | sysv.EXCLUSIVE | mode)) if creates else None,
+        lambda: sysv.SemaphoreSet(number, 0, 0),
+        exclusive=exclusive,
+    )
 
 
 def prepare(semaphores: sysv.SemaphoreSet, wanted: Sequence[int], count: int) -> None:
-    """Give a set of zeros its first values; leave any other one as it is."""
+    """Give a set of zeros its first values; leave any other set as it is."""
     if count != len(wanted):
         return
     zeros = [(index, 0) for index in range(count)]

@@ -1,4 +1,4 @@
-"""A lock that many readers, or one writer, hold, of whatever processes."""
+"""A lock that many readers or one writer hold, in any processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from aipc._options import PrimitiveOptions
 
 READERS, WRITERS, WAITING_READERS, WAITING_WRITERS, TURN = 1, 2, 3, 4, 5
-"""Who holds it and who waits, each undone for the dead; and 1 when waiting readers come before waiting writers."""
+"""The numbers of holders and of waiters, each undone for the dead; and 1 when waiting readers go before waiting writers."""
 _ALL = (READERS, WRITERS, WAITING_READERS, WAITING_WRITERS, TURN)
 
 
@@ -33,12 +33,12 @@ def _may_write(values: Values) -> bool:
 
 
 class RWLock(Primitive):
-    """`async with lock.reader:` shares it with other readers, `async with lock.writer:` has it alone.
+    """A readers-writer lock: `async with lock.reader:` shares it with other readers, `async with lock.writer:` holds it alone.
 
-    Nobody starves: readers that come while a writer waits wait behind it, and when a writer lets go, the readers that wait
-    by then come before the next one. The kernel gives back the share of a process that ends, whether it held or waited. A
-    process that is stopped (SIGSTOP) keeps its share, and its place. Reading is not reentrant: a reader that reads again may
-    wait for a writer that waits for it.
+    No side starves: readers that come while a writer waits wait behind it, and when a writer releases the lock, the readers that
+    wait by then go before the next writer. The kernel reverts the share of a process that ends, whether it held or waited. A
+    process that is stopped (SIGSTOP) keeps its share and its place. Reading is not reentrant: a reader that reads again may wait
+    for a writer that waits for it.
     """
 
     __slots__ = ("_reader", "_writer")
@@ -54,12 +54,12 @@ class RWLock(Primitive):
 
     @property
     def reader(self) -> Lock:
-        """What readers acquire and release. Each task's share counts."""
+        """The readers' side: each task that acquires it holds a share."""
         return self._reader
 
     @property
     def writer(self) -> Lock:
-        """What a writer acquires and releases."""
+        """The writers' side."""
         return self._writer
 
 
@@ -80,7 +80,7 @@ class Side(Lock):
 
     async def acquire(self) -> None:
         state = self._state
-        start = state.acquire_when if self._place == WRITERS else state.update_when  # readers leave writers their turn as it is
+        start = state.acquire_when if self._place == WRITERS else state.update_when  # readers leave writers their turn anyway
         if await start(self._enter_or_queue):
             return
         try:
@@ -110,8 +110,8 @@ class Side(Lock):
         return Change(True, _ALL, {TURN: -1} if last and values[TURN] else {}, {self._place: 1, self._queue: -1})
 
     def _leave_queue(self, state: AtomicSet) -> None:
-        if not state.closed:  # else closing did it
-            with contextlib.suppress(Exception):  # removed, or a parent's: the error that brought us here says so
+        if not state.closed:  # otherwise closing did it
+            with contextlib.suppress(Exception):  # removed, or a parent's: the first error says so
                 state.update_nowait(lambda _: Change(own={self._queue: -1}))
 
     def release(self) -> None:
@@ -128,11 +128,11 @@ class Side(Lock):
         return Change(None, _ALL, {TURN: 1} if turn else {}, {self._place: -1})
 
     def locked(self) -> bool:
-        """Whether anybody holds this side of it."""
+        """Whether anybody holds this side."""
         return bool(self._state.values()[self._place])
 
     def holder(self) -> int | None:
-        """None: the kernel does not tell."""
+        """Always None: the kernel does not know."""
         self._state.checked()
         return None
 

@@ -1,8 +1,8 @@
-"""What aipc's own tests use, for your transports and services, too.
+"""The tools of aipc's own tests, for your transports and services, too.
 
-`CHANNEL_CHECKS` and `LOCK_CHECKS` are what every Channel and Lock promises: each check is an async function of a
-`ChannelSubject` or a `LockSubject`, which says how to open the thing and what it can do. `inject` cancels an operation at a
-chosen await. `kernel_objects` lists what a test may have left behind. Nothing here needs a test runner.
+`CHANNEL_CHECKS` and `LOCK_CHECKS` check the promises of every Channel and Lock: each check is an async function of a
+`ChannelSubject` or a `LockSubject`, which knows how to open the object and what it can do. `inject` cancels an operation at a
+chosen await. `kernel_objects` lists the objects that a test may have left behind. Nothing here needs a test runner.
 """
 
 from aipc._io.loop.injection import CANCELLED as CANCELLED

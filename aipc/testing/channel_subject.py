@@ -1,4 +1,4 @@
-"""What the checks of channels are told about a mechanism."""
+"""The description of a mechanism for the checks of channels."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from aipc.abc import Channel
 class ChannelSubject:
     """How to open a pair of channels, and what they can do.
 
-    open_pair   what the first one sends, the second one receives
-    limit       the largest message, bytes
+    open_pair   opens two channels; the second receives what the first sends
+    limit       the largest message, in bytes
     duplex      whether the second one's messages reach the first one
-    ends        whether the mechanism can tell the end of a stream
+    ends        whether the mechanism can report the end of a stream
     hangs_up    whether a sender learns that its receiver is gone
     empties     whether an empty message is a message
-    pushes_back whether a sender waits for a full receiver; where it does not, the checks send little at a time
-    reserved    bytes that a message can't contain
-    size        the one size that every message has, if the mechanism knows no other
-    lag         for how long, in seconds, a channel that is full may find some room by itself (TCP: acknowledgements come late)
+    pushes_back whether a sender waits for a full receiver; if not, the checks send little at a time
+    reserved    bytes that a message cannot contain
+    size        the size of every message, if the mechanism has only one
+    lag         seconds within which a full channel may get some room by itself (TCP: acknowledgements come late)
     """
 
     open_pair: Callable[[], AbstractAsyncContextManager[tuple[Channel, Channel]]]
@@ -39,21 +39,21 @@ class ChannelSubject:
     lag: float = 0.0
 
     def message(self, text: bytes) -> bytes:
-        """A message for a short text, such as a number of up to four digits: the text, made to the one size if there is one."""
+        """Return a message for a short text, such as a number of up to four digits, made to the one size if there is one."""
         return text if self.size is None else text[: self.size].ljust(self.size, b".")
 
     def payload(self, size: int) -> bytes:
-        """A message of that size, with every byte value that it may have."""
+        """Return a message of that size, with every permitted byte value."""
         values = bytes(value for value in range(256) if value not in self.reserved)
         return (values * (size // len(values) + 1))[:size]
 
     def portions(self, messages: list[bytes], little: int = 50) -> list[list[bytes]]:
-        """What may be sent before it is received: all, or a little at a time where nobody waits for a full receiver."""
+        """Split the messages into portions that may be sent before they are received: all, or a few where a sender does not wait."""
         step = len(messages) if self.pushes_back else little
         return [messages[first : first + step] for first in range(0, len(messages), step)]
 
     async def fill(self, sender: Channel, message: Callable[[int], bytes]) -> int:
-        """Send `message(0)`, `message(1)`, ... until there is no room for another one: how many there was room for."""
+        """Send `message(0)`, `message(1)`, ... until there is no room for another one; return how many fitted."""
         taken, before = 0, -1
         while before < taken:
             if taken:

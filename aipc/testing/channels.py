@@ -1,4 +1,4 @@
-"""What every Channel promises, as checks: each is an async function of a `ChannelSubject`, and raises if a promise is broken.
+"""The promises of every Channel, as checks: each is an async function of a `ChannelSubject`, and raises if a promise is broken.
 
 for check in CHANNEL_CHECKS:
     await check(subject)
@@ -21,7 +21,7 @@ from .expect import at_once, check, in_child, raises, settle, until, within
 
 
 async def keeps_order(subject: ChannelSubject) -> None:
-    """What is sent arrives, whole, once and in order."""
+    """Messages arrive whole, once and in order."""
     messages = [subject.message(b"%d" % number) for number in range(2_000)]
     async with subject.open_pair() as (sender, receiver):
         for portion in subject.portions(messages):
@@ -84,7 +84,7 @@ async def limits_size(subject: ChannelSubject) -> None:
 
 
 async def pushes_back(subject: ChannelSubject) -> None:
-    """A full channel is WouldBlock; what it took before that arrives, and the next `send` waits for room."""
+    """A full channel raises WouldBlock; the messages before that arrive, and the next `send` waits for room."""
     if not subject.pushes_back:
         return
     message = subject.payload(min(1_000, subject.limit))
@@ -104,7 +104,7 @@ async def pushes_back(subject: ChannelSubject) -> None:
 
 
 async def sends_and_receives_many(subject: ChannelSubject) -> None:
-    """`send_many` and `receive_many` move the same messages; a refused item is raised after those before it were sent."""
+    """`send_many` and `receive_many` move the same messages; a refused item raises after the items before it were sent."""
     messages = [subject.message(b"%d" % number) for number in range(5_000)]
     before, after = subject.message(b"before"), subject.message(b"after")
     async with subject.open_pair() as (sender, receiver):
@@ -126,7 +126,7 @@ async def sends_and_receives_many(subject: ChannelSubject) -> None:
 
 
 async def ends(subject: ChannelSubject) -> None:
-    """After the peer's end: what was sent before it, then EndOfStream, again and again."""
+    """After the peer's end: the messages sent before it, then EndOfStream, again and again."""
     async with subject.open_pair() as (sender, receiver):
         await sender.send(subject.message(b"last"))
         if not subject.ends:
@@ -147,7 +147,7 @@ async def ends(subject: ChannelSubject) -> None:
 
 
 async def closing_ends(subject: ChannelSubject) -> None:
-    """Closing sends what was sent, and then the end."""
+    """After closing, the messages sent before arrive, and then the end."""
     if not subject.ends:
         return
     async with subject.open_pair() as (sender, receiver):
@@ -158,7 +158,7 @@ async def closing_ends(subject: ChannelSubject) -> None:
 
 
 async def notices_lost_receiver(subject: ChannelSubject) -> None:
-    """Sending to nobody is BrokenResourceError, never a signal."""
+    """Sending without a receiver is BrokenResourceError, never a signal."""
     if not subject.hangs_up:
         return
     async with subject.open_pair() as (sender, receiver):
@@ -192,7 +192,7 @@ async def closes_under_waiters(subject: ChannelSubject) -> None:
 
 
 async def closes_once_for_all(subject: ChannelSubject) -> None:
-    """Closing twice is harmless, also when cancelled; using what is closed is ClosedResourceError."""
+    """Closing twice is harmless, also when cancelled; using a closed channel is ClosedResourceError."""
     async with subject.open_pair() as (sender, receiver):
         with anyio.CancelScope() as scope:
             scope.cancel()
@@ -267,7 +267,7 @@ async def serves_two_receivers(subject: ChannelSubject) -> None:
 
 
 async def leaves_the_rest_to_others(subject: ChannelSubject) -> None:
-    """What one task's receive read and left is another's, who waits already."""
+    """Messages that one task's receive has read and left go to another task that waits already."""
     got: list[bytes] = []
     messages = [subject.message(b"1"), subject.message(b"2")]
     async with subject.open_pair() as (sender, receiver), anyio.create_task_group() as tasks:
@@ -305,7 +305,7 @@ async def lets_others_run(subject: ChannelSubject) -> None:
 
 
 async def refuses_after_fork(subject: ChannelSubject) -> None:
-    """Whatever a forked child does with an inherited channel is ForkedError, and harms the parent's nowise; closing does nothing."""
+    """Any use of an inherited channel in a forked child is ForkedError, and does not affect the parent's; closing does nothing."""
     got: list[bytes] = []
     message = subject.message(b"from the child")
     async with subject.open_pair() as (sender, receiver), anyio.create_task_group() as tasks:

@@ -1,4 +1,4 @@
-"""The few words in which checks are written; no test runner needed."""
+"""The helpers in which checks are written; no test runner needed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import anyio.lowlevel
 Result = TypeVar("Result")
 
 PATIENCE = 30.0
-"""Seconds after which something that should have happened is taken not to happen at all."""
+"""Seconds after which an expected event counts as missing."""
 _LONGER_THAN_A_SPIN = 1e-3
 
 
@@ -24,14 +24,14 @@ class BrokenPromise(AssertionError):
 
 
 def check(holds: bool, otherwise: str) -> None:
-    """BrokenPromise, unless it holds."""
+    """Raise BrokenPromise unless `holds` is true."""
     if not holds:
         raise BrokenPromise(otherwise)
 
 
 @contextmanager
 def raises(kind: type[BaseException]) -> Iterator[None]:
-    """BrokenPromise, unless the block raises `kind`."""
+    """Raise BrokenPromise unless the block raises `kind`."""
     try:
         yield
     except kind:
@@ -46,7 +46,7 @@ async def within(operation: Callable[[], Awaitable[Result]]) -> Result:
 
 
 async def settle() -> None:
-    """Let the other tasks run until they wait: a hundred turns of the loop at least, and longer than a spin lasts."""
+    """Let the other tasks run until they wait: at least a hundred turns of the loop, and longer than a spin."""
     turns, end = 0, perf_counter() + _LONGER_THAN_A_SPIN
     while turns < 100 or perf_counter() < end:
         await anyio.lowlevel.checkpoint()
@@ -54,14 +54,14 @@ async def settle() -> None:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Let the other tasks and processes run until it holds, but not for ever."""
+    """Let the other tasks and processes run until `condition()` is true, but not for ever."""
     with anyio.fail_after(PATIENCE):
-        while not condition():  # noqa: ASYNC110 - what other processes do sets no event
+        while not condition():  # noqa: ASYNC110 - other processes set no event
             await anyio.sleep(1e-3)
 
 
 def at_once(operation: Callable[[], Awaitable[object]]) -> None:
-    """Run an awaited call outside of any task; BrokenPromise if it waits."""
+    """Run an awaitable outside of any task; BrokenPromise if it waits."""
     steps = operation().__await__()
     with suppress(StopIteration):
         next(steps)
@@ -76,7 +76,7 @@ def in_child(use: Callable[[], None]) -> None:
         try:
             use()
             status = 0
-        except BaseException:  # noqa: BLE001 - the child must not go on in the parent's code, whatever happened
+        except BaseException:  # noqa: BLE001 - the child must never continue in the parent's code
             traceback.print_exc()
         finally:
             os._exit(status)

@@ -1,4 +1,4 @@
-"""What a process or a test left behind: descriptors, and System V and POSIX objects."""
+"""Leaks of a process or a test: descriptors, and System V and POSIX objects."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ from aipc._sys.sysv import tables as sysv_tables
 
 
 class Leaked(AssertionError):
-    """Something is there that was not there before."""
+    """There is an object that was not there before."""
 
 
 _SYSTEM_V = {"sysv-mq": "message queue", "sysv-sem": "semaphore set", "sysv-shm": "shared memory"}
 _DOORBELLS = "aipc-bells-"
-"""What killed processes leave of their doorbells, their user's next process takes over, and removes; their memory is freed."""
+"""Doorbell objects of killed processes: their user's next process removes them; their memory is freed."""
 _SHM = "/dev/shm"  # noqa: S108 - the place where the C library keeps them
 
 
 def kernel_objects() -> frozenset[str]:
-    """Every System V and POSIX object of this namespace, by kind and identifier (proc(5), shm_overview(7)).
+    """Return every System V and POSIX object of this namespace, by kind and identifier (proc(5), shm_overview(7)).
 
-    POSIX queues only where /dev/mqueue is mounted, or to root.
+    POSIX queues only if /dev/mqueue is mounted, or for root.
     """
     found = set()
     for kind, name in _SYSTEM_V.items():
-        found |= {f"{name} {row['id']} (key {row['key']:#x})" for row in sysv_tables.rows(kind) if not _is_board(kind, row)}
+        found |= {f"{name} {row['id']} (key {row['key']:#x})" for row in sysv_tables.rows(kind) if not _is_table(kind, row)}
     if os.path.isdir(_SHM):
         found |= {f"POSIX shared memory or semaphore {entry}" for entry in os.listdir(_SHM) if not entry.startswith(_DOORBELLS)}
     found |= {f"POSIX message queue {entry}" for entry in queue_names() or ()}
     return frozenset(found)
 
 
-def _is_board(kind: str, row: dict[str, int]) -> bool:
-    return kind == "sysv-shm" and doorbell_memory.is_board(row, doorbell_table.SIZE)
+def _is_table(kind: str, row: dict[str, int]) -> bool:
+    return kind == "sysv-shm" and doorbell_memory.is_table(row, doorbell_table.SIZE)
 
 
 def descriptors() -> frozenset[str]:
-    """This process's open descriptors, with what they stand for."""
+    """Return this process's open descriptors, with the names of their files."""
     found = set()
     for number in os.listdir("/proc/self/fd"):
         try:
             found.add(f"descriptor {number}: {os.readlink(f'/proc/self/fd/{number}')}")
         except FileNotFoundError:
-            continue  # the one that lists the directory
+            continue  # the descriptor that lists the directory
     return frozenset(found)
 
 
 @contextmanager
 def nothing_left() -> Iterator[None]:
-    """Leaked, if after the block there are kernel objects or descriptors that were not there before."""
+    """Raise Leaked if, after the block, there are kernel objects or descriptors that were not there before."""
     gc.collect()
     before = kernel_objects() | descriptors()
     yield

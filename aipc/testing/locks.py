@@ -1,4 +1,4 @@
-"""What every Lock promises, as checks: each is an async function of a `LockSubject`, and raises if a promise is broken."""
+"""The promises of every Lock, as checks: each is an async function of a `LockSubject`, and raises if a promise is broken."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from .expect import at_once, check, in_child, raises, settle, within
 class LockSubject:
     """How to open a lock, and what it can do.
 
-    open_two     two objects for the same lock, as two processes would have
-    url          opens the same lock in another process
-    dies_free    whether the kernel frees it when its holder is killed
-    tells        whether `holder` tells a pid
+    open_two     opens two objects for the same lock, as two processes would
+    url          the URL of the same lock for another process
+    dies_free    whether the kernel frees the lock when its holder is killed
+    tells        whether `holder` returns a pid
     """
 
     open_two: Callable[[], AbstractAsyncContextManager[tuple[Lock, Lock]]]
@@ -46,7 +46,7 @@ asyncio.run(main())
 
 
 def holding_process(url: str) -> subprocess.Popen[str]:
-    """A Python process that holds the lock until its standard input ends."""
+    """Start a Python process that holds the lock until its standard input ends."""
     process = subprocess.Popen([sys.executable, "-c", _HOLD, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     said = process.stdout.readline()
@@ -55,7 +55,7 @@ def holding_process(url: str) -> subprocess.Popen[str]:
 
 
 def end(process: subprocess.Popen[str]) -> None:
-    """Let it go, and reap it."""
+    """Let the process release the lock, and reap it."""
     process.communicate()
 
 
@@ -106,7 +106,7 @@ async def hands_over(subject: LockSubject) -> None:
 
 
 async def refuses_unheld_release(subject: LockSubject) -> None:
-    """Releasing what is not held is RuntimeError, whoever else holds it."""
+    """Releasing a lock that is not held is RuntimeError, also while another object holds it."""
     async with subject.open_two() as (one, other):
         with raises(RuntimeError):
             one.release()
@@ -130,7 +130,7 @@ async def tells_its_state(subject: LockSubject) -> None:
 
 
 async def cancels_clean(subject: LockSubject) -> None:
-    """A cancelled acquire does not hold, and does not wait on."""
+    """A cancelled acquire does not hold the lock, and does not wait any more."""
     async with subject.open_two() as (one, other):
         await one.acquire()
         for _ in range(5):
@@ -146,7 +146,7 @@ async def cancels_clean(subject: LockSubject) -> None:
 
 
 async def closes_free(subject: LockSubject) -> None:
-    """Closing releases; it is idempotent, also when cancelled; using what is closed is ClosedResourceError."""
+    """Closing releases; it is idempotent, also when cancelled; using a closed lock is ClosedResourceError."""
     async with subject.open_two() as (one, other):
         await one.acquire()
         with anyio.CancelScope() as scope:
@@ -179,7 +179,7 @@ async def closes_under_waiters(subject: LockSubject) -> None:
 
 
 async def refuses_after_fork(subject: LockSubject) -> None:
-    """Whatever a forked child does with an inherited lock is ForkedError; the parent still holds it, or waits. Closing does nothing."""
+    """Any use of an inherited lock in a forked child is ForkedError; the parent still holds it, or waits. Closing does nothing."""
     async with subject.open_two() as (one, other):
 
         def use() -> None:
@@ -210,7 +210,7 @@ async def refuses_after_fork(subject: LockSubject) -> None:
 
 
 async def excludes_processes(subject: LockSubject) -> None:
-    """Another process's lock is waited for, and had when it lets go."""
+    """A task waits for another process's lock, and gets it when it is released."""
     async with subject.open_two() as (one, _):
         process = holding_process(subject.url)
         try:
@@ -225,7 +225,7 @@ async def excludes_processes(subject: LockSubject) -> None:
 
 
 async def outlives_its_holder(subject: LockSubject) -> None:
-    """A killed holder's lock is free again, and a waiting task has it."""
+    """A killed holder's lock is free again, and a waiting task gets it."""
     if not subject.dies_free:
         return
     async with subject.open_two() as (one, _):

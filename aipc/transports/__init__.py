@@ -1,1 +1,1 @@
-"""Moves data: one mechanism a file."""
+"""Channels and listeners: one mechanism a file."""

@@ -1,4 +1,4 @@
-"""What all channels share: receiving and sending in all their forms, over one non-blocking operation each way."""
+"""The common base of all channels: all forms of receiving and sending, over one non-blocking operation for each direction."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from aipc.abc import Buffer, Channel, ChannelStatistics, Message
 from aipc.exceptions import UnsupportedOperation
 
 _AT_ONCE = 16_384
-"""Messages that one call takes at most: a sender that is faster than this must not keep it busy for ever."""
+"""The most messages that one call returns: a faster sender must not keep it busy for ever."""
 
 
 class TransportChannel(Channel):
-    """A channel over `_put` and `_take`: non-blocking, and raising BlockingIOError where they would block.
+    """A channel over `_put` and `_take`, which are non-blocking and raise BlockingIOError if they would block.
 
-    `incoming` is how to wait to receive; None if the channel only sends.
+    `incoming` waits until something can be received; None if the channel only sends.
     """
 
     SEND_OPTIONS: ClassVar[frozenset[str]] = frozenset()
@@ -40,11 +40,11 @@ class TransportChannel(Channel):
 
     @abstractmethod
     def _handles(self) -> Iterable[Handle]:
-        """What to close."""
+        """The handles to close."""
 
     @abstractmethod
     def _open_outgoing(self) -> Waiter | None:
-        """How to wait to send, asked for at the first send: an idle connection need not have it. None: only receives."""
+        """Return the waiter for sending; made at the first send, because an idle connection needs none. None: only receives."""
 
     @abstractmethod
     def _put(self, *item: Any, **meta: Any) -> None:
@@ -62,7 +62,7 @@ class TransportChannel(Channel):
         while len(messages) < (most or _AT_ONCE):
             try:
                 messages.append(self._take(**selection))
-            except Exception:  # noqa: BLE001 - whatever it is, the next call meets it again: these messages come first
+            except Exception:  # noqa: BLE001 - the next call raises it again; these messages come first
                 break
         return messages
 
@@ -138,7 +138,7 @@ class TransportChannel(Channel):
         self.close()
 
     def close(self) -> None:
-        """`aclose`, which needs not wait, as a plain call."""
+        """`aclose` as a plain call, because it does not wait."""
         for handle in self._handles():
             handle.close()
 
@@ -150,5 +150,5 @@ class TransportChannel(Channel):
 
 
 def bind(operation: Callable[..., Any], options: Mapping[str, Any]) -> Callable[..., Any]:
-    """`operation` with these options, which are usually none."""
+    """Return `operation` with these options; usually there are none."""
     return partial(operation, **options) if options else operation

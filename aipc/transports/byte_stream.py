@@ -84,7 +84,7 @@ class ByteStreamChannel(TransportChannel, StreamChannel):
         self._framing = framing
         self._rest: Rest = b""  # of the last read: the start of a message
         self._body: Body | None = None  # the message that `_rest` starts, if it is long
-        self._input_error: Exception | None = None  # what is to be raised when no message is left
+        self._input_error: Exception | None = None  # raised when no message is left
         self._output_ended = False
         self._unfinished: Unfinished | None = None
         self._suspicious = False  # whether a silence after the beginning of a length was looked into
@@ -316,7 +316,7 @@ class ByteStreamChannel(TransportChannel, StreamChannel):
             waiting.in_long_message = False
 
     def _abandon(self, unfinished: Unfinished) -> None:
-        """The sender will not wait: finish the message that has begun, and let go of the sender's buffers."""
+        """The sender does not wait any longer: finish the message that has begun, and release the sender's buffers."""
         self._sent -= unfinished.cut()
         if not unfinished.views:
             self._flush(unfinished)
@@ -367,5 +367,5 @@ def _pieces(frame: Frame | Sequence[memoryview]) -> Sequence[Buffer]:
 
 
 def size_of(frame: Frame) -> int:
-    """Bytes that the kernel is to take."""
+    """Bytes of the frame."""
     return len(frame) if isinstance(frame, bytes) else sum(map(len, frame))

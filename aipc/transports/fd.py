@@ -1,4 +1,4 @@
-"""Inherited descriptors: `fd:3` for one that goes both ways, `fd:3,4` for one to read and one to write.
+"""Inherited descriptors: `fd:3` for one that reads and writes, `fd:3,4` for one to read and one to write.
 
 The channel owns them from then on. Standard input is `fd:0`, whatever it is: a terminal, a pipe, or a file.
 """
@@ -27,7 +27,7 @@ from .unix.stream_channel import UnixChannel
 
 
 class DescriptorChannel(ByteStreamChannel):
-    """Messages over descriptors that somebody else opened."""
+    """Messages over descriptors that another part of the program opened."""
 
     __slots__ = ()
 
@@ -54,7 +54,7 @@ async def adopt(
 
     A regular file is always ready: it is read and written by plain calls, which may wait for the disk, and the loop with them.
 
-    A Unix socket becomes what `unix:` gives; `fds` as there.
+    A Unix socket becomes a channel of `unix:`, with its `fds`.
     """
     numbers = address.path.split(",")
     if not all(number.isascii() and number.isdecimal() for number in numbers) or len(numbers) > 2:
@@ -79,7 +79,7 @@ def _check(fd: int, name: str) -> None:
     except OSError:
         raise os_error(errno.ENOENT, name, f"descriptor {fd} is not open in this process") from None
     if not (stat.S_ISFIFO(mode) or _is_stream_socket(fd, mode) or stat.S_ISCHR(mode) or stat.S_ISREG(mode)):
-        raise WrongObject(errno.EINVAL, f"{name}: descriptor {fd} is no pipe, FIFO, terminal, stream socket or regular file")
+        raise WrongObject(errno.EINVAL, f"{name}: descriptor {fd} is not a pipe, FIFO, terminal, stream socket or regular file")
 
 
 def _is_stream_socket(fd: int, mode: int) -> bool:
@@ -98,16 +98,16 @@ def _handle(fd: int, name: str) -> FileHandle:
 
 
 def _can_reopen(fd: int) -> bool:
-    """Whether opening it again is the same pipe, FIFO or terminal: of /dev/ptmx (5:2) it would be a new terminal."""
+    """Whether opening it again gives the same pipe, FIFO or terminal: /dev/ptmx (5:2) would give a new terminal."""
     status = os.fstat(fd)
     return stat.S_ISFIFO(status.st_mode) or (os.isatty(fd) and status.st_rdev != os.makedev(5, 2))
 
 
 def _part(fd: int) -> None:
-    """Give the number an open file description of its own: O_NONBLOCK would be set for all that share the old one."""
+    """Give the number its own open file description: O_NONBLOCK would be set for all processes that share the old one."""
     try:
         own = pipes.reopen(fd)
-    except OSError:  # without /proc, without the permission, or without a reader: then it is shared
+    except OSError:  # without /proc, permission or a reader it stays shared
         return
     os.dup2(own, fd, inheritable=os.get_inheritable(fd))
     os.close(own)

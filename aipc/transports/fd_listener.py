@@ -1,6 +1,6 @@
-"""Inherited listening sockets: `listen("fd:3")`, as systemd passes them (sd_listen_fds(3)), or another process of one's own.
+"""Inherited listening sockets: `listen("fd:3")`, passed by systemd (sd_listen_fds(3)) or by another process.
 
-The listener owns the descriptor from then on; the socket's path is somebody else's, and is never removed.
+The listener owns the descriptor from then on. The socket's path belongs to the process that bound it, and is never removed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ async def listen(
     """Listen on a descriptor: a listening Unix stream, Unix sequenced-packet or TCP socket, which several processes may share.
 
     `framing` and `max_message_size` are for stream sockets, `fds` for Unix stream sockets. ObjectMissing if the descriptor is not
-    open, WrongObject if it is no such socket. Cancelled: nothing happened.
+    open, WrongObject if it is not such a socket. Cancelled: nothing happened.
     """
     number = address.path
     if not (number.isascii() and number.isdecimal()) or address.authority:
@@ -65,11 +65,11 @@ def _listening(fd: int, name: str) -> socket.socket:
     try:
         sock = socket.socket(fileno=fd)
     except OSError:
-        raise WrongObject(errno.ENOTSOCK, f"{name}: descriptor {fd} is no socket") from None
+        raise WrongObject(errno.ENOTSOCK, f"{name}: descriptor {fd} is not a socket") from None
     unix = sock.family == socket.AF_UNIX and sock.type in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
     tcp = sock.family in _INTERNET and sock.type == socket.SOCK_STREAM
     if not ((unix or tcp) and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)):
-        sock.detach()  # it stays whose it was
-        raise WrongObject(errno.EINVAL, f"{name}: descriptor {fd} is no listening Unix or TCP socket")
+        sock.detach()  # the caller keeps it
+        raise WrongObject(errno.EINVAL, f"{name}: descriptor {fd} is not a listening Unix or TCP socket")
     os.set_inheritable(fd, False)
     return sock

@@ -1,4 +1,4 @@
-"""Accepting connections: what Unix, TCP and TLS listeners share."""
+"""Accepting connections: the common base of Unix, TCP and TLS listeners."""
 
 from __future__ import annotations
 
@@ -26,29 +26,28 @@ else:
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _GONE = frozenset({errno.ECONNABORTED, errno.EPERM, errno.ENETDOWN, errno.EPROTO, errno.ENOPROTOOPT, errno.EHOSTDOWN})
 _GONE |= {errno.ENONET, errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH}
-"""Errors of the connection that accept(2) would have given, and of a firewall: it is gone, and the next one may be good."""
+"""Errors of a connection that accept(2) reports, and of a firewall: it is gone, and the next one may be good."""
 _NOBODY = frozenset({errno.EAGAIN, errno.EINVAL})  # EINVAL: after shutdown(2)
 _PATIENCE = 0.1  # seconds
-_MOST_GONE = 100  # in a row: then it may be the listener's own error, and must not keep the loop
+_MOST_GONE = 100  # in a row: more may be the listener's own error, and must not block the loop
 
 LONGEST_BACKLOG = 0x7FFFFFFF
-"""What fits listen(2); the kernel caps it anyway (net.core.somaxconn)."""
+"""The largest value for listen(2); the kernel limits it anyway (net.core.somaxconn)."""
 
 Accepted = TypeVar("Accepted")
 TransportT_co = TypeVar("TransportT_co", bound=TransportChannel, default=TransportChannel, covariant=True)
 
 
 class _NotNow(Exception):
-    """accept(2) failed in a way that a pause may mend."""
+    """accept(2) failed for a reason that may pass."""
 
 
 class SocketListener(Listener[TransportT_co]):
-    """A listening socket; `wrap` makes a channel of each connection; `forget` runs once, before it is closed.
+    """A listening socket. `wrap` makes a channel of each connection; `forget` runs once, before the socket is closed.
 
-    `shared`: other processes accept from it, too, and so take what is left in its backlog.
+    `shared`: other processes accept from it, too, and take what is left in its backlog.
 
-    A `serve` runs at most `max_connections` handlers at once. While so many run, further connections wait in the kernel's
-    backlog.
+    A `serve` runs at most `max_connections` handlers at once. Meanwhile further connections wait in the kernel's backlog.
     """
 
     def __init__(
@@ -76,7 +75,7 @@ class SocketListener(Listener[TransportT_co]):
             try:
                 return await self._handle.readable.attempt(accept)
             except _NotNow:
-                await anyio.sleep(_PATIENCE)  # nothing tells when somebody closes a descriptor
+                await anyio.sleep(_PATIENCE)  # no event tells when a descriptor is closed
 
     def _accept(self) -> TransportT_co:
         for _ in range(_MOST_GONE):
@@ -86,14 +85,14 @@ class SocketListener(Listener[TransportT_co]):
             try:
                 return self._wrap(connection)
             except ConnectionError:
-                connection.close()  # it is gone: its options can't be set any more
+                connection.close()  # the peer is gone: options cannot be set
             except BaseException:
                 connection.close()
                 raise
         raise _NotNow
 
     def _connection(self) -> socket.socket | None:
-        """One accept(2); None if the connection was gone before we looked."""
+        """Call accept(2) once; None if the connection was gone by then."""
         try:
             return self._handle.sock.accept()[0]
         except OSError as error:
@@ -124,14 +123,14 @@ class SocketListener(Listener[TransportT_co]):
         if self._handle.closed or self._shared:
             return None
         try:
-            return self._accept()  # whoever is in the backlog takes himself for accepted
+            return self._accept()  # backlogged clients are already connected
         except OSError as error:
             if error.errno not in _NOBODY:
                 raise
             return None
 
     async def drain(self) -> None:
-        fork.check(self._handle.generation, self._handle.name)  # shutdown(2) would be its parent's, too
+        fork.check(self._handle.generation, self._handle.name)  # shutdown(2) would affect its parent, too
         self._draining = True
         crews = tuple(self._crews)
         if not crews or self._handle.closed:
@@ -139,6 +138,8 @@ class SocketListener(Listener[TransportT_co]):
         else:
             self._refuse()
         try:
+            for tasks in crews:
+                tasks.drain_handler()
             for tasks in crews:
                 await tasks.wait_closed()
         except BaseException:
@@ -148,7 +149,7 @@ class SocketListener(Listener[TransportT_co]):
             raise
 
     def _refuse(self) -> None:
-        """No more connections, if that can be had (unix(7)), and let `serve` take those that are in the backlog."""
+        """Refuse new connections where the kernel can (unix(7)), and let `serve` accept those in the backlog."""
         if self._handle.sock.family == socket.AF_UNIX and not self._shared:
             self._handle.sock.shutdown(socket.SHUT_RD)
         self._handle.readable.wake_all()
@@ -164,17 +165,10 @@ class SocketListener(Listener[TransportT_co]):
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
         return {
             ChannelAttribute.descriptor: lambda: self._handle.fd,
-            anyio.abc.SocketAttribute.raw_socket: lambda: self._asked(lambda sock: sock),
-            anyio.abc.SocketAttribute.family: lambda: self._asked(lambda sock: sock.family),
-            anyio.abc.SocketAttribute.local_address: lambda: self._asked(socket.socket.getsockname),
+            anyio.abc.SocketAttribute.raw_socket: lambda: self._handle.ask(lambda sock: sock),
+            anyio.abc.SocketAttribute.family: lambda: self._handle.ask(lambda sock: sock.family),
+            anyio.abc.SocketAttribute.local_address: lambda: self._handle.ask(socket.socket.getsockname),
         }
-
-    def _asked(self, question: Callable[[socket.socket], Any]) -> Any:
-        try:
-            self._handle.check()
-            return question(self._handle.sock)
-        except OSError as error:
-            raise self._handle.explain(error) from error
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._handle.name}>"

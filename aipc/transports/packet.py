@@ -1,6 +1,6 @@
-"""Sockets on which the kernel keeps messages apart: what Unix datagrams, sequenced packets and UDP share.
+"""Sockets on which the kernel keeps messages apart: the common base of Unix datagrams, sequenced packets and UDP.
 
-One message is one system call to send, and never cut when received: `_take` and `_take_message` see to that.
+Sending a message is one system call. `_take` and `_take_message` make sure that a received message is never cut.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from aipc.wire.framing import as_bytes
 from .base import TransportChannel
 
 LARGEST_BLOCK = 4 * 1024 * 1024
-"""Bytes that the kernel surely takes in one piece; ENOBUFS for a longer message means that it is too long."""
+"""Bytes that the kernel certainly takes in one piece; ENOBUFS for a longer message means that it is too long."""
 
 
 class PacketHandle(SocketHandle):
-    """Owns a socket on which sending to nobody is an error of the one call only."""
+    """Owns a socket on which a missing receiver is an error of the one call only."""
 
     __slots__ = ()
 
@@ -39,7 +39,7 @@ class PacketHandle(SocketHandle):
         if error.errno in (errno.ECONNREFUSED, errno.ENOENT):
             return anyio.BrokenResourceError(f"{where}: nobody receives there")
         if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN):
-            return os_error(error.errno, where)  # no way there; a connection would be lost by it, this socket is not
+            return os_error(error.errno, where)  # no route: a connection would be broken, this socket is not
         if error.errno == errno.EPROTOTYPE:
             return WrongObject(errno.EPROTOTYPE, f"{where}: a socket of another kind")
         if error.errno == errno.ETOOMANYREFS:
@@ -59,12 +59,12 @@ class PacketChannel(TransportChannel):
 
     @abstractmethod
     def _transmit(self, *data: Any, **meta: Any) -> None:
-        """One system call that sends all of it."""
+        """Send the whole message by one system call."""
 
     @property
     @abstractmethod
     def _limit(self) -> int:
-        """The largest message that can be sent, bytes."""
+        """The largest message that can be sent, in bytes."""
 
     def _handles(self) -> Iterable[Handle]:
         return (self._handle,)
@@ -97,19 +97,13 @@ class PacketChannel(TransportChannel):
         self._bytes_received += len(data)
         return data
 
-    def _asked(self, question: Callable[[socket.socket], Any]) -> Any:
-        try:
-            return question(self._handle.socket())
-        except OSError as error:
-            raise self._handle.explain(error) from error
-
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
         return {
             ChannelAttribute.descriptor: lambda: self._handle.fd,
-            ChannelAttribute.max_message_size: lambda: self._asked(lambda _: self._limit),
-            anyio.abc.SocketAttribute.raw_socket: lambda: self._asked(lambda sock: sock),
+            ChannelAttribute.max_message_size: lambda: self._handle.call(lambda: self._limit),
+            anyio.abc.SocketAttribute.raw_socket: lambda: self._handle.ask(lambda sock: sock),
             anyio.abc.SocketAttribute.family: lambda: self._sock.family,
-            anyio.abc.SocketAttribute.local_address: lambda: self._asked(socket.socket.getsockname),
-            anyio.abc.SocketAttribute.remote_address: lambda: self._asked(socket.socket.getpeername),
+            anyio.abc.SocketAttribute.local_address: lambda: self._handle.ask(socket.socket.getsockname),
+            anyio.abc.SocketAttribute.remote_address: lambda: self._handle.ask(socket.socket.getpeername),
         }

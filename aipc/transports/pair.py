@@ -1,4 +1,4 @@
-"""Two connected channels at once, without a name."""
+"""Two connected channels without a name."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def channel_pair(kind: Literal["shm"]) -> tuple[shm_channel.RingChannel, shm_cha
 
 
 def channel_pair(kind: str = "stream") -> tuple[Channel, Channel]:
-    """Two channels, each the other's peer (socketpair(2)).
+    """Return two channels, each the other's peer (socketpair(2)).
 
     Args:
         kind: "stream" (framed messages over a Unix stream socket), "seqpacket" or "dgram" (the kernel keeps messages apart),
             "shm" (shared memory).
 
     Raises:
-        AddressError: There is no such kind.
+        AddressError: An unknown kind.
     """
     if kind not in _KINDS:
         raise AddressError(f"channel_pair({kind!r}): must be one of {', '.join(_KINDS)}")

@@ -1,9 +1,9 @@
 """POSIX message queues (mq_overview(7)).
 
-On Linux a queue's descriptor is a file descriptor, so that a wait is the kernel's and nothing polls. Messages have a priority, 0
+On Linux a queue's descriptor is a file descriptor, so the kernel reports readiness and nothing polls. Messages have a priority, 0
 to 32,767: receiving takes the oldest of the highest. A queue has room for `max_messages` of up to `max_message_size` bytes, fixed
-when it is made (10 of 8,192 by default). The queue and what is in it outlive their processes; a removed one lives on, without
-a name, until all who have it open have closed it.
+when it is made (10 of 8,192 by default). The queue and its messages outlive their processes; a removed queue lives on without a
+name until every process has closed it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from aipc._address import Address
 from aipc._io.errors import translate
 from aipc._io.handle import FileHandle, Handle
 from aipc._io.waiter import Waiter
+from aipc._sys.create_or_open import create_or_open
 from aipc._sys.posix import queue as posix
 from aipc._sys.posix.name import name_of
 from aipc.abc import Buffer, ChannelAttribute, Message
@@ -29,7 +30,7 @@ _OVER_A_LIMIT = frozenset({errno.EINVAL, errno.EMFILE, errno.ENFILE, errno.ENOSP
 
 
 class _QueueHandle(FileHandle):
-    """Owns a queue's descriptor, and the queue's name if it is to go on close."""
+    """Owns a queue's descriptor, and the queue's name if that is removed on close."""
 
     __slots__ = ("_unlink", "queue")
 
@@ -51,7 +52,7 @@ class _QueueHandle(FileHandle):
 
 
 def _remove(name: str, ours: os.stat_result) -> None:
-    """Remove the name, if it is still that queue's."""
+    """Remove the name, if it still belongs to that queue."""
     try:
         now = posix.attach(name)
     except FileNotFoundError:
@@ -64,9 +65,9 @@ def _remove(name: str, ours: os.stat_result) -> None:
 
 
 class PosixQueueChannel(TransportChannel):
-    """A POSIX queue, both ways: what one process sends, any process that has the queue open may receive.
+    """A POSIX queue, in both directions: any process that has the queue open may receive what another one sends.
 
-    Where its permissions allow this process only one way, the channel has only that.
+    If its permissions allow this process only one direction, the channel has only that one.
     """
 
     SEND_OPTIONS = frozenset({"priority"})
@@ -123,15 +124,8 @@ class PosixQueueChannel(TransportChannel):
             ChannelAttribute.descriptor: lambda: self._handle.fd,
             ChannelAttribute.max_message_size: lambda: self._queue.max_message_size,
             ChannelAttribute.max_messages: lambda: self._queue.max_messages,
-            ChannelAttribute.messages: self._messages,
+            ChannelAttribute.messages: lambda: self._handle.call(self._queue.messages),
         }
-
-    def _messages(self) -> int:
-        try:
-            self._handle.check()
-            return self._queue.messages()
-        except OSError as error:
-            raise self._handle.explain(error) from None
 
 
 async def connect(
@@ -145,11 +139,11 @@ async def connect(
     max_messages: int | None = None,
     max_message_size: int | None = None,
 ) -> PosixQueueChannel:
-    """Open a queue. ObjectMissing if there is none (unless `create`), ObjectExists if there is one and `exclusive`.
+    """Open a queue. ObjectMissing if there is none (unless `create`), ObjectExists with `exclusive` if there is one.
 
-    `exclusive` creates, too. `max_messages` and `max_message_size` (bytes) are a new queue's; one that is there must have them, or
-    it is WrongObject. LimitExceeded where the kernel allows no such queue, or no further one; it says what the limits are.
-    `priority` is what `send` gives where the call says nothing. `unlink` removes the queue on close, if it is still the same.
+    `exclusive` also creates. `max_messages` and `max_message_size` (bytes) are for a new queue; an existing queue with other
+    values is WrongObject. LimitExceeded if the kernel allows no such queue, or no more queues; the text names the limits.
+    `priority` is the default of `send`. `unlink` removes the queue on close, if the name still belongs to it.
     """
     name = name_of(address, posix.LONGEST_NAME)
     if priority > posix.LARGEST_PRIORITY:
@@ -166,22 +160,20 @@ async def connect(
 def _open(
     address: Address, name: str, create: bool, exclusive: bool, mode: int, wanted: Mapping[str, int | None]
 ) -> posix.Queue:
-    while True:
-        if create or exclusive:
-            try:
-                return posix.create(name, mode, **wanted)
-            except FileExistsError:
-                if exclusive:
-                    raise
-            except OSError as error:
-                if error.errno in _OVER_A_LIMIT and posix.limit("msg_max") is not None:  # else no descriptor is left
-                    raise _over_a_limit(address, error.errno, wanted) from None
-                raise
-        try:
-            return _agreeing(address, posix.attach(name), wanted)
-        except FileNotFoundError:
-            if not create:
-                raise  # with `create`, it was removed in between: once more
+    return create_or_open(
+        (lambda: _create(address, name, mode, wanted)) if create or exclusive else None,
+        lambda: _agreeing(address, posix.attach(name), wanted),
+        exclusive=exclusive,
+    )[0]
+
+
+def _create(address: Address, name: str, mode: int, wanted: Mapping[str, int | None]) -> posix.Queue:
+    try:
+        return posix.create(name, mode, **wanted)
+    except OSError as error:
+        if error.errno in _OVER_A_LIMIT and posix.limit("msg_max") is not None:  # otherwise no descriptor is left
+            raise _over_a_limit(address, error.errno, wanted) from None
+        raise
 
 
 def _over_a_limit(address: Address, code: int, wanted: Mapping[str, int | None]) -> LimitExceeded:
@@ -196,6 +188,6 @@ def _agreeing(address: Address, queue: posix.Queue, wanted: Mapping[str, int | N
         if value not in (None, there):
             queue.close()
             raise WrongObject(
-                errno.EINVAL, f"{address.url}: the queue is there with {option}={there:,}, not {value:,}; it can't be changed"
+                errno.EINVAL, f"{address.url}: the queue exists with {option}={there:,}, not {value:,}; it can't be changed"
             )
     return queue

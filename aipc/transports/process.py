@@ -1,4 +1,4 @@
-"""A child's standard input and output: `exec:sort -u`, and what `aipc.popen` gives."""
+"""A child's standard input and output: `exec:sort -u`, and the channel of `aipc.popen`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MODES = ("r", "w", "r+")
 
 
 class ProcessChannel(ByteStreamChannel, ChildMembers):
-    """A child process: what it prints is received, what is sent is its input. Closing it ends and reaps the child."""
+    """A child process: its output is received, and what is sent is its input. Closing the channel ends and reaps the child."""
 
     __slots__ = ("_grace", "child")
 
@@ -36,23 +36,23 @@ class ProcessChannel(ByteStreamChannel, ChildMembers):
         self._grace = grace
 
     async def wait(self) -> int:
-        """Wait until the child has ended by itself: its `returncode`. A child that reads needs `send_eof` first.
+        """Wait until the child has ended by itself; return its `returncode`. A child that reads needs `send_eof` first.
 
         Cancelled: nothing happened.
         """
         return await self.child.wait()
 
     def send_signal(self, signum: int) -> None:
-        """Send the child a signal; nothing if it has ended (pidfd_send_signal(2)). AccessDenied if it is another user's by now.
+        """Send the child a signal; nothing if it has ended (pidfd_send_signal(2)). AccessDenied if it now runs as another user.
 
-        If it has a process group of its own: to all members.
+        If the child leads a process group, all its members get the signal.
         """
         self.child.send_signal(signum, tree=True)
 
     async def aclose(self) -> None:
-        """Close the pipes, wait `grace` seconds for the child to end, then SIGTERM, `grace` seconds, SIGKILL. Idempotent.
+        """Close the pipes, wait `grace` seconds, send SIGTERM, wait `grace` seconds, send SIGKILL. Idempotent.
 
-        Cancelled: SIGTERM at once, and the rest all the same: no process stays.
+        Cancelled: sends SIGTERM at once, and does the rest as usual. No process is left.
         """
         await terminate([self.child], self.close, self._grace, gently=True)
 
@@ -70,7 +70,7 @@ class ProcessChannel(ByteStreamChannel, ChildMembers):
 
 
 def framing_of(name: str, max_message_size: int | None) -> Framing:
-    """The framing of that name. Raw chunks have no limit unless one is given: they are no messages."""
+    """The framing of that name. Raw chunks have no limit unless one is given, because they are not messages."""
     return framing_named(name, max_message_size or (sys.maxsize if name == "none" else MAX_MESSAGE_SIZE))
 
 
@@ -86,9 +86,9 @@ def launch(
     stdout: int | None = None,
     **options: Any,
 ) -> ProcessChannel:
-    """Start `command` with pipes as `mode` says; its other streams are `stdin` and `stdout`, by default this process's.
+    """Start `command` with the pipes that `mode` names; its other streams are `stdin` and `stdout`, by default this process's.
 
-    Errors and `options` are those of `start`. AddressError for another mode, or both a pipe and a redirection.
+    Errors and `options` are those of `start`. AddressError for an unknown mode, or a stream that is both a pipe and redirected.
     """
     if mode not in MODES:
         raise AddressError(f"{name}: mode={mode!r}: must be 'r' (receive its output), 'w' (send its input) or 'r+' (both)")
@@ -107,7 +107,7 @@ def launch(
 async def connect(
     address: Address, *, framing: str = "u32", max_message_size: int | None = None, shell: bool = False
 ) -> ProcessChannel:
-    """Start a program and talk to it over its standard input and output. Errors are those of `start`. Cancelled: not started."""
+    """Start a program, and exchange messages over its standard input and output. Errors as for `start`. Cancelled: not started."""
     if address.authority:
         raise address.error("needs a command, as in exec:sort -u or exec:/usr/bin/sort -u")
     chosen = framing_of(framing, max_message_size)

@@ -1,6 +1,6 @@
 """Real-time signals as a one-way channel of small integers (signal(7), sigqueue(3), signalfd(2)).
 
-A message is 4 bytes: the C int that a signal carries, as it lies in memory. The kernel queues signals in order, up to the
+A message has 4 bytes: the C int that a signal carries, in native order. The kernel queues signals in order, up to the
 receiver's RLIMIT_SIGPENDING, which all processes of its user share.
 """
 
@@ -35,7 +35,7 @@ _BATCH = 64
 
 
 class _Peer(FileHandle):
-    """Owns the receiver's pidfd, which stands for that process even if its pid was given to another one."""
+    """Owns the receiver's pidfd, which names that process even if another one gets its pid."""
 
     __slots__ = ("_ended", "room")
 
@@ -51,7 +51,7 @@ class _Peer(FileHandle):
         return super().explain(error)
 
     def send(self, signum: int, value: int) -> None:
-        """Queue one signal. The kernel takes signals for a zombie, too, and forgets them: ask first (ESRCH)."""
+        """Queue one signal. The kernel also takes signals for a zombie, and drops them: so check first (ESRCH)."""
         if self._ended.poll(0):
             raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
         signalfd.queue(self.fd, signum, value)
@@ -62,7 +62,7 @@ class _Peer(FileHandle):
 
 
 class _Arrivals(FileHandle):
-    """Owns a signalfd, and the thread's blocking of the signal while it is open."""
+    """Owns a signalfd; while it is open, the thread blocks the signal."""
 
     __slots__ = ("_signum",)
 
@@ -77,14 +77,14 @@ class _Arrivals(FileHandle):
 
 
 class SignalChannel(TransportChannel):
-    """One real-time signal, to a process (`pid`), or as it comes to this one."""
+    """One real-time signal: sent to a process (`pid`), or received by this one."""
 
     __slots__ = ("_arrivals", "_peer", "_signum")
 
     def __init__(self, signum: int, peer: _Peer | None, arrivals: _Arrivals | None) -> None:
         super().__init__(None if arrivals is None else arrivals.readable)
         self._signum = signum
-        # Never None where they are used: `_reading` and `_writing` have refused the way that there is not.
+        # Never None where they are used: `_reading` and `_writing` refuse the missing direction.
         self._peer = cast(_Peer, peer)
         self._arrivals = cast(_Arrivals, arrivals)
 
@@ -126,7 +126,7 @@ class SignalChannel(TransportChannel):
                 arrived = self._read(wanted * signalfd.RECORD)
             except OSError:
                 if messages:
-                    break  # whatever it is, the next call meets it again: these messages come first
+                    break  # the next call raises it again; these messages come first
                 raise
             messages += arrived
             if len(arrived) < wanted:
@@ -142,19 +142,19 @@ class SignalChannel(TransportChannel):
 
 
 async def connect(address: Address, *, pid: int | None = None) -> SignalChannel:
-    """With `pid`, send to that process: ObjectMissing if there is none, AccessDenied if it may not be signalled. Without, receive.
+    """With `pid`, open a channel that sends to that process: ObjectMissing if there is none, AccessDenied if it may not be signalled.
 
-    Receiving blocks the signal in this thread until the channel is closed; what was not received by then is dropped.
-    UnsupportedOperation if another thread does not block it.
+    Without `pid`, open a channel that receives. It blocks the signal in this thread until the channel is closed; what was not
+    received by then is dropped. UnsupportedOperation if another thread does not block the signal.
     """
     try:
         signum = realtime(address.path)
     except ValueError:
         raise address.error(
-            f"{address.path!r} is no real-time signal: SIGRTMIN+1, SIGRTMAX-2, or from {REALTIME[0]} to {REALTIME[-1]}"
+            f"{address.path!r} is not a real-time signal: SIGRTMIN+1, SIGRTMAX-2, or from {REALTIME[0]} to {REALTIME[-1]}"
         ) from None
     if address.authority:
-        raise address.error("takes no authority: signal:SIGRTMIN+1")
+        raise address.error("has no authority part, as in signal:SIGRTMIN+1")
     if pid is None:
         await check_other_threads(frozenset((signum,)))
         return SignalChannel(signum, None, _Arrivals(signum, address.url))

@@ -1,4 +1,4 @@
-"""Connected stream sockets, of whatever family: what can be asked about them, in anyio's words."""
+"""Connected stream sockets of every family, and their attributes as anyio names them."""
 
 from __future__ import annotations
 
@@ -29,14 +29,8 @@ class SocketStreamChannel(ByteStreamChannel):
         return {
             ChannelAttribute.descriptor: lambda: self._handle.fd,
             ChannelAttribute.max_message_size: lambda: self._framing.limit,
-            anyio.abc.SocketAttribute.raw_socket: lambda: self._asked(lambda sock: sock),
-            anyio.abc.SocketAttribute.family: lambda: self._asked(lambda sock: sock.family),
-            anyio.abc.SocketAttribute.local_address: lambda: self._asked(socket.socket.getsockname),
-            anyio.abc.SocketAttribute.remote_address: lambda: self._asked(socket.socket.getpeername),
+            anyio.abc.SocketAttribute.raw_socket: lambda: self._handle.ask(lambda sock: sock),
+            anyio.abc.SocketAttribute.family: lambda: self._handle.ask(lambda sock: sock.family),
+            anyio.abc.SocketAttribute.local_address: lambda: self._handle.ask(socket.socket.getsockname),
+            anyio.abc.SocketAttribute.remote_address: lambda: self._handle.ask(socket.socket.getpeername),
         }
-
-    def _asked(self, question: Callable[[socket.socket], Any]) -> Any:
-        try:
-            return question(self._handle.socket())
-        except OSError as error:
-            raise self._handle.explain(error) from error

@@ -1,8 +1,8 @@
 """System V message queues (sysvipc(7), msgop(2)).
 
-They have no descriptor: a wait polls. Messages have a type, 1 or more; receiving selects by it: 0 takes the first message,
-n the first of type n, -n the first of the lowest type up to n; `except_type=n` the first of any type but n. A message is at
-most kernel.msgmax bytes (8,192 by default), a queue holds `max_bytes` (16,384 by default). The queue and what is in it outlive
+They have no descriptor: a wait polls. Messages have a type, 1 or more, and receiving selects by it: 0 takes the first message,
+n the first of type n, -n the first of the lowest type up to n; `except_type=n` takes the first of any other type. A message has at
+most kernel.msgmax bytes (8,192 by default), a queue at most `max_bytes` (16,384 by default). The queue and its messages outlive
 their processes.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import sysv_ipc
 
@@ -19,6 +19,7 @@ from aipc._address import Address
 from aipc._io.errors import naming, os_error, translate
 from aipc._io.handle import Handle
 from aipc._io.polling import Polling, always
+from aipc._sys.create_or_open import create_or_open
 from aipc._sys.sysv.key import check_key, key_of, object_name
 from aipc._sys.sysv.permissions import checked_change
 from aipc._sys.sysv.queue import EXCEPT, NOERROR, Queue, SysVQueueStatus, longest_message
@@ -28,13 +29,11 @@ from aipc.wire.framing import as_bytes
 
 from .base import TransportChannel
 
-Result = TypeVar("Result")
-
 _LARGEST_TYPE = sys.maxsize  # C's long
 
 
 class _QueueHandle(Handle):
-    """Owns a queue: what to wait with, and whether to remove it on close."""
+    """Owns a queue, waits for it by polling, and may remove it on close."""
 
     __slots__ = ("incoming", "outgoing", "queue", "unlink")
 
@@ -63,7 +62,7 @@ class _QueueHandle(Handle):
             self.outgoing.close()
 
     def remove(self) -> None:
-        """Remove the queue; who waits here learns of it at once."""
+        """Remove the queue; the waiting tasks of this process learn of it at once."""
         try:
             self.queue.remove()
         except OSError as error:
@@ -73,7 +72,7 @@ class _QueueHandle(Handle):
 
 
 class SysVQueueChannel(TransportChannel):
-    """A System V queue, both ways: what one process sends, any process that has the queue open may receive.
+    """A System V queue, in both directions: any process that has the queue open may receive what another one sends.
 
     `send` takes `type`. Receiving takes `type` or `except_type`, and `truncate=True` for a message over `max_message_size`.
     """
@@ -130,13 +129,13 @@ class SysVQueueChannel(TransportChannel):
         return received
 
     def _specially(self, type: int | None, except_type: int | None = None, truncate: bool = False) -> tuple[int | None, int]:
-        """What msgrcv(2) takes for that: type and flags."""
+        """Return the type and the flags for msgrcv(2)."""
         flags = NOERROR if truncate else 0
         if except_type is None:
             return type, flags
         if type is not None or except_type < 1:
             raise InvalidMessage(
-                f"{self._name}: except_type={except_type}: must be 1 or more, and stands alone, without type={type}"
+                f"{self._name}: except_type={except_type}: must be 1 or more, and needs no type, but type={type} is given"
             )
         return except_type, flags | EXCEPT
 
@@ -149,31 +148,27 @@ class SysVQueueChannel(TransportChannel):
         return Message(data[:limit], type=kind, truncated=len(data) > limit)
 
     def stat(self) -> SysVQueueStatus:
-        """How full the queue is, who used it last and when, its owner and mode. AccessDenied without read permission."""
-        return self._controlled(self._queue.stat)
+        """The queue's fill, last users and times, owner and mode. AccessDenied without read permission."""
+        return self._handle.call(self._queue.stat)
 
     def change(
         self, *, mode: int | None = None, uid: int | None = None, gid: int | None = None, max_bytes: int | None = None
     ) -> None:
-        """Change what is given, all at once (msgctl(2), IPC_SET). AccessDenied, unless the queue is ours.
+        """Change the given values, all at once (msgctl(2), IPC_SET). AccessDenied, unless this user owns the queue.
 
-        More `max_bytes` than kernel.msgmnb take CAP_SYS_RESOURCE.
+        `max_bytes` over kernel.msgmnb needs CAP_SYS_RESOURCE.
         """
         given = {"mode": mode, "uid": uid, "gid": gid, "max_bytes": max_bytes}
+        for name, value in given.items():
+            if value is not None and value < 0:
+                raise ValueError(f"{self._name}: {name}={value}: must be 0 or more")
         checked_change(self._name, **given)
-        self._controlled(self._queue.change, **given)
+        self._handle.call(lambda: self._queue.change(**given))
         self._handle.outgoing.notify()  # there may be more room
 
     def remove(self) -> None:
-        """Remove the queue, with what is in it, now: everybody who waits for it gets ObjectRemoved. Again: nothing happens."""
-        self._controlled(self._handle.remove)
-
-    def _controlled(self, call: Callable[..., Result], **values: object) -> Result:
-        try:
-            self._handle.check()
-            return call(**values)
-        except OSError as error:
-            raise self._handle.explain(error) from None
+        """Remove the queue with its messages, now: every waiter gets ObjectRemoved. A second call does nothing."""
+        self._handle.call(self._handle.remove)
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
@@ -199,11 +194,11 @@ async def connect(
     max_message_size: int | None = None,
     project: int | None = None,
 ) -> SysVQueueChannel:
-    """Open a queue. ObjectMissing if there is none (unless `create`), ObjectExists if there is one and `exclusive`.
+    """Open a queue. ObjectMissing if there is none (unless `create`), ObjectExists with `exclusive` if there is one.
 
-    `exclusive` creates, too. `unlink` removes the queue on close: by default only a private one. `max_bytes` sets msg_qbytes;
-    beyond kernel.msgmnb that is AccessDenied without CAP_SYS_RESOURCE. `max_message_size`, at most kernel.msgmax, is the
-    longest message that this channel sends, and that it receives whole.
+    `exclusive` also creates. `unlink` removes the queue on close: by default only a private one. `max_bytes` sets msg_qbytes;
+    over kernel.msgmnb that is AccessDenied without CAP_SYS_RESOURCE. `max_message_size`, at most kernel.msgmax, is the longest
+    message that this channel sends, and that it receives whole.
     """
     longest = longest_message()
     if max_message_size is not None and max_message_size > longest:
@@ -228,16 +223,10 @@ async def connect(
 
 
 def _open(key: int | None, create: bool, exclusive: bool, mode: int, longest: int) -> tuple[Queue, bool]:
-    """The queue, and whether it is new."""
-    while True:
-        if create or exclusive or key is None:
-            try:
-                return Queue(key, sysv_ipc.IPC_CREX, mode, longest), True
-            except FileExistsError:
-                if exclusive:
-                    raise
-        try:
-            return Queue(key, 0, mode, longest), False
-        except FileNotFoundError:
-            if not create:
-                raise  # else it was removed in between: once more
+    """Return the queue, and whether it is new."""
+    creates = create or exclusive or key is None
+    return create_or_open(
+        (lambda: Queue(key, sysv_ipc.IPC_CREX, mode, longest)) if creates else None,
+        lambda: Queue(key, 0, mode, longest),
+        exclusive=exclusive,
+    )

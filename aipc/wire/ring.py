@@ -6,13 +6,13 @@ Both directions of a channel stand in one piece of memory of `memory_size(capaci
 | --- | --- |
 | 0 + 2048 * direction | `published`: bytes that the producer has made visible, since the beginning; never falls |
 | + 128 | `consumed`: bytes that the consumer is through with |
-| + 256 | `reader sleeps`: 0: no; 1: ring once, and set it to 0 first; 2: ring each time |
+| + 256 | `reader sleeps`: 0: no; 1: wake it once, and set this to 0 first; 2: wake it each time |
 | + 384 | `writer sleeps`: likewise |
 | + 512 | `ended`: 1 when no more will be published |
 | + 640 | `registered`: 1 if the producer's process is within reach of membarrier(2) |
 | 4096 + capacity * direction | the records |
 
-Who makes the memory sets all four `sleeps` to 2; each end sets its own to 0 or 1 once it knows that barriers reach its peer.
+The process that makes the memory sets all four `sleeps` to 2. Each end sets its own to 0 or 1 once it knows that barriers reach its peer.
 
 A record stands at `position mod capacity`, a multiple of 8: a header of 8 bytes, the payload, and filler up to the next multiple
 of 8. A record never wraps. The header is the payload's length, below 2^48, and two bits. Bit 63: a skip, nothing but filler up
@@ -62,7 +62,7 @@ def is_capacity(capacity: int) -> bool:
 
 
 def prepare(words: memoryview) -> None:
-    """Make new memory ready: nobody may rely on barriers yet."""
+    """Prepare new memory: neither end may rely on barriers yet."""
     for direction in (0, 1):
         for flag in (2, 3):
             words[direction * CONTROLS + flag * _APART] = ALWAYS
@@ -98,7 +98,7 @@ class Barriers(Protocol):
 
 
 class End:
-    """What both ends of one direction share. Until it is attached, it finds nothing and has room for nothing."""
+    """The common part of both ends of one direction. Before `attach` it has no messages and no room."""
 
     __slots__ = (
         "_asleep",
@@ -146,11 +146,11 @@ class End:
         self.awake()
 
     def awake(self) -> None:
-        """No need to be rung, as everybody here looks again; but not before the peer is within reach of our barriers."""
+        """The peer need not wake this end: all its tasks look again. Only if barriers reach the peer; else it wakes each time."""
         self._words[self._asleep] = _AWAKE if self._reached() else ALWAYS
 
     def sleep(self) -> bool:
-        """Ask to be rung, right after a vain try and before waiting: True if a try may succeed after all."""
+        """Ask the peer to wake this end, after a try in vain and before waiting. True if a try may succeed after all."""
         if self._memory is None:
             return False  # the peer's memory comes by the same way as its rings
         self._words[self._asleep] = _ONCE if self._reached() else ALWAYS
@@ -165,7 +165,7 @@ class End:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Let go of the memory: who uses this end afterwards gets EBADF."""
+        """Release the memory. Any later use of this end is EBADF."""
         self._words = self._memory = _CLOSED
 
     def _reached(self) -> bool:
@@ -176,7 +176,7 @@ class End:
         if self._words[flag] == _ONCE:
             self._words[flag] = _AWAKE
         if not self._peer.wake_peer():
-            self._words[flag] = ALWAYS  # it may still sleep: the next change tries again, if nobody has by then
+            self._words[flag] = ALWAYS  # it may still sleep: the next change tries again
 
 
 class _Closed:

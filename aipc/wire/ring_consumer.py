@@ -94,7 +94,7 @@ class Consumer(End):
         return start, start + size
 
     def free(self) -> None:
-        """Be through with the message that was shown, if one was."""
+        """Free the shown message, if there is one."""
         if self._shown < 0:
             return
         size, self._shown, self._plain = self._shown, -1, self._limit
@@ -102,7 +102,7 @@ class Consumer(End):
 
     def close(self) -> None:
         if self._memory is not None:
-            self._words[self._reader_sleeps] = ALWAYS  # the ring fails, and tells the peer that nobody reads
+            self._words[self._reader_sleeps] = ALWAYS  # waking fails, and tells the peer that no process reads
         super().close()
 
     def _take_other(self) -> bytes:

@@ -16,7 +16,7 @@ _NEVER = 1 << 64
 
 
 class Producer(End):
-    """The end that writes. `window`: the most bytes that are to wait unread, if that is less than the capacity."""
+    """The end that writes. `window`: the most bytes that may wait unread, if that is less than the capacity."""
 
     __slots__ = ("_lent", "_room_until", "_wanted", "_window", "largest")
 
@@ -159,7 +159,7 @@ class Producer(End):
             self._tell()
 
     def _tell(self) -> None:
-        """Wake the consumer. EPIPE: it is gone, and what was published is nobody's."""
+        """Wake the consumer. EPIPE: it is gone, and will not read what was published."""
         self._wake(self._reader_sleeps)
         if self._peer.gone:
             raise _broken()

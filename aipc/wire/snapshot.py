@@ -63,7 +63,7 @@ def header(capacity: int) -> bytes:
 
 
 class Layout:
-    """The numbers and values in some memory, `view`, which `release` lets go of. Whoever calls `publish` is the one writer."""
+    """The numbers and values in some memory, `view`, until `release`. There must be one writer, which calls `publish`."""
 
     __slots__ = ("_name", "_slots", "_stride", "_view", "_words", "capacity")
 

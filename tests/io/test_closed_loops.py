@@ -15,6 +15,7 @@ import uvloop
 import aipc
 from aipc.testing.expect import settle
 
+from ..peers import python, said
 from ..subjects import new_key, new_name
 from .test_waiting import LOOPS, RUNNERS, park_and_receive
 
@@ -81,3 +82,32 @@ def test_closing(first: str, place: Path) -> None:
     with closed_amid(first, ours.receive, 2):
         ours.close()
     theirs.close()
+
+
+WITHOUT_A_TIMER = """
+import os
+os.environ["AIPC_DISABLE"] = "timerfd,doorbell"
+import sys, trio, aipc
+from aipc._io.loop import reactor
+from aipc._sys import probes
+probes.enabled.cache_clear()
+kept = []
+async def main():
+    held, wanted = [await aipc.open_lock(f"flock:{sys.argv[1]}") for _ in range(2)]
+    kept.extend((held, wanted))
+    await held.acquire()
+    with trio.move_on_after(0.02):
+        await wanted.acquire()
+    held.release()
+    print(len(reactor._reactors), flush=True)
+for _ in range(5):
+    trio.run(main)
+    print(len(reactor._reactors), flush=True)
+os._exit(0)  # the locks were never closed
+"""
+
+
+def test_a_run_of_trio_leaves_nothing_in_the_tables(place: Path) -> None:
+    """Also where the kernel gives no timer, and so no descriptor tells of the end."""
+    with python(WITHOUT_A_TIMER, str(place / "lock")) as child:
+        assert [said(child) for _ in range(10)] == ["1", "0"] * 5

@@ -87,7 +87,7 @@ def test_freed_with_the_last_process(bells: Path) -> None:
     before = segments()
     board = WaiterTable()
     (made,) = (row for row in sysv_tables.rows("sysv-shm") if row["id"] not in before)
-    assert doorbell_memory.is_board(made, SIZE)
+    assert doorbell_memory.is_table(made, SIZE)
     assert (made["perms"] & 0o777, made["nattch"], made["uid"]) == (0o600, 1, os.geteuid())
     with python(RELEASER, "asyncio", str(bells), f"flock:{bells}/lock") as other:
         assert said(other) == "acquired"

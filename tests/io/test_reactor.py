@@ -199,3 +199,22 @@ def test_loops_in_many_threads(mechanism: str, place: Path) -> None:
         for thread in threads:
             thread.join()
     assert errors == []
+
+
+@pytest.mark.anyio
+async def test_number_of_a_descriptor_that_somebody_else_closed() -> None:
+    """The object that has the number next is watched, although aipc was not told."""
+    robbed, _ = pair = aipc.channel_pair()
+    number = robbed.extra(aipc.ChannelAttribute.descriptor)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(robbed.receive)
+        await settle()
+        tasks.cancel_scope.cancel()
+    read, write = os.pipe()
+    os.dup2(read, number)
+    async with await aipc.open_channel(f"fd:{number}") as receiver, await aipc.open_channel(f"fd:{write}") as sender:
+        await park_and_receive(receiver, sender)
+    os.dup2(read, number)  # for `robbed` to close
+    os.close(read)
+    for channel in pair:
+        await channel.aclose()

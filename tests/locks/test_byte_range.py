@@ -349,9 +349,9 @@ asyncio.run(main())
 
 @pytest.mark.skipif(os.getuid() != 0, reason="takes another user")
 async def test_permissions() -> None:
-    """A shared lock takes permission to read, an exclusive one to write; the error says which is missing."""
-    exclusive = "an exclusive lock takes permission to write the file"
-    shared = "a shared lock takes permission to read the file"
+    """A shared lock needs permission to read, an exclusive one to write; the error says which is missing."""
+    exclusive = "an exclusive lock needs permission to write the file"
+    shared = "a shared lock needs permission to read the file"
     expected = [exclusive, "had", "had", shared, exclusive, shared, exclusive, shared, "had", shared]
     with tempfile.TemporaryDirectory() as directory:  # pytest's own are below one that only their owner may enter
         os.chmod(directory, 0o755)

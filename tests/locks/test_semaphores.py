@@ -50,7 +50,7 @@ async def test_value(kind: Kind) -> None:
             assert one.locked()
             with pytest.raises(anyio.WouldBlock):
                 one.acquire_nowait()
-            with pytest.raises(RuntimeError, match=r"holds 2; .* is opened with "):
+            with pytest.raises(RuntimeError, match=r"holds 2; .*open it with "):
                 two.release(3)
             two.release(2)
             assert not one.locked()

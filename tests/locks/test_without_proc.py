@@ -49,4 +49,4 @@ def test_works(opener: str) -> None:
 
 def test_robust_takes_it() -> None:
     said = isolated(BARE.replace("OPENER", "aipc.open_lock('posix-sem:/x?robust=1')"))
-    assert said.startswith("UnsupportedOperation posix-sem:/x?robust=1: robust tells processes apart by /proc")
+    assert said.startswith("UnsupportedOperation posix-sem:/x?robust=1: robust needs /proc to tell processes apart")

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-ROOMS = ("aipc/_io", "aipc/_child", "aipc/wire", "aipc/transports", "aipc/locks", "aipc/sync", "aipc/processes")
+ROOMS = (
+    "aipc/_io",
+    "aipc/_child",
+    "aipc/wire",
+    "aipc/transports",
+    "aipc/locks",
+    "aipc/sync",
+    "aipc/processes",
+    "aipc/services",
+)
 """Where defects are put."""
 
 _SUITES = "tests/test_{conformance,cancellation,modes,opening_*}.py"
@@ -52,19 +61,24 @@ _TESTS = {
     "aipc/processes/backoff": Tests(_POOL, ""),
     "aipc/processes/changes": Tests(_POOL, ""),
     "aipc/processes/numbered": Tests(_POOL, ""),
-    "aipc/processes/slot": Tests(_POOL, ""),
-    "aipc/processes/pool": Tests(_POOL, ""),
+    "aipc/processes/asking": Tests(_POOL, ""),
+    "aipc/processes/answering": Tests(_POOL, ""),
+    "aipc/processes/pools": Tests(_POOL, ""),
     "aipc/processes/pipeline": Tests("tests/processes/test_{pipeline,redirections,ending,groups_and_usage}.py", ""),
     "aipc/processes/redirect": Tests("tests/processes/test_{pipeline,redirections,ending,popen}.py", "popen"),
     "aipc/processes/spawn": Tests("tests/processes/test_{spawn,pool}*.py", ""),
     "aipc/processes/task_pickle": Tests("tests/processes/test_{spawn,pool}*.py", ""),
     "aipc/processes/worker": Tests("tests/processes/test_{spawn,pool}*.py", ""),
+    "aipc/services/": Tests("tests/services", ""),
+    "aipc/services/rpc": Tests("tests/services/test_rpc*.py", ""),
+    "aipc/services/supervise": Tests("tests/services/test_supervise.py", ""),
+    "aipc/services/typed": Tests("tests/services/test_typed.py", ""),
     "aipc/sync/": Tests("tests/sync tests/test_modes.py", ""),
     "aipc/transports/": Tests("tests/transports", "all"),
     "aipc/transports/byte_stream": Tests(f"{_STREAMS} tests/transports/test_tls.py", "unix or pipe or fd or fifo or tcp"),
     "aipc/transports/fd": Tests("tests/transports/test_{descriptor,pipe,fifo,unix,tls,packet_descriptors}*.py", "fd"),
     "aipc/transports/pipes/fifo": Tests("tests/transports/test_fifo*.py", "fifo"),
-    "aipc/transports/inet/address": Tests("tests/transports/test_{tcp,tls,udp}*.py", "tcp or udp or tls"),
+    "aipc/transports/inet/": Tests("tests/transports/test_{tcp,tls,udp}*.py", "tcp or udp or tls"),
     "aipc/transports/listener": Tests(
         "tests/transports/test_{unix*,serve_limits,drain_backlog,tcp*,tls*,descriptor_listener,accept*,listener*}.py",
         "unix or tcp",
@@ -79,18 +93,19 @@ _TESTS = {
     "aipc/transports/posix_mq": Tests("tests/transports/test_posix_mq*.py", "posix-mq or test_posix_queue"),
     "aipc/transports/process": Tests(_CHILDREN, "exec or popen"),
     "aipc/transports/realtime_signal": Tests("tests/transports/test_realtime_signal.py tests/signals/test_alone.py", "signal"),
-    "aipc/transports/seqpacket": Tests("tests/transports/test_{unix_seqpacket,packet*,pair}.py", "seqpacket"),
-    "aipc/transports/shm/connect": Tests("tests/transports/test_{shm*,pair}.py", "shm"),
+    "aipc/transports/unix/packet": Tests("tests/transports/test_{unix_seqpacket,packet*,pair}.py", "seqpacket"),
+    "aipc/transports/shm/": Tests("tests/transports/test_{shm*,pair}.py", "shm"),
     "aipc/transports/socket_stream": Tests(_STREAMS, "unix or tcp"),
     "aipc/transports/sysv_mq": Tests("tests/transports/test_sysv_mq*.py", "sysv-mq"),
     "aipc/transports/inet/tcp": Tests("tests/transports/test_{tcp*,tls}.py", "tcp"),
     "aipc/transports/inet/tls": Tests("tests/transports/test_tls*.py", "tls"),
     "aipc/transports/inet/udp": Tests("tests/transports/test_{udp,packet*}.py", "udp"),
-    "aipc/transports/unix/stream": Tests("tests/transports/test_unix*.py", "unix"),
+    "aipc/transports/unix/": Tests("tests/transports/test_unix*.py", "unix"),
     "aipc/transports/unix/datagram": Tests("tests/transports/test_{unix_datagram,unix_paths,packet*,pair}.py", "dgram"),
     "aipc/transports/unix/seqpacket": Tests(
         "tests/transports/test_{unix_seqpacket,unix_paths,unix_serve,packet*,pair}.py", "seqpacket"
     ),
+    "aipc/transports/wait_listener": Tests("tests/services/test_{locking,reconnecting}.py", ""),
     "aipc/wire/": Tests(
         "tests/wire tests/transports/test_{shm*,unix,pipe}.py tests/memory/test_snapshot.py", "unix or fifo or fd or shm"
     ),

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aipc.processes import worker_channels
-from aipc.processes.numbered import AskingChannel
+from aipc.processes.asking import AskingChannel
 from aipc.processes.worker_channels import Kind
 
 KINDS = ("stream", "seqpacket", "shm")

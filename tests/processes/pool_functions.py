@@ -40,3 +40,56 @@ async def wait_for_file(channel: aipc.Channel, path: str) -> None:
         while not os.path.exists(path):
             await anyio.sleep(1e-3)
         await channel.send(bytes(message))
+
+
+def fib(n: int) -> int:
+    return n if n < 2 else fib(n - 1) + fib(n - 2)
+
+
+def pid() -> int:
+    return os.getpid()
+
+
+async def double_later(number: int) -> int:
+    await anyio.sleep(0)
+    return number * 2
+
+
+def refuse(text: str) -> None:
+    raise ValueError(text)
+
+
+def leave() -> None:
+    raise SystemExit(3)
+
+
+def block(path: str) -> None:
+    """Say that it has begun; then never return."""
+    with open(path, "w") as file:
+        file.write(str(os.getpid()))
+    while True:
+        signal.pause()
+
+
+def content(size: int) -> bytes:
+    return bytes(size)
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class NeverImported:
+    """Unpickling it fails, as importing a broken module does; but not in the process with that number."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return fail_elsewhere, (os.getpid(),)
+
+
+def fail_elsewhere(number: int) -> None:
+    if os.getpid() != number:
+        raise ImportError("no module of that name, in a worker")
+
+
+async def take(channel: aipc.Channel, argument: object) -> None:
+    await anyio.sleep_forever()

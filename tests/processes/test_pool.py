@@ -7,6 +7,7 @@ import os
 import signal
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -202,14 +203,14 @@ async def test_leaving_wakes_who_waits() -> None:
     assert sorted(seen) == ["ClosedResourceError", "answered"]
 
 
-@pytest.mark.parametrize("how", ["error", "cancelled"])
-async def test_left_in_a_hurry(how: str) -> None:
+@pytest.mark.parametrize("how", [LookupError, SystemExit, "cancelled"])
+async def test_left_in_a_hurry(how: Any) -> None:
     with anyio.CancelScope() as scope:
-        with suppress(LookupError):  # by itself, and not in a group
+        with suppress(LookupError, SystemExit):  # by itself, and not in a group
             async with aipc.spawn_pool(2, functions.answer) as pool:
                 await pool.request(b"x")
-                if how == "error":
-                    raise LookupError
+                if how != "cancelled":
+                    raise how
                 scope.cancel()
                 await anyio.sleep_forever()
     assert children() == []

@@ -140,6 +140,6 @@ async def test_a_request_while_the_pool_is_left_by_an_error() -> None:
     assert sorted(seen) == ["ClosedResourceError", "WorkerDied"]
     with anyio.fail_after(30):
         for late in (pool.request(b"late"), pool.renew(), pool.wait_ready()):
-            with pytest.raises(anyio.ClosedResourceError, match="the pool is being left"):
+            with pytest.raises(anyio.ClosedResourceError, match="the pool is closing"):
                 await late
         await pool.wait()

@@ -37,3 +37,20 @@ async def test_cancelled_requests(kind: str, size: int) -> None:
             at = at + attempts % 2 if outcome is CANCELLED else 0  # one deeper, until it ends before that
         await until(lambda: not any(slot.busy for slot in pool._slots))
         assert pool.restarts == 0
+
+
+async def test_cancelled_calls() -> None:
+    """Each result is that of its own call, whether or not earlier calls were given up."""
+    cancelled = attempts = at = 0
+    async with aipc.spawn_pool(WORKERS) as pool:
+        while cancelled < CANCELLATIONS:
+            with anyio.fail_after(60):
+                outcome = await inject(pool.run(abs, -attempts), at, (Moment.AWAIT, Moment.READINESS)[attempts % 2])
+                assert outcome in (CANCELLED, attempts)
+                if attempts % 3 == 0:
+                    assert await pool.run(abs, -attempts - 1) == attempts + 1
+            attempts += 1
+            cancelled += outcome is CANCELLED
+            at = at + attempts % 2 if outcome is CANCELLED else 0
+        await until(lambda: not pool.statistics().busy)
+        assert pool.restarts == pool.statistics().waiting == 0

@@ -85,7 +85,7 @@ async def test_error_that_cannot_travel() -> None:
 
 
 async def test_value_that_cannot_travel() -> None:
-    with pytest.raises(TypeError, match="result can't be pickled"):
+    with pytest.raises(TypeError, match="result cannot be pickled"):
         async with aipc.spawn(functions.value, "lambda: 1"):
             pass
 
@@ -342,7 +342,7 @@ def test_functions_of_the_main_script(tmp_path: Path) -> None:
 def test_a_main_script_without_a_file() -> None:
     code = "import aipc\nasync def f(channel): pass\ntry: aipc.spawn(f)\nexcept TypeError as error: print(error)"
     with python(code) as child:
-        assert "__main__ is no file" in said(child)
+        assert "__main__ is not a file" in said(child)
 
 
 async def test_a_service_in_a_worker_stops_by_itself(tmp_path: Path) -> None:

@@ -16,10 +16,12 @@ import trustme
 from anyio.abc import SocketAttribute
 
 import aipc
+from aipc._open import CONNECTIONS, opening
 from aipc.abc import Channel
 from aipc.testing import ChannelSubject
 
 from .. import children
+from ..redis.servers import shared_server
 from .names import new_key, new_name
 from .signals import CHANNEL_SIGNAL, drop_signals, queued_signals
 
@@ -271,6 +273,41 @@ def realtime_signal(directory: Path) -> ChannelSubject:
     return ChannelSubject(open_pair, limit=4, duplex=False, ends=False, hangs_up=False, empties=False, size=4)
 
 
+def jobs(directory: Path) -> ChannelSubject:
+    url = f"jobs:{directory}/queue.jobs?create=1&max_messages=200"
+
+    @asynccontextmanager
+    async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
+        async with aipc.open_channel(url, unlink=True) as ours, aipc.open_channel(url) as theirs:
+            yield ours, theirs
+
+    return ChannelSubject(open_pair, limit=_FRAMED, ends=False, hangs_up=False)
+
+
+def redis(directory: Path) -> ChannelSubject:
+    url = shared_server().url(new_name().strip("/"), max_messages=200)
+
+    @asynccontextmanager
+    async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
+        async with aipc.open_channel(url) as ours, aipc.open_channel(url) as theirs:
+            yield ours, theirs
+        shared_server().command("FLUSHALL")
+
+    return ChannelSubject(open_pair, limit=_FRAMED, ends=False, hangs_up=False)
+
+
+def redis_connection(directory: Path) -> ChannelSubject:
+    url = shared_server().url(new_name().strip("/"))
+
+    @asynccontextmanager
+    async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
+        async with aipc.listen(url) as listener, opening(CONNECTIONS, "", url, {}) as ours, await listener.accept() as theirs:
+            yield ours, theirs
+        shared_server().command("FLUSHALL")
+
+    return ChannelSubject(open_pair, limit=_FRAMED)
+
+
 def fill(channel: Channel, message: bytes) -> int:
     """How many messages fit."""
     count = 0
@@ -312,6 +349,9 @@ CHANNELS: dict[str, Callable[[Path], ChannelSubject]] = {
     "sysv-mq": sysv_queue,
     "posix-mq": posix_queue,
     "signal": realtime_signal,
+    "jobs": jobs,
+    "redis": redis,
+    "redis-connection": redis_connection,
     "exec": lambda directory: ChannelSubject(lambda: children.exec_pair(directory), limit=_FRAMED),
     "popen-w": lambda directory: ChannelSubject(lambda: children.popen_pair(directory, "w"), limit=_FRAMED, duplex=False),
     "popen-r": lambda directory: ChannelSubject(lambda: children.popen_pair(directory, "r"), limit=_FRAMED, duplex=False),

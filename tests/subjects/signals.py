@@ -21,6 +21,9 @@ def drop_signals() -> None:
         pass
 
 
+_FIRST_USER = 1_000_000_000
+
+
 @contextmanager
 def alone_with_signals() -> Iterator[None]:
     """No other test that queues signals runs meanwhile, in another run of the tests neither.
@@ -34,10 +37,18 @@ def alone_with_signals() -> Iterator[None]:
 
 @contextmanager
 def queued_signals(most: int) -> Iterator[None]:
-    """Let the kernel queue only so many signals for this process's user, as far as they are for this process."""
+    """Let the kernel queue only so many signals for this process.
+
+    RLIMIT_SIGPENDING counts those of all processes with the same real user. So root takes a user of its own meanwhile: each
+    SIGCHLD that waits for any other process of root's would count, too.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_SIGPENDING)
+    user = os.getuid()
+    if not os.geteuid():
+        os.setresuid(_FIRST_USER + os.getpid(), -1, -1)
     resource.setrlimit(resource.RLIMIT_SIGPENDING, (most, hard))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_SIGPENDING, (soft, hard))
+        os.setresuid(user, -1, -1)

@@ -89,7 +89,7 @@ async def test_what_is_no_fifo(tmp_path: Path, path: Path) -> None:
         ("fifo://host/tmp/x", "needs a path"),
         ("fifo:/tmp/x?direction=both", "receive or send"),
         ("fifo:/tmp/x?framing=u16", "u16"),
-        ("fifo:/tmp/x?keep_open=1&wait=1", "waits for nobody"),
+        ("fifo:/tmp/x?keep_open=1&wait=1", "has nothing to wait for"),
         ("fifo:/tmp/x?type=1", "unknown option 'type'"),
     ],
 )

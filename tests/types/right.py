@@ -8,12 +8,16 @@ from typing import Any, assert_type
 import aipc
 import aipc.abc
 import aipc.testing
-from aipc.transports.inet.tls import TlsChannel
+from aipc.transports.inet.tls_channel import TlsChannel
 
 
 async def double(channel: aipc.Channel, number: int, times: int = 1) -> int:
     await channel.send(b"ready")
     return number * 2 * times
+
+
+async def twice(text: str) -> str:
+    return 2 * text
 
 
 async def fill(channel: aipc.RingChannel, size: int) -> None:
@@ -95,6 +99,16 @@ async def what_workers_return() -> None:
         await any_result(filler)
     async with aipc.spawn_pool(2, double, 5, restart="on-failure", channel="shm") as pool:
         assert_type(await pool.request(b"question"), bytes)
+        assert_type(await pool.run(abs, -5), int)
+        assert_type(await pool.run(twice, "5", on_cancel="kill"), str)
+    async with aipc.spawn_pool(2, spares=1, max_waiting=10) as calls:
+        assert_type(calls.statistics().latency, float)
+
+
+async def supervised_programs() -> None:
+    async with aipc.supervise([aipc.Program("web", ["python", "web.py"], restart="always", notify=True)]) as supervisor:
+        assert_type(supervisor.status()["web"], aipc.ProgramStatus)
+    assert_type(await aipc.supervise([aipc.Program("web", "true")], signals=()), int)
 
 
 async def pairs_and_primitives() -> None:

@@ -10,7 +10,8 @@ import logging
 import sys
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
-from typing import Any, Protocol, TypeVar, TypeVarTuple
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar, TypeVarTuple, cast
 
 import anyio
 
@@ -25,9 +26,20 @@ asyncio_loop = asyncio._get_running_loop
 """The loop of asyncio's that runs here, or None: the quickest question."""
 
 
+def _lowlevel() -> Any:
+    """trio.lowlevel, or None, also while another thread imports trio."""
+    return getattr(sys.modules.get("trio"), "lowlevel", None)
+
+
+def in_trio_task() -> bool:
+    """Whether a task of trio's runs this code, also in its guest mode, inside an asyncio loop."""
+    lowlevel = _lowlevel()
+    return lowlevel is not None and lowlevel.in_trio_task()
+
+
 def in_trio() -> bool:
-    """Whether trio runs this code, also in its guest mode, inside an asyncio loop. A callback of asyncio's is asyncio's."""
-    lowlevel = getattr(sys.modules.get("trio"), "lowlevel", None)  # None, too, while another thread imports trio
+    """Whether trio runs this code: a task of it, or, where no asyncio loop runs, a callback of it."""
+    lowlevel = _lowlevel()
     return lowlevel is not None and (
         lowlevel.in_trio_task() or (asyncio._get_running_loop() is None and lowlevel.in_trio_run())
     )
@@ -74,7 +86,7 @@ def current() -> object:
 
 
 class Timer(Protocol):
-    """Something that is to happen later."""
+    """A scheduled call."""
 
     def cancel(self) -> None: ...
 
@@ -106,6 +118,15 @@ def call_later(loop: object, seconds: float, function: Callable[[], None]) -> Ti
     timer = _TrioTimer()
     sys.modules["trio"].lowlevel.spawn_system_task(timer.run, seconds, function)
     return timer
+
+
+def call_from_thread(loop: object, function: Callable[[], object]) -> None:
+    """Call `function` on that loop (`current`), from a thread that does not run it. Nothing, if the loop is over."""
+    with suppress(RuntimeError):  # the loop is closed; trio.RunFinishedError is one, too
+        if isinstance(loop, asyncio.AbstractEventLoop):
+            loop.call_soon_threadsafe(call_all, (function,))
+        else:
+            cast(Any, loop).run_sync_soon(call_all, (function,))
 
 
 _background: set[asyncio.Task[None]] = set()

@@ -33,7 +33,7 @@ def connection_tasks(handler: Callable[[Item], Awaitable[object]], limit: float 
 
 
 class ConnectionTasks(WaitQueue, ABC, Generic[Item]):
-    """The tasks of one `serve`. Who waits here waits for one of them to end."""
+    """The tasks of one `serve`. A task that is queued here waits until one of them ends."""
 
     __slots__ = ("_accepting", "_closed", "_handler", "_limit")
 
@@ -70,6 +70,12 @@ class ConnectionTasks(WaitQueue, ABC, Generic[Item]):
         """`accept` has an end, or an error, to tell: ask it now, even if the limit is reached."""
         self._accepting = False
         self.wake_all()
+
+    def drain_handler(self) -> None:
+        """Let a handler that has a plain method `drain` end its connections by itself."""
+        drain = getattr(self._handler, "drain", None)
+        if drain is not None:
+            drain()
 
     def mark_closed(self) -> None:
         """`serve` returns, or raises."""

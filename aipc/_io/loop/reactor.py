@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import select
-from array import array
 from collections.abc import Callable
 from contextlib import suppress
 from threading import RLock
@@ -57,39 +56,52 @@ class LoopResource(Protocol):
 class Reactor:
     """What aipc has in one loop, which `loop` stands for (`backend.current`)."""
 
-    __slots__ = ("_epoll", "_readers", "_writers", "loop", "poll_timer", "scratch", "spin")
+    __slots__ = ("_epoll", "_readers", "_writers", "loop", "poll_timer", "spin")
 
     def __init__(self, loop: object) -> None:
         self.loop = loop
         self.spin: Spin = Spin()
         self.poll_timer: LoopResource | None = None
-        self.scratch: array[int] = array("i", [0])  # for ioctl(2), of this loop's thread alone
         self._epoll: select.epoll | None = None
         self._readers: dict[int, Watcher] = {}
         self._writers: dict[int, Watcher] = {}
 
     def watch(self, fd: int, direction: int, watcher: Watcher) -> None:
         """Call `watcher.fired` whenever `fd` becomes ready from now on, or is so already."""
-        epoll = self._epoll or self._open()
-        known = self._mask(fd)
+        table = self._table(direction)
+        table[fd] = watcher  # first: then the set stays open, whatever the garbage collector closes meanwhile
         try:
-            (epoll.modify if known else epoll.register)(fd, known | direction | select.EPOLLET)
-        except OSError:
+            epoll = self._epoll or self._open()
+            events = self._mask(fd) | select.EPOLLET
+            try:
+                epoll.register(fd, events)
+            except (
+                FileExistsError
+            ):  # the set knows better than the tables: `fd` may be new, if somebody else closed the old one
+                epoll.modify(fd, events)
+        except BaseException:
+            table.pop(fd, None)
             self._close_if_empty()
             raise
-        self._table(direction)[fd] = watcher
+
+    def fire_if_ready(self, fd: int) -> None:
+        """Call the watchers of `fd` once more if it is ready: EPOLL_CTL_MOD looks, as EPOLL_CTL_ADD does (epoll_ctl(2))."""
+        if self._epoll is not None:
+            self._epoll.modify(fd, self._mask(fd) | select.EPOLLET)
 
     def unwatch(self, fd: int, direction: int) -> None:
         """Forget `fd` in that direction."""
         self._table(direction).pop(fd, None)
-        if self._epoll is None:
+        epoll, rest = self._epoll, self._mask(fd)
+        if epoll is None:
             return
-        rest = self._mask(fd)
-        with suppress(OSError):  # somebody else closed it: then it has left the set
+        with suppress(
+            OSError, ValueError
+        ):  # somebody else closed it: then it has left the set; or the set was closed meanwhile
             if rest:
-                self._epoll.modify(fd, rest | select.EPOLLET)
+                epoll.modify(fd, rest | select.EPOLLET)
             else:
-                self._epoll.unregister(fd)
+                epoll.unregister(fd)
         self._close_if_empty()
 
     def poll_now(self) -> bool:
@@ -100,10 +112,10 @@ class Reactor:
         readers, writers = self._readers, self._writers
         for fd, event in events:
             try:  # an error or a hang-up concerns both directions
-                if event & ~WRITE and fd in readers:
-                    readers[fd].fired(event)
-                if event & ~READ and fd in writers:
-                    writers[fd].fired(event)
+                if event & ~WRITE and (reader := readers.get(fd)) is not None:
+                    reader.fired(event)
+                if event & ~READ and (writer := writers.get(fd)) is not None:
+                    writer.fired(event)
             except Exception:
                 _logger.exception("a callback failed")
         return True
@@ -146,9 +158,11 @@ class Reactor:
 
     def _close_if_empty(self) -> None:
         """In another thread, as when the garbage collector runs there, the set waits for the next to leave."""
-        if self._readers or self._writers or self._epoll is None or not self._may_close():
+        if self._readers or self._writers or not self._may_close():
             return
         epoll, self._epoll = self._epoll, None
+        if epoll is None:
+            return
         if not isinstance(self.loop, asyncio.AbstractEventLoop):
             import trio
 

@@ -56,33 +56,37 @@ class Spin:
         lasted = min(perf_counter() - self._began, _CAP)
         self._expected += (lasted - self._expected) * _WEIGHT
 
-    def was_useful(self) -> None:
-        """A spin met its event, and so the wait ends."""
+    def was_useful(self, lost: float = 0.0) -> None:
+        """A spin met its event, and so the wait ends. `lost` is what `give_way` gave."""
         self.wait_ends()
-        self._penalty = max(self._penalty // 2, 1)
+        if lost < LONGEST:
+            self._penalty = max(self._penalty // 2, 1)
+        else:
+            self._park_next()
 
     def was_quick(self) -> None:
         """A wait was over at the first look, without a clock."""
         self._expected *= 1 - _WEIGHT
 
-    def keeps_processor(self) -> bool:
-        """Let another process run if one wants this processor: then False, and the next waits park.
+    def give_way(self) -> float:
+        """Let another process run if one wants this processor: the seconds that it took, 0 if none did.
 
-        The kernel wakes a peer on the processor of the process that wakes it, even if another one is idle. A peer that shares
-        the processor can't answer while this process spins; once this one has parked, the kernel finds it an idle one.
+        The kernel often wakes a peer on the processor of the process that wakes it, even if another one is idle. There it can't
+        answer while this process spins. If it answers now, all is well: soon the kernel moves one of the two. If another process
+        took the time, the next waits park: a task that is woken gets the processor sooner than one that spins.
         """
         before = perf_counter()
         os.sched_yield()
-        if perf_counter() - before < _YIELDED:
-            return True
-        self._park_next()
-        return False
+        took = perf_counter() - before
+        return took if took > _YIELDED else 0.0
 
-    def in_vain(self) -> None:
-        """A spin met nothing."""
+    def in_vain(self, lost: float = 0.0) -> None:
+        """A spin met nothing. `lost` is what `give_way` gave."""
         if not _has_choice():
             self._penalty = _MOST_SKIPPED
-            self._park_next()
+        elif not lost:
+            return
+        self._park_next()
 
     def _park_next(self) -> None:
         self._skip = self._penalty

@@ -1,4 +1,4 @@
-"""This process on the board: all its loops and threads share one membership, which ends with the last that needs it."""
+"""This process's membership of the table: all its loops and threads share it, and it ends with the last user."""
 
 from __future__ import annotations
 
@@ -13,65 +13,65 @@ from .table import Column, WaiterTable
 
 
 class Member:
-    """A process, between two forks."""
+    """A process, from one fork to the next."""
 
     def __init__(self) -> None:
-        self._board: WaiterTable | None = None
+        self._table: WaiterTable | None = None
         self._users = 0
         self._columns: set[Column] = set()
         self._lock = RLock()
 
     def enter(self) -> WaiterTable | None:
-        """The board, None if there can't be one. Each call needs a `leave`."""
+        """Return the table; None if there cannot be one. Each call needs a `leave`."""
         with self._lock:
             self._users += 1
             if self._users == 1 and probes.enabled("doorbell"):
-                with suppress(OSError):  # then the pauses have to do
-                    self._board = WaiterTable()
-            return self._board
+                with suppress(OSError):  # without a table, waits poll
+                    self._table = WaiterTable()
+            return self._table
 
     def leave(self) -> None:
-        """One user less."""
+        """Remove one user."""
         with self._lock:
             self._users -= 1
             if self._users == 0:
                 self._close()
 
     def claim(self) -> Column:
-        """A column of the board. OSError if there is none."""
-        if self._board is None:
+        """Claim a column of the table. OSError if none is free."""
+        if self._table is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        column = self._board.claim()
+        column = self._table.claim()
         self._columns.add(column)
         return column
 
     def owns(self, column: Column) -> bool:
-        """Whether it was not given back yet."""
+        """Whether the column was not given back yet."""
         return column in self._columns
 
     def give_back(self, column: Column) -> None:
-        """Let go of a column."""
-        if self._board is not None and column in self._columns:
+        """Give back a column."""
+        if self._table is not None and column in self._columns:
             self._columns.discard(column)
-            self._board.give_back(column)
+            self._table.give_back(column)
 
     def end(self) -> None:
-        """At the process's end: what was never closed must not leave files behind."""
+        """Leave at the process's end: an object that was never closed must leave no files behind."""
         for column in tuple(self._columns):
             self.give_back(column)
         self._close()
 
     def _close(self) -> None:
-        board, self._board = self._board, None
-        if board is not None:
-            board.leave()
-            board.forget_fifos()
+        table, self._table = self._table, None
+        if table is not None:
+            table.leave()
+            table.forget_fifos()
 
     def forget(self) -> None:
-        """In a forked child: it has its parent's descriptors, and with them its locks, which are to end with the parent."""
-        board, self._board = self._board, None
-        if board is not None:
-            board.forget()
+        """Close everything in a forked child: it has its parent's descriptors and so its locks, which must end with the parent."""
+        table, self._table = self._table, None
+        if table is not None:
+            table.forget()
         while self._columns:
             column = self._columns.pop()
             os.close(column.lock)
@@ -82,7 +82,7 @@ _member = Member()
 
 
 def member() -> Member:
-    """This process."""
+    """Return this process's membership."""
     return _member
 
 

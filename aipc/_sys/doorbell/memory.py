@@ -1,9 +1,9 @@
-"""The memory of a board: a System V segment (shmget(2), shmop(2)), named in the board's file.
+"""The memory of the waiters' table: a System V segment (shmget(2), shmop(2)), named in the table's file.
 
-To touch a page of a mapped file that somebody has shortened is SIGBUS. A segment keeps its size. It is removed (IPC_RMID) as soon
-as its maker is attached: Linux then lets others attach by its number while somebody still is, and frees it with the last one,
-also after kill -9. The file names it by three things: a key, which counts only while the segment is being made; its number; and a
-random mark, with which the segment itself begins, so that another segment of the same number is not taken for it.
+Touching a page of a mapped file that a process has shortened is SIGBUS; a segment keeps its size. The segment is removed (IPC_RMID)
+as soon as its creator is attached: Linux then still lets processes attach by its number while any process is attached, and frees it
+with the last one, also after kill -9. The file has three values for it: a key, which is valid only while the segment is being made;
+its number; and a random mark, which is also at the start of the segment, so that another segment of the same number is rejected.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _REMOVED = 0o1000
 
 
 def create(fd: int, size: int) -> Any:
-    """A new segment of zeros behind its mark, named in `fd`, as a ctypes array. The caller is alone on the board."""
+    """Create a segment of zeros behind its mark, named in `fd`; return a ctypes array. The caller is the table's only process."""
     _remove_unfinished(fd, size)
     mark = _MAGIC + os.urandom(12)
     while True:
         key = int.from_bytes(os.urandom(4)) >> 1 or 1
-        os.pwrite(fd, _NAMED.pack(key, -1, mark), 0)  # first: if this process is killed now, the next one finds the segment
+        os.pwrite(fd, _NAMED.pack(key, -1, mark), 0)  # first: if this process is killed, the next one finds the segment
         try:
             identifier = sysv_memory.get(key, size, sysv_memory.CREATE | sysv_memory.EXCLUSIVE | 0o600)
             break
@@ -44,7 +44,7 @@ def create(fd: int, size: int) -> Any:
 
 
 def attach(fd: int, size: int) -> Any:
-    """The segment that `fd` names, as a ctypes array. BlockingIOError if it is gone, PermissionError if none is named."""
+    """Attach the segment that `fd` names; return a ctypes array. BlockingIOError if it is gone, PermissionError if none is named."""
     named = os.pread(fd, _NAMED.size, 0)
     if len(named) < _NAMED.size or not named.startswith(_MAGIC, _NAMED.size - 16):
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
@@ -53,18 +53,18 @@ def attach(fd: int, size: int) -> Any:
         memory = sysv_memory.attach(identifier, size, read_only=False)
     except OSError:
         memory = b""
-    if memory[: len(mark)] != mark:  # a segment has a page at least, whosever it is
+    if memory[: len(mark)] != mark:  # any segment has at least a page
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
     return memory
 
 
-def is_board(row: dict[str, int], size: int) -> bool:
-    """Whether a row of `sysv_tables` is a board's segment, which goes with the last process that has it."""
+def is_table(row: dict[str, int], size: int) -> bool:
+    """Whether a row of `sysv_tables` is a table's segment, which is freed with its last process."""
     return row["size"] == size and row["key"] == 0 and bool(row["perms"] & _REMOVED)
 
 
 def _remove_unfinished(fd: int, size: int) -> None:
-    """Remove the segment whose maker was killed before it could."""
+    """Remove the segment of a creator that was killed before it could."""
     named = os.pread(fd, _NAMED.size, 0)
     key = _NAMED.unpack(named)[0] if len(named) == _NAMED.size else 0
     for row in sysv_tables.rows("sysv-shm") if key else ():

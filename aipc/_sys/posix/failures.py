@@ -1,4 +1,4 @@
-"""posix_ipc's errors as the errno that they stand for."""
+"""posix_ipc's errors as errno."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import os
 import posix_ipc
 
 FAILURES: tuple[type[Exception], ...] = (posix_ipc.Error, ValueError, OverflowError, MemoryError, OSError)
-"""What a call of posix_ipc may raise."""
+"""The errors that a call of posix_ipc may raise."""
 
 
 def failed(error: Exception, missing: int = errno.ENOENT) -> OSError:
-    """The OSError for `error`; `missing` is what an ExistentialError means."""
+    """Return the OSError for `error`; `missing` is the errno of an ExistentialError."""
     if isinstance(error, OSError) and error.errno:
         return error
     code = _code(error, missing)

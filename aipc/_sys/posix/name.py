@@ -8,10 +8,10 @@ from aipc._address import Address
 
 
 def name_of(address: Address, longest: int) -> str:
-    """The name, with its slash. AddressError unless it is one slash and then 1 to `longest` bytes that are none."""
+    """Return the name, with its slash. AddressError unless it is one slash, followed by 1 to `longest` other bytes."""
     name = address.path
     if address.authority or not name.startswith("/") or "/" in name[1:] or name in ("/", "/.", "/.."):
-        raise address.error(f"a name is one slash and then no other, as in {address.scheme}:/name")
+        raise address.error(f"a name is one slash and no further one, as in {address.scheme}:/name")
     if len(os.fsencode(name)) - 1 > longest:
         raise address.error(f"a name has at most {longest} bytes after its slash")
     return name

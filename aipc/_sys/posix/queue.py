@@ -1,6 +1,6 @@
-"""POSIX message queues (mq_open(3), mq_send(3), mq_receive(3)): what posix_ipc has, with errno instead of its own errors.
+"""POSIX message queues (mq_open(3), mq_send(3), mq_receive(3)): posix_ipc's, with errno in place of its own errors.
 
-A call of posix_ipc costs half of one through ctypes.
+A call of posix_ipc costs half as much as one through ctypes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ACCESSES = ((True, True), (True, False), (False, True))
 
 
 def limit(name: str) -> int | None:
-    """A limit of this IPC namespace (mq_overview(7)): `msg_max`, `msgsize_max`, `queues_max`, or the defaults."""
+    """Return a limit of this IPC namespace (mq_overview(7)): `msg_max`, `msgsize_max`, `queues_max`, or the defaults."""
     try:
         return int((_LIMITS / name).read_text())
     except OSError:
@@ -30,7 +30,7 @@ def limit(name: str) -> int | None:
 
 
 def limits() -> str:
-    """What the kernel allows now, for an error's text."""
+    """Describe the kernel's present limits, for an error's text."""
     names = "msg_max", "msgsize_max", "queues_max"
     memory = resource.getrlimit(resource.RLIMIT_MSGQUEUE)[0]
     bytes_allowed = "unlimited" if memory == resource.RLIM_INFINITY else f"{memory:,} bytes for all of a user's queues"
@@ -38,7 +38,7 @@ def limits() -> str:
 
 
 class Queue:
-    """One queue; who owns `fd` makes it non-blocking. Every error is an OSError with the errno of the system call."""
+    """One queue. The owner of `fd` makes it non-blocking. Every error is an OSError with the errno of the system call."""
 
     __slots__ = ("_queue", "_receive", "_send", "fd", "max_message_size", "max_messages", "may_receive", "may_send", "shape")
 
@@ -63,7 +63,7 @@ class Queue:
             raise failed(error) from None
 
     def receive(self) -> tuple[bytes, int]:
-        """mq_receive(3): the oldest message of the highest priority, and that priority."""
+        """mq_receive(3): return the oldest message of the highest priority, and that priority."""
         try:
             message: tuple[bytes, int] = self._receive()
         except posix_ipc.BusyError:
@@ -73,7 +73,7 @@ class Queue:
         return message
 
     def messages(self) -> int:
-        """How many are in it now (mq_getattr(3))."""
+        """The number of messages in the queue now (mq_getattr(3))."""
         return int(self._queue.current_messages)
 
     def close(self) -> None:
@@ -81,7 +81,7 @@ class Queue:
         self._queue.close()
 
     def unlink(self) -> None:
-        """mq_unlink(3): remove the name. Who has the queue open keeps it."""
+        """mq_unlink(3): remove the name. Processes that have the queue open keep it."""
         try:
             self._queue.unlink()
         except posix_ipc.Error as error:
@@ -89,7 +89,7 @@ class Queue:
 
 
 def create(name: str, mode: int, max_messages: int | None, max_message_size: int | None) -> Queue:
-    """A new queue, both ways, of that mode whatever the umask. FileExistsError if there is one.
+    """Create a queue, for both directions, with exactly `mode`, whatever the umask. FileExistsError if there is one.
 
     Without attributes it has the namespace's defaults.
     """
@@ -113,7 +113,7 @@ def _default(name: str, most: str, otherwise: int) -> int:
 
 
 def attach(name: str) -> Queue:
-    """A queue that is there, both ways, or the one way that its permissions allow."""
+    """Open an existing queue for both directions, or for the one that its permissions allow."""
     for access in _ACCESSES:
         try:
             return Queue(_open(name, 0, read=access[0], write=access[1]), access)

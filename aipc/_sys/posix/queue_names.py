@@ -7,14 +7,14 @@ import os
 from ..libc import check, libc
 
 MOUNT = "/dev/mqueue"
-_FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432  # the same on every architecture but alpha
+_FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432  # the same on every architecture except alpha
 _CLOEXEC, _CREATE = 1, 6
 
 
 def queue_names() -> list[str] | None:
-    """The names, without their slash: what the mounted file system shows.
+    """Return the names, without their slash, that the mounted file system shows.
 
-    Where none is mounted, one is looked into that is mounted nowhere (fsopen(2)), which takes CAP_SYS_ADMIN. None: can't be told.
+    If none is mounted, this reads a detached one (fsopen(2)), which needs CAP_SYS_ADMIN. None: unknown.
     """
     if os.path.ismount(MOUNT):
         return os.listdir(MOUNT)

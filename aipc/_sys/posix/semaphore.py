@@ -1,4 +1,4 @@
-"""Named POSIX semaphores (sem_overview(7)): what posix_ipc has, with errno instead of its own errors."""
+"""Named POSIX semaphores (sem_overview(7)): posix_ipc's, with errno in place of its own errors."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from .failures import FAILURES, failed
 LARGEST_VALUE: int = posix_ipc.SEMAPHORE_VALUE_MAX
 LONGEST_NAME = 251
 SIZE = 4 * ctypes.sizeof(ctypes.c_void_p)
-"""Bytes of the C library's sem_t. It maps a file that is shorter, too; to touch it is SIGBUS."""
+"""Bytes of the C library's sem_t. It also maps a shorter file; touching that is SIGBUS."""
 _COUNTED = sys.maxsize > 1 << 32 and hasattr(libc, "gnu_get_libc_version")
-"""Whether the C library counts who sleeps where `sleepers` looks."""
+"""Whether the C library counts sleepers at the place where `sleepers` reads."""
 
 
 def path_of(name: str) -> str:
-    """Where the C library keeps it (sem_overview(7))."""
+    """The C library's file of that semaphore (sem_overview(7))."""
     return f"/dev/shm/sem.{name[1:]}"  # noqa: S108 - the C library's place, not ours
 
 
 def sleepers(path: str, shape: os.stat_result) -> int:
-    """How many threads sleep in sem_wait(3) on the semaphore in that file, which `shape` describes. OSError if it can't be told.
+    """Return how many threads sleep in sem_wait(3) on the semaphore in that file, with status `shape`. OSError if unknown.
 
-    glibc counts them in the upper half of the eight bytes that have the value in the lower half (`struct new_sem`, on machines
+    glibc counts them in the upper half of the eight bytes with the value in the lower half (`struct new_sem`, on machines with
+    64-bit atomics).
     with 64-bit atomics).
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -58,7 +59,7 @@ class NamedSemaphore:
             raise BlockingIOError from None
 
     def give(self) -> None:
-        """sem_post(3). ERANGE where the value is at its largest."""
+        """sem_post(3). ERANGE if the value is at its largest."""
         try:
             self._semaphore.release()
         except OSError as error:
@@ -75,7 +76,7 @@ class NamedSemaphore:
         self._semaphore.close()
 
     def unlink(self) -> None:
-        """sem_unlink(3): remove the name. Who has the semaphore open keeps it."""
+        """sem_unlink(3): remove the name. Processes that have the semaphore open keep it."""
         try:
             self._semaphore.unlink()
         except posix_ipc.Error as error:
@@ -83,12 +84,12 @@ class NamedSemaphore:
 
 
 def create(name: str, mode: int, value: int) -> NamedSemaphore:
-    """A new semaphore: it has its value from the moment that it has its name. FileExistsError if there is one."""
+    """Create a semaphore: it has its value as soon as it has its name. FileExistsError if there is one."""
     return _open(name, posix_ipc.O_CREX, mode=mode, initial_value=value)
 
 
 def attach(name: str) -> NamedSemaphore:
-    """A semaphore that is there."""
+    """Open an existing semaphore."""
     return _open(name, 0)
 
 

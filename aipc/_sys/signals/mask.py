@@ -1,6 +1,6 @@
-"""Which signals this thread blocks (pthread_sigmask(3)), on whose behalf, and what a signal does when it is not blocked.
+"""The signals that this thread blocks (pthread_sigmask(3)), with their owners, and the dispositions of unblocked signals.
 
-Several owners may want the same signal blocked: the last one to leave unblocks it, if it was not blocked before the first.
+Several owners may block the same signal. The last owner unblocks it, unless it was blocked before the first one came.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ libc.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
 _SIG_IGN = 1
 
 _owners: Counter[tuple[int, int]] = Counter()
-"""How many owners each (thread, signal) has."""
+"""The number of owners of each (thread, signal)."""
 _ours: set[tuple[int, int]] = set()
-"""Those that were not blocked before."""
+"""The signals that were not blocked before their first owner."""
 
 
 def block(signals: Iterable[int]) -> None:
-    """Block them in this thread, for one owner more."""
+    """Block the signals in this thread, for one more owner."""
     thread = threading.get_ident()
     chosen = set(signals)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, chosen)
@@ -40,9 +40,9 @@ def block(signals: Iterable[int]) -> None:
 
 
 def unblock(signals: Iterable[int], *, discard: bool = False) -> None:
-    """One owner less. What is freed by it and pending runs its course now; with `discard` it is dropped.
+    """Remove one owner. Signals that become unblocked and are pending take effect now; with `discard` they are dropped.
 
-    SIGCHLD is never dropped: ignoring it even briefly would let the kernel reap children (wait(2)), and it harms nobody.
+    SIGCHLD is never dropped: ignoring it even briefly would let the kernel reap children (wait(2)). It does no harm.
     """
     thread = threading.get_ident()
     freed = set()
@@ -61,12 +61,12 @@ def unblock(signals: Iterable[int], *, discard: bool = False) -> None:
 
 @contextmanager
 def blocked_signals(*signals: int) -> Iterator[None]:
-    """Keep signals from this thread for a block of code: what comes meanwhile is delivered at its end.
+    """Keep signals from this thread during a block of code: signals that come meanwhile are delivered at its end.
 
-    Standard signals that come several times are delivered once. A plain `with`, for a few statements without an await: it holds
-    for everything that the thread runs, and threads and processes that it starts inherit it. A signal to the process goes to
-    another thread that does not block it, and Python then runs its handler in the main thread all the same. Blocks nest.
-    ValueError for what is no signal.
+    A standard signal that comes several times is delivered once. A plain `with`, for a few statements without an await: it affects
+    everything that the thread runs, and threads and processes that it starts inherit the mask. A signal to the process goes to
+    another thread that does not block it, and Python then still runs its handler in the main thread. Blocks may be nested.
+    ValueError for an invalid signal.
     """
     for signum in signals:
         if signum not in VALID:
@@ -79,42 +79,42 @@ def blocked_signals(*signals: int) -> Iterator[None]:
 
 
 def child_mask() -> set[int]:
-    """The mask that a child should start with: this thread's, without what was blocked here for a receiver.
+    """Return the mask for a new child: this thread's, without the signals that a receiver has blocked here.
 
-    `os.posix_spawn(..., setsigmask=child_mask())`. To unblock in the parent around a fork would deliver what is pending.
+    `os.posix_spawn(..., setsigmask=child_mask())`. Unblocking in the parent around a fork would deliver pending signals.
     """
     return set(signal.pthread_sigmask(signal.SIG_BLOCK, ())) - {signum for _, signum in _ours}
 
 
 def blocks_here() -> bool:
-    """Whether a child needs `clean_child` at all."""
+    """Whether a child needs `clean_child`."""
     return bool(_ours)
 
 
 def clean_child() -> None:
-    """`preexec_fn` for subprocess, which resets dispositions but never the mask. It only makes system calls: harmless in a forked child."""
+    """A `preexec_fn` for subprocess, which resets dispositions but never the mask. It makes system calls only: safe in a forked child."""
     signal.pthread_sigmask(signal.SIG_SETMASK, child_mask())
 
 
 def only_ending_threads(signals: frozenset[int]) -> bool:
-    """Whether other threads do not block them, but only such as Python no longer knows: one that was joined just now still ends."""
+    """Whether the threads that do not block them are all unknown to Python: a thread that was just joined may still be ending."""
     open_to = _threads_open_to(signals)
-    return bool(open_to) and open_to.keys().isdisjoint(thread.native_id for thread in threading.enumerate())
+    return bool(open_to) and open_to.keys().isdisjoint(thread.native_id or 0 for thread in threading.enumerate())
 
 
 def check_other_threads(signals: frozenset[int]) -> None:
-    """UnsupportedOperation if another thread does not block them: the kernel may interrupt that one instead (signal(7))."""
+    """UnsupportedOperation if another thread does not block them: the kernel could interrupt that thread instead (signal(7))."""
     names = {thread.native_id: thread.name for thread in threading.enumerate()}
     for tid, some in _threads_open_to(signals).items():
         raise UnsupportedOperation(
             f"thread {tid} ({names.get(tid, 'not of Python')}) does not block {', '.join(map(name_of, some))}, and would be "
-            "interrupted in this one's place: open the receiver, or block the signals (signal.pthread_sigmask), before any thread "
+            "interrupted instead of this one: open the receiver, or block the signals (signal.pthread_sigmask), before any thread "
             "starts"
         )
 
 
 def _threads_open_to(signals: frozenset[int]) -> dict[int, list[int]]:
-    """The other threads of this process that do not block all of them, and which those are."""
+    """Return the other threads of this process that do not block all of the signals, with the unblocked ones."""
     mine = threading.get_native_id()
     found = {}
     for task in Path("/proc/self/task").iterdir():
@@ -129,12 +129,12 @@ def _blocked_in(task: Path) -> int:
     try:
         status = (task / "status").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
-        return -1  # it has ended
+        return -1  # the thread has ended
     return int(status.partition("SigBlk:")[2].split(None, 1)[0], 16)
 
 
 class Disposition:
-    """What a signal does to this process now, for Python and for the kernel (sigaction(2)), to be restored later."""
+    """What a signal now does to this process, for Python and for the kernel (sigaction(2)), to be restored later."""
 
     __slots__ = ("_action", "_signum", "handler")
 
@@ -145,12 +145,12 @@ class Disposition:
         libc.sigaction(signum, None, self._action)
 
     def restore(self) -> None:
-        """As it was, flags and handlers of C libraries included. In the main thread only."""
+        """Restore it, with flags and handlers of C libraries. In the main thread only."""
         signal.signal(self._signum, signal.SIG_DFL if self.handler is None else self.handler)
         self._restore_action()
 
     def drop_pending(self) -> None:
-        """Ignoring a signal drops what is pending of it, blocked or not (sigaction(2))."""
+        """Drop a pending signal, blocked or not, by ignoring it (sigaction(2))."""
         libc.signal(self._signum, _SIG_IGN)
         self._restore_action()
 

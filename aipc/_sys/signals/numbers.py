@@ -1,4 +1,4 @@
-"""Signals by number and by name (signal(7)). SIGRTMIN is the C library's, 34 with glibc: it keeps two for itself."""
+"""Signals by number and by name (signal(7)). SIGRTMIN is the C library's: 34 with glibc, which reserves two for itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _REALTIME_NAME = re.compile(r"SIGRT(MIN(\+\d{1,2})?|MAX(-\d{1,2})?)", re.ASCII)
 
 
 def name_of(signum: int) -> str:
-    """`SIGHUP`, `SIGRTMIN+3`; the number itself if no signal has it."""
+    """Return `SIGHUP`, `SIGRTMIN+3`; the number itself if it has no name."""
     if signum in REALTIME:
         return f"SIGRTMIN+{signum - signal.SIGRTMIN}" if signum > signal.SIGRTMIN else "SIGRTMIN"
     try:
@@ -24,7 +24,7 @@ def name_of(signum: int) -> str:
 
 
 def realtime(text: str) -> int:
-    """The number of the real-time signal called `SIGRTMIN+1`, `SIGRTMAX-2` or `35`. ValueError if it is none."""
+    """Return the number of the real-time signal `SIGRTMIN+1`, `SIGRTMAX-2` or `35`. ValueError if it is not one."""
     match = _REALTIME_NAME.fullmatch(text)
     if match is None:
         signum = int(text)
@@ -38,7 +38,7 @@ def realtime(text: str) -> int:
 
 
 def receivable(signals: Iterable[int]) -> frozenset[int]:
-    """The same, as a set. ValueError if there are none, or one is no signal; UnsupportedOperation for SIGKILL and SIGSTOP."""
+    """Return the signals as a set. ValueError if there are none, or one is invalid; UnsupportedOperation for SIGKILL and SIGSTOP."""
     chosen = frozenset(signals)
     if not chosen:
         raise ValueError("no signals given: name at least one, such as signal.SIGHUP")

@@ -15,12 +15,12 @@ _PIDFD_SEND_SIGNAL = 424  # on every architecture
 _SI_QUEUE = -1
 _SIGSET_SIZE = 128
 RECORD = 128
-"""Bytes that the descriptor gives for each signal."""
+"""Bytes that the descriptor returns for each signal."""
 _LAYOUT = struct.Struct("=IiiII24xi")  # signo, errno, code, pid, uid, ... int
 
 
 class SignalInfo(NamedTuple):
-    """One signal. `pid` and `uid`: who sent it; `value`: the integer sent with it. None where unknown, or not sent."""
+    """One signal. `pid` and `uid`: its sender; `value`: the integer sent with it. None if unknown, or not sent."""
 
     signum: int
     pid: int | None = None
@@ -43,7 +43,7 @@ class _Siginfo(ctypes.Structure):
 
 
 def create(signals: Iterable[int], fd: int = -1) -> int:
-    """A descriptor to read these signals from, close-on-exec and non-blocking; or change what `fd` is for."""
+    """Make a descriptor that reads these signals, close-on-exec and non-blocking; or change the signals of `fd`."""
     chosen = ctypes.create_string_buffer(_SIGSET_SIZE)
     libc.sigemptyset(chosen)
     for signum in signals:
@@ -52,7 +52,7 @@ def create(signals: Iterable[int], fd: int = -1) -> int:
 
 
 def parse(record: bytes, offset: int = 0) -> SignalInfo:
-    """A signal as the descriptor gave it. Only a sender's code below 0, such as sigqueue(3)'s, means that there is a value."""
+    """Parse a signal read from the descriptor. It has a value only if the sender's code is below 0, as sigqueue(3)'s is."""
     signum, _, code, pid, uid, value = _LAYOUT.unpack_from(record, offset)
     return SignalInfo(signum, pid, uid, value if code < 0 and code != _SI_TKILL else None)
 
@@ -61,7 +61,7 @@ _SI_TKILL = -6
 
 
 def queue(pidfd: int, signum: int, value: int) -> None:
-    """sigqueue(3) to the process of a pidfd. EAGAIN at the receiver's RLIMIT_SIGPENDING, ESRCH when it is gone."""
+    """sigqueue(3) to the process of a pidfd. EAGAIN at the receiver's RLIMIT_SIGPENDING, ESRCH if it is gone."""
     info = _Siginfo(signo=signum, code=_SI_QUEUE)
     info.sender = _Sender(os.getpid(), os.getuid(), _Value(as_int=value))
     check(libc.syscall(_PIDFD_SEND_SIGNAL, pidfd, signum, ctypes.byref(info), 0))

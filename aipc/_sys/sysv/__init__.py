@@ -1,1 +1,1 @@
-"""System V system calls: queues, semaphore sets, segments, keys and what /proc tells of them."""
+"""System V system calls: queues, semaphore sets, segments, keys, and their tables in /proc."""

@@ -1,4 +1,4 @@
-"""System V keys (sysvipc(7), ftok(3)): the forms in which one may be given."""
+"""System V keys (sysvipc(7), ftok(3)), in each form that a URL may have."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _KEYS = 1 << 32
 
 
 def key_of(address: Address, project: int | None) -> int | None:
-    """The `key_t` that the address means, None for a private object.
+    """Return the `key_t` of the address; None for a private object.
 
     `0x4d2` and `1234` are keys as C has them (32 bits; the upper half is C's negative keys), `private` is IPC_PRIVATE, and a
     path with `project=N` is ftok(3); a relative one starts at the working directory. AddressError for anything else,
@@ -66,13 +66,13 @@ def _ftok(address: Address, path: str, project: int) -> int:
 
 
 def _signed(key: int) -> int:
-    """As C's key_t has it, which is an int."""
+    """Return the key as C's key_t, a signed int."""
     return key - _KEYS if key >= _KEYS // 2 else key
 
 
 @cache
 def _world() -> str:
-    """System V identifiers mean something in one namespace only (ipc_namespaces(7)). Without /proc it has no name."""
+    """The name of this IPC namespace: System V identifiers are valid in one namespace only (ipc_namespaces(7)). Empty without /proc."""
     try:
         return os.readlink("/proc/self/ns/ipc")
     except OSError:
@@ -80,5 +80,5 @@ def _world() -> str:
 
 
 def object_name(kind: str, identifier: int) -> str:
-    """What to call an object by its identifier, the same in all processes that can reach it."""
+    """An object's name by its identifier: the same in all processes that can reach it."""
     return f"{_world()} {kind} {identifier}"

@@ -1,4 +1,4 @@
-"""System V shared memory (shmget(2), shmop(2), shmctl(2)) through ctypes: sysv_ipc has no SHM_LOCK, and detaches under views."""
+"""System V shared memory (shmget(2), shmop(2), shmctl(2)) through ctypes: sysv_ipc lacks SHM_LOCK, and detaches under views."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _FAILED = ctypes.c_void_p(-1).value
 
 
 def largest() -> int:
-    """The kernel's limit on a segment, bytes (kernel.shmmax)."""
+    """The kernel's limit for a segment, in bytes (kernel.shmmax)."""
     return int(Path("/proc/sys/kernel/shmmax").read_text())
 
 
 def get(key: int | None, size: int, flags: int) -> int:
-    """shmget(2): the segment's number."""
+    """shmget(2): return the segment's number."""
     return check(libc.shmget(PRIVATE if key is None else key, size, flags))
 
 
 def attach(identifier: int, size: int, *, read_only: bool) -> Any:
-    """shmat(2): the memory as an array, which is detached when the last view of it is gone."""
+    """shmat(2): return the memory as an array; it is detached when its last view is gone."""
     address = libc.shmat(identifier, None, _READ_ONLY if read_only else 0)
     if address == _FAILED:
         raise last_error()
@@ -44,7 +44,7 @@ def attach(identifier: int, size: int, *, read_only: bool) -> Any:
 
 
 def remove(identifier: int) -> None:
-    """IPC_RMID: the key is free at once, the memory goes with the last that is attached to it."""
+    """IPC_RMID: the key is free at once; the memory is freed when the last process detaches."""
     check(libc.shmctl(identifier, _REMOVE, None))
 
 

@@ -1,6 +1,6 @@
 """System V message queues (msgop(2), msgctl(2)): sysv_ipc's, with errno instead of its own errors; the rest by ctypes.
 
-The layout of msqid_ds is that of 64-bit Linux (asm-generic/msgbuf.h): a 32-bit Python, on whatever kernel, can't ask for it.
+The layout of msqid_ds is that of 64-bit Linux (asm-generic/msgbuf.h): a 32-bit Python cannot read it, whatever the kernel.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ class _Status(ctypes.Structure):
 
 
 class SysVQueueStatus(NamedTuple):
-    """What the kernel tells about a queue at one moment (msgctl(2)). Times are whole seconds since 1970; 0: never."""
+    """The kernel's data on a queue at one moment (msgctl(2)). Times are whole seconds since 1970; 0: never."""
 
-    #: messages in it
+    #: messages in the queue
     qnum: int
-    #: bytes in it
+    #: bytes in the queue
     bytes: int
-    #: bytes that it holds (msg_qbytes)
+    #: bytes for which it has room (msg_qbytes)
     max_bytes: int
-    #: who sent last; 0: nobody
+    #: the process that sent last; 0: none
     lspid: int
-    #: who received last
+    #: the process that received last; 0: none
     lrpid: int
-    #: when that was sent
+    #: the time of the last send
     stime: int
-    #: when that was received
+    #: the time of the last receive
     rtime: int
-    #: when it was created or changed
+    #: the time of its creation or last change
     ctime: int
     #: its permission bits
     mode: int
@@ -62,7 +62,7 @@ class SysVQueueStatus(NamedTuple):
 
 
 def longest_message() -> int:
-    """The kernel's limit on a message, bytes (kernel.msgmax)."""
+    """The kernel's limit for a message, in bytes (kernel.msgmax)."""
     try:
         return int(Path("/proc/sys/kernel/msgmax").read_text())
     except OSError:
@@ -72,7 +72,7 @@ def longest_message() -> int:
 class Queue:
     """One queue, used without blocking. Every error is an OSError with the errno of the system call.
 
-    `limit` is the longest message that it takes: E2BIG for a longer one, which stays where it is.
+    `limit` is the longest message that it receives: a longer one is E2BIG, and stays in the queue.
     """
 
     __slots__ = ("_queue", "_receive", "_send", "limit")
@@ -93,7 +93,7 @@ class Queue:
         except OSError as error:
             if error.errno:
                 raise
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None  # sysv_ipc leaves out this one's number
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None  # sysv_ipc gives no errno for it
         self._receive = self._queue.receive
         self._send = self._queue.send
 
@@ -107,7 +107,7 @@ class Queue:
             raise _failed(error) from None
 
     def receive(self, type: int) -> tuple[bytes, int]:
-        """msgrcv(2) with IPC_NOWAIT: the message and its type."""
+        """msgrcv(2) with IPC_NOWAIT: return the message and its type."""
         try:
             message: tuple[bytes, int] = self._receive(False, type)
         except sysv_ipc.BusyError:
@@ -117,7 +117,7 @@ class Queue:
         return message
 
     def has_messages(self) -> bool:
-        """Whether there are any, of whatever type; also true if the queue is gone, which a try then finds out."""
+        """Whether the queue has messages of any type. Also true if the queue is gone: the next receive reports that."""
         try:
             return bool(self._queue.current_messages)
         except sysv_ipc.Error:
@@ -134,9 +134,9 @@ class Queue:
         return int(self._queue.key or 0)
 
     def receive_flagged(self, type: int, flags: int) -> tuple[bytes, int]:
-        """msgrcv(2) with EXCEPT, NOERROR or both: what sysv_ipc lacks.
+        """msgrcv(2) with EXCEPT, NOERROR or both, which sysv_ipc lacks.
 
-        With NOERROR a longer message than `limit` comes one byte longer, cut off there, and so can be told.
+        With NOERROR a message longer than `limit` is cut to one byte more than `limit`, so the caller can see that.
         """
         size = self.limit + bool(flags & NOERROR)
         buffer = ctypes.create_string_buffer(_TYPE + size)
@@ -156,7 +156,7 @@ class Queue:
         return SysVQueueStatus(*counts, s.perm.mode & 0o777, s.perm.uid, s.perm.gid)
 
     def change(self, *, mode: int | None, uid: int | None, gid: int | None, max_bytes: int | None) -> None:
-        """IPC_SET of what is not None. More `max_bytes` than kernel.msgmnb take CAP_SYS_RESOURCE."""
+        """IPC_SET of the values that are not None. `max_bytes` over kernel.msgmnb needs CAP_SYS_RESOURCE."""
         status = self._status()
         status.perm.change(mode=mode, uid=uid, gid=gid)
         if max_bytes is not None:
@@ -164,7 +164,7 @@ class Queue:
         _checked(libc.msgctl(self.id, SET, ctypes.byref(status)))
 
     def remove(self) -> None:
-        """IPC_RMID, if nobody did that yet."""
+        """IPC_RMID, unless it was removed already."""
         try:
             self._queue.remove()
         except sysv_ipc.ExistentialError:

@@ -1,4 +1,4 @@
-"""System V semaphore sets (semop(2), semctl(2)) through ctypes: sysv_ipc knows one semaphore and one operation a set."""
+"""System V semaphore sets (semop(2), semctl(2)) through ctypes: sysv_ipc supports one semaphore a set and one operation a call."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ CREATE, EXCLUSIVE = sysv_ipc.IPC_CREAT, sysv_ipc.IPC_EXCL
 NOWAIT, UNDO = 0o4000, 0x1000
 LARGEST_VALUE = sysv_ipc.SEMAPHORE_VALUE_MAX
 _REMOVE, _GETPID, _GETVAL, _GETALL, _GETNCNT, _GETZCNT, _SETVAL, _SETALL = 0, 11, 12, 13, 14, 15, 16, 17
-_MOST = 1 << 16  # what an unsigned short can number
+_MOST = 1 << 16  # the numbers of an unsigned short
 
 
 def most_operations() -> int:
-    """How many operations the kernel takes at once (SEMOPM, the third number of kernel.sem)."""
+    """The most operations that the kernel does in one call (SEMOPM, the third number of kernel.sem)."""
     try:
         return int(Path("/proc/sys/kernel/sem").read_text().split()[2])
     except OSError:
@@ -39,7 +39,7 @@ class _Sembuf(ctypes.Structure):
 
 
 class Semun(ctypes.Union):
-    """semctl(2)'s last argument. The kernel takes it as one word, of which `val` is the upper half on a big-endian machine."""
+    """semctl(2)'s last argument. The kernel takes it as one word; on a big-endian machine `val` is the upper half of it."""
 
     _fields_ = (("val", ctypes.c_int), ("word", ctypes.c_ulong))
 
@@ -69,12 +69,12 @@ Operations = ctypes.Array[_Sembuf]
 
 
 def operations(steps: Iterable[tuple[int, int]], flags: int) -> Operations:
-    """Steps `(index, delta)` as semop(2) takes them; build once what is used often."""
+    """Convert steps `(index, delta)` for semop(2); build operations once if they are used often."""
     return mixed((index, delta, flags) for index, delta in steps)
 
 
 def mixed(steps: Iterable[tuple[int, int, int]]) -> Operations:
-    """Steps `(index, delta, flags)`, each with flags of its own."""
+    """Convert steps `(index, delta, flags)`, each with its own flags."""
     buffers = [_Sembuf(*step) for step in steps]
     return (_Sembuf * len(buffers))(*buffers)
 
@@ -113,17 +113,17 @@ class SemaphoreSet:
         return True
 
     def count(self) -> int:
-        """How many semaphores it has: 16 looks, where semid_ds would have a layout for each processor."""
+        """The number of semaphores, found by 16 calls: semid_ds has another layout on each processor."""
         return bisect_left(range(_MOST), True, key=lambda index: not self.has(index))
 
     def values(self, count: int) -> list[int]:
-        """GETALL of a set of `count`."""
+        """GETALL for a set of `count` semaphores."""
         values = (ctypes.c_ushort * count)()
         _check_used(libc.semctl(self.id, 0, _GETALL, values))
         return list(values)
 
     def set_values(self, values: Sequence[int]) -> None:
-        """SETALL: as many as the set has. ERANGE over LARGEST_VALUE."""
+        """SETALL: one value for each semaphore. ERANGE over LARGEST_VALUE."""
         _check_used(libc.semctl(self.id, 0, _SETALL, (ctypes.c_ushort * len(values))(*values)))
 
     def set_value(self, index: int, value: int) -> None:
@@ -131,15 +131,15 @@ class SemaphoreSet:
         _check_used(libc.semctl(self.id, index, _SETVAL, ctypes.c_ulong(Semun(val=value).word)))
 
     def waiting(self, index: int) -> tuple[int, int]:
-        """GETNCNT and GETZCNT: how many processes sleep in semop(2) until it is larger, and until it is zero."""
+        """GETNCNT and GETZCNT: the numbers of processes that sleep in semop(2) until the value is larger, and until it is zero."""
         return _check_used(libc.semctl(self.id, index, _GETNCNT)), _check_used(libc.semctl(self.id, index, _GETZCNT))
 
     def last_pid(self, index: int) -> int:
-        """GETPID: who last operated on it."""
+        """GETPID: the last process that operated on it."""
         return _check_used(libc.semctl(self.id, index, _GETPID))
 
     def initialised(self) -> bool:
-        """Whether anybody has operated on the set since it was created (sem_otime). EIDRM if it was removed, or replaced."""
+        """Whether any process has operated on the set since its creation (sem_otime). EIDRM if it was removed or replaced."""
         if self._key is None:
             return True
         try:
@@ -148,7 +148,7 @@ class SemaphoreSet:
         except sysv_ipc.ExistentialError:
             found, operated = None, False
         except sysv_ipc.Error:
-            return True  # not ours to read: the next operation says so
+            return True  # not readable: the next operation raises
         if found is None or found.id != self.id:
             raise OSError(errno.EIDRM, os.strerror(errno.EIDRM))
         return operated

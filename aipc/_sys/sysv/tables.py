@@ -1,16 +1,16 @@
-"""The System V objects of this namespace, as ipcs(1) sees them: /proc/sysvipc (proc_sysvipc(5))."""
+"""The System V objects of this namespace, as ipcs(1) shows them: /proc/sysvipc (proc_sysvipc(5))."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 KINDS = {"sysv-mq": "msg", "sysv-sem": "sem", "sysv-shm": "shm"}
-"""aipc's names of them, and the kernel's."""
+"""aipc's names for them, and the kernel's."""
 _IDENTIFIERS = {"sysv-mq": "msqid", "sysv-sem": "semid", "sysv-shm": "shmid"}
 
 
 def rows(kind: str) -> list[dict[str, int]]:
-    """Each object of a kind, by the names of the kernel's columns; `id` is its number, `key` has 32 bits, `perms` is a number."""
+    """Return each object of a kind by the kernel's column names; `id` is its number, `key` has 32 bits, `perms` is a number."""
     lines = Path(f"/proc/sysvipc/{KINDS[kind]}").read_text().splitlines()
     names = lines[0].split()
     found = []
@@ -24,5 +24,5 @@ def rows(kind: str) -> list[dict[str, int]]:
 
 
 def row(kind: str, identifier: int) -> dict[str, int] | None:
-    """The object of that number, None if it is gone."""
+    """Return the object of that number; None if it is gone."""
     return next((row for row in rows(kind) if row["id"] == identifier), None)

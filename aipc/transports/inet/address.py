@@ -1,4 +1,4 @@
-"""Internet addresses and socket options: what `tcp:`, `tls:` and `udp:` share (ip(7), ipv6(7), socket(7), tcp(7)).
+"""Internet addresses and socket options for `tcp:`, `tls:` and `udp:` (ip(7), ipv6(7), socket(7), tcp(7)).
 
 `endpoint` reads `127.0.0.1:7000`, `[::1]:7000` or `name:http`. `resolve` turns it into what bind(2) and connect(2) take: a numeric
 address at once, a name by the resolver in a thread, without blocking the loop. `set_options` sets the options that a URL may have.
@@ -28,7 +28,7 @@ class Endpoint(NamedTuple):
 
 
 class Resolved(NamedTuple):
-    """What socket(2) and bind(2) or connect(2) take."""
+    """The arguments of socket(2), and of bind(2) or connect(2)."""
 
     family: socket.AddressFamily
     sockaddr: tuple[str, int] | tuple[str, int, int, int]
@@ -69,7 +69,7 @@ def _port(address: Address, text: str, protocol: str) -> int:
 
 
 def numeric(host: str, port: int) -> Resolved | None:
-    """The address if `host` is a number, such as 127.0.0.1 or fe80::1%eth0; None if only a resolver can tell. Never waits."""
+    """Return the address if `host` is a number, such as 127.0.0.1 or fe80::1%eth0; None if it needs a resolver. Never waits."""
     try:
         ipaddress.ip_address(host)
         found = socket.getaddrinfo(host, port, flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV)
@@ -80,9 +80,9 @@ def numeric(host: str, port: int) -> Resolved | None:
 
 
 async def resolve(host: str, port: int, where: str, *, kind: socket.SocketKind = socket.SOCK_STREAM) -> list[Resolved]:
-    """Every address of `host`, the resolver's favourite first; at least one. UnknownHost if there is none.
+    """Return every address of `host`, in the resolver's order; at least one. UnknownHost if there is none.
 
-    `where` is what an error should call it by, such as the URL. Cancelled: nothing happened.
+    `where` is the name that an error uses, such as the URL. Cancelled: nothing happened.
     """
     known = numeric(host, port)
     if known is not None:
@@ -90,7 +90,7 @@ async def resolve(host: str, port: int, where: str, *, kind: socket.SocketKind =
     try:
         found = await anyio.getaddrinfo(host, port, type=kind)
     except UnicodeError:
-        raise UnknownHost(socket.EAI_NONAME, f"{where}: {host!r} can't be the name of a host") from None
+        raise UnknownHost(socket.EAI_NONAME, f"{where}: {host!r} cannot be the name of a host") from None
     except socket.gaierror as error:
         raise UnknownHost(error.errno, f"{where}: no address for the host {host!r} ({error.strerror})") from None
     return [Resolved(family, sockaddr) for family, _, _, _, sockaddr in found]
@@ -106,16 +106,16 @@ def set_options(
     send_buffer: int | None = None,
     receive_buffer: int | None = None,
 ) -> None:
-    """Set the options that are not None. Before bind(2) and connect(2): `reuse` has no effect after them.
+    """Set the options that are not None. Call it before bind(2) and connect(2): `reuse` has no effect after them.
 
     nodelay         TCP_NODELAY: small messages leave at once (tcp(7))
-    keepalive       SO_KEEPALIVE: a silent peer is asked whether it still lives
-    reuse           SO_REUSEPORT: several sockets of one user may bind this address, and the kernel deals out what comes.
-                    (A TCP listener sets SO_REUSEADDR anyway, to be able to start again at once.)
+    keepalive       SO_KEEPALIVE: the kernel probes a silent peer
+    reuse           SO_REUSEPORT: several sockets of one user may bind this address, and the kernel distributes the traffic.
+                    (A TCP listener always sets SO_REUSEADDR, to be able to start again at once.)
     send_buffer     SO_SNDBUF, bytes; the kernel doubles it for its own overhead
     receive_buffer  SO_RCVBUF, bytes; likewise
 
-    LimitExceeded if a buffer is over net.core.wmem_max or rmem_max: the kernel alone would give less and say nothing.
+    LimitExceeded if a buffer is over net.core.wmem_max or rmem_max: the kernel alone would silently use less.
     """
     for level, option, value in (
         (socket.IPPROTO_TCP, socket.TCP_NODELAY, nodelay),

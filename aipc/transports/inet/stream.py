@@ -1,7 +1,7 @@
-"""Connecting to and listening at internet addresses: what `tcp:` and `tls:` share.
+"""Connecting to and listening at internet addresses: the common base of `tcp:` and `tls:`.
 
-Connecting is our own, and not `anyio.connect_tcp`: its socket belongs to a transport of the loop, which reads at once. A server
-that speaks first would have spoken to the transport before the socket could be taken out of it.
+aipc connects by itself, not by `anyio.connect_tcp`, whose socket belongs to a transport of the loop that reads at once. If a server
+speaks first, that transport would have read its bytes before the socket could be taken out of it.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from ..socket_stream import SocketStreamChannel
 from .address import Resolved, endpoint, resolve
 
 STAGGER = 0.25
-"""Seconds until the next address is tried beside the ones that have not answered (RFC 8305, section 5)."""
+"""Seconds until the next address is tried beside those that have not answered (RFC 8305, section 5)."""
 
 Prepare = Callable[[socket.socket], None]
 """Sets a new socket's options."""
 
 
 def _attributes(ask: Callable[[Callable[[socket.socket], Any]], Any]) -> Mapping[Any, Callable[[], Any]]:
-    """An IPv6 address as host and port, too, without flow and scope: as anyio has it."""
+    """The addresses of a socket. An IPv6 address is host and port only, without flow and scope, as in anyio."""
     return {
         SocketAttribute.local_address: lambda: ask(socket.socket.getsockname)[:2],
         SocketAttribute.local_port: lambda: ask(socket.socket.getsockname)[1],
@@ -49,24 +49,24 @@ class InetStreamChannel(SocketStreamChannel):
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
-        return {**super().extra_attributes, **_attributes(self._asked)}
+        return {**super().extra_attributes, **_attributes(self._handle.ask)}
 
 
 class InetListener(SocketListener[TransportT_co]):
-    """Listens at an internet address: `extra(SocketAttribute.local_port)` is its port, which matters if 0 was asked for."""
+    """Listens at an internet address: `extra(SocketAttribute.local_port)` is its port, which is useful if 0 was asked for."""
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
-        known = _attributes(self._asked)
+        known = _attributes(self._handle.ask)
         local = (SocketAttribute.local_address, SocketAttribute.local_port)
         return {**super().extra_attributes, **{attribute: known[attribute] for attribute in local}}
 
 
 async def bind(address: Address, prepare: Prepare, backlog: int) -> ListenerHandle:
-    """A listening socket at the host's first address. `[::]` takes IPv4, too. ObjectExists if the port is taken.
+    """Return a listening socket at the host's first address. `[::]` takes IPv4, too. ObjectExists if the port is taken.
 
-    UnknownHost, AccessDenied (a port under 1,024); OSError (EADDRNOTAVAIL) for an address that this machine has not. Cancelled:
-    nothing was made.
+    UnknownHost, AccessDenied (a port under 1,024); OSError (EADDRNOTAVAIL) for an address that this machine does not have.
+    Cancelled: nothing was made.
     """
     place = (await resolve(*endpoint(address), address.url))[0]
     sock = socket.socket(place.family, socket.SOCK_STREAM)
@@ -86,13 +86,13 @@ async def bind(address: Address, prepare: Prepare, backlog: int) -> ListenerHand
 
 
 async def dial(address: Address, prepare: Prepare) -> SocketHandle:
-    """Connect to one of the host's addresses: the first that answers, tried in turn, 0.25 s apart (RFC 8305).
+    """Connect to one of the host's addresses: they are tried in turn, 0.25 s apart, and the first that answers wins (RFC 8305).
 
-    UnknownHost if the name has none; if all refuse, NobodyListens, or the OSError of the last one. Cancelled: not connected.
+    UnknownHost if the name has no address. If all fail, NobodyListens, or the OSError of the last one. Cancelled: not connected.
     """
     host, port = endpoint(address)
     if port == 0:
-        raise address.error("port 0 is nobody's: only a listener can ask for it, and is given another")
+        raise address.error("port 0: only a listener can ask for it, and the kernel gives it a free port")
     race = _Race(address.url, prepare)
     try:
         return await race.run(_interleaved(await resolve(host, port, address.url)))
@@ -102,7 +102,7 @@ async def dial(address: Address, prepare: Prepare) -> SocketHandle:
 
 
 def _interleaved(places: Iterable[Resolved]) -> list[Resolved]:
-    """The families in turn, each in the resolver's order: a whole family may be out of reach (RFC 8305, section 4)."""
+    """Alternate between the families, each in the resolver's order: a whole family may be unreachable (RFC 8305, section 4)."""
     families: dict[int, list[Resolved]] = {}
     for place in places:
         families.setdefault(place.family, []).append(place)
@@ -110,7 +110,7 @@ def _interleaved(places: Iterable[Resolved]) -> list[Resolved]:
 
 
 class _Race:
-    """Attempts to connect, each a task; the first that succeeds wins, and the others end without a trace."""
+    """Attempts to connect, each a task. The first that succeeds wins; the others are closed."""
 
     def __init__(self, name: str, prepare: Prepare) -> None:
         self._name = name
@@ -146,7 +146,7 @@ class _Race:
             finally:
                 if self._winner is not handle:
                     handle.close()
-        except Exception as error:  # noqa: BLE001 - raised by `run`, by itself and not in a group
+        except Exception as error:  # noqa: BLE001 - raised by `run`, outside of an exception group
             self._failures.append((place, error))
         over.set()
 
@@ -160,7 +160,7 @@ class _Race:
         return SocketHandle(sock, self._name)
 
     def _why(self) -> Exception:
-        """A refusal tells most: somebody is there. Else the last failure, with what became of all."""
+        """Choose the error: a refusal says most, because a host answered. Otherwise the last failure, with the results of all."""
         codes: dict[str, int] = {}
         for place, error in self._failures:
             if isinstance(error, AipcError) or not isinstance(error, OSError):
@@ -171,15 +171,15 @@ class _Race:
 
 
 def connect_step(sock: socket.socket, sockaddr: Any) -> int:
-    """One connect(2) of a non-blocking socket, which begins, goes on or ends: its errno, or BlockingIOError until there is one.
+    """Call connect(2) once on a non-blocking socket: return its errno, or raise BlockingIOError until there is one.
 
-    The errno is no exception yet, because an established connection's are others: there, ETIMEDOUT is a lost peer.
+    The errno is not translated yet: for an established connection ETIMEDOUT means a lost peer, here it does not.
     """
     code = sock.connect_ex(sockaddr)
     if code in (errno.EINPROGRESS, errno.EALREADY):
         raise BlockingIOError
     try:
-        # Nobody listens, but the kernel chose that very port as ours: two SYNs of one socket that cross make a connection.
+        # Nobody listens, and the kernel chose the same port as ours: a socket can then connect to itself.
         return code or (errno.ECONNREFUSED if sock.getsockname() == sock.getpeername() else 0)
     except OSError as error:
         return error.errno or errno.ENOTCONN

@@ -10,6 +10,7 @@ from aipc._io.handle import SocketHandle
 from aipc.wire.framing import MAX_MESSAGE_SIZE
 from aipc.wire.framing import framing as framing_named
 
+from ..wait_listener import can_wait
 from .address import check_endpoint, set_options
 from .stream import InetListener, InetStreamChannel, bind, dial
 
@@ -23,6 +24,7 @@ class TcpChannel(InetStreamChannel):
 check = check_endpoint
 
 
+@can_wait(ConnectionRefusedError)
 async def connect(
     address: Address,
     *,
@@ -35,8 +37,8 @@ async def connect(
 ) -> TcpChannel:
     """Connect to `tcp://127.0.0.1:9734`, `tcp://[::1]:9734` or `tcp://name:9734`.
 
-    A name's addresses are tried in turn, 0.25 s apart, and the first that answers is taken. UnknownHost, NobodyListens,
-    TimeoutError or another OSError say why it can't. Cancelled: not connected.
+    A name's addresses are tried in turn, 0.25 s apart; the first that answers is used. UnknownHost, NobodyListens, TimeoutError or
+    another OSError if that fails. Cancelled: not connected.
     """
     chosen = framing_named(framing, max_message_size)
     prepare = partial(
@@ -63,9 +65,9 @@ async def listen(
     send_buffer: int | None = None,
     receive_buffer: int | None = None,
 ) -> InetListener:
-    """Listen at a host's first address; port 0 takes a free one, which `extra(SocketAttribute.local_port)` tells.
+    """Listen at a host's first address. Port 0 takes a free one, which `extra(SocketAttribute.local_port)` returns.
 
-    `tcp://[::]:9734` is every address of this machine, of IPv6 and IPv4, `tcp://0.0.0.0:9734` every one of IPv4. ObjectExists
+    `tcp://[::]:9734` means every address of this machine, IPv6 and IPv4; `tcp://0.0.0.0:9734` every IPv4 address. ObjectExists
     if the port is taken. Cancelled: nothing was made.
     """
     chosen = framing_named(framing, max_message_size)

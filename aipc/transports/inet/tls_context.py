@@ -1,4 +1,4 @@
-"""What a TLS peer must show: an `ssl.SSLContext` from the options of a URL, or the one that was given."""
+"""What a TLS peer must prove: an `ssl.SSLContext` from the options of a URL, or one from the caller."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ONLY_FOR = {"client": ssl.PROTOCOL_TLS_CLIENT, "server": ssl.PROTOCOL_TLS_SERVE
 async def client_context(
     address: Address, given: ssl.SSLContext | None, cafile: str | None, certfile: str | None, keyfile: str | None
 ) -> ssl.SSLContext:
-    """The client's: `given`, or one that verifies the server's certificate and name. AddressError, ObjectMissing."""
+    """The client's context: `given`, or one that verifies the server's certificate and name. AddressError, ObjectMissing."""
     if given is not None:
         return _checked(address, given, "server", cafile, certfile, keyfile)
     return await _made(address, ssl.Purpose.SERVER_AUTH, cafile, certfile, keyfile)
@@ -24,7 +24,7 @@ async def client_context(
 async def server_context(
     address: Address, given: ssl.SSLContext | None, cafile: str | None, certfile: str | None, keyfile: str | None
 ) -> ssl.SSLContext:
-    """The server's: `given`, or one with that certificate; if there is a `cafile`, clients need certificates from it."""
+    """The server's context: `given`, or one with that certificate. With a `cafile`, clients need certificates from it."""
     if given is not None:
         return _checked(address, given, "client", cafile, certfile, keyfile)
     if certfile is None:
@@ -48,7 +48,7 @@ async def _made(
     if keyfile is not None and certfile is None:
         raise address.error("keyfile needs a certfile")
     try:
-        # Reading the system's authorities takes tens of milliseconds.
+        # In a thread: reading the system's authorities takes tens of milliseconds.
         return await anyio.to_thread.run_sync(_make, purpose, cafile, certfile, keyfile)
     except ssl.SSLError as error:
         raise address.error(f"cafile, certfile or keyfile: {error.reason or error}") from error
@@ -63,11 +63,11 @@ def _make(purpose: ssl.Purpose, cafile: str | None, certfile: str | None, keyfil
     if certfile is not None:
         context.load_cert_chain(certfile, keyfile, _no_password)
     if purpose is ssl.Purpose.CLIENT_AUTH:
-        context.num_tickets = 0  # nobody here resumes sessions, and unread tickets reset a client's connection as it closes
+        context.num_tickets = 0  # sessions are never resumed, and unread tickets reset a closing client's connection
         if cafile is not None:
             context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
 def _no_password() -> str:
-    raise ssl.SSLError("the key is encrypted: decrypt it, or give an ssl_context")
+    raise ssl.SSLError("the key is encrypted: decrypt it, or use an ssl_context")

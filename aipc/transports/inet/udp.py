@@ -1,5 +1,5 @@
-"""UDP sockets (udp(7)): messages that may be lost, doubled or overtaken. There is no back-pressure: what a receiver's buffer can't
-hold is dropped without a word.
+"""UDP sockets (udp(7)): messages may be lost, doubled or reordered. There is no back-pressure: the kernel silently drops what a
+receiver's buffer cannot hold.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class UDPChannel(PacketChannel):
             self._sock.send(data)
         else:
             self._handle.check()
-            raise UnsupportedOperation(f"{self._name}: not connected; say to=(host, port)")
+            raise UnsupportedOperation(f"{self._name}: not connected; use to=(host, port)")
 
     def _take(self) -> bytes:
         return self._count(self._sock.recv(_ROOM))
@@ -77,7 +77,7 @@ class UDPChannel(PacketChannel):
         super().send_nowait(item, **meta)
 
     async def _resolved(self, meta: Mapping[str, Any]) -> Mapping[str, Any]:
-        """`meta` with numbers for a name in `to`."""
+        """Return `meta` with numbers in place of a name in `to`."""
         to = meta.get("to")
         if to is None:
             return meta
@@ -90,7 +90,7 @@ class UDPChannel(PacketChannel):
         return {**meta, "to": sockaddr}
 
     def _numeric(self, to: Any) -> Any:
-        """`to` as sendto(2) takes it; None if only a resolver can tell. AddressError if it can't be an address."""
+        """Return `to` in the form of sendto(2); None if it needs a resolver. AddressError if it is not an address."""
         if not (isinstance(to, tuple) and len(to) in (2, 4) and isinstance(to[0], str) and isinstance(to[1], int)):
             raise self._bad(to, "must be (host, port), as in ('127.0.0.1', 7000)")
         if not 0 < to[1] <= 0xFFFF:
@@ -112,8 +112,8 @@ class UDPChannel(PacketChannel):
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
         return {
             **super().extra_attributes,
-            anyio.abc.SocketAttribute.local_port: lambda: self._asked(socket.socket.getsockname)[1],
-            anyio.abc.SocketAttribute.remote_port: lambda: self._asked(socket.socket.getpeername)[1],
+            anyio.abc.SocketAttribute.local_port: lambda: self._handle.ask(socket.socket.getsockname)[1],
+            anyio.abc.SocketAttribute.remote_port: lambda: self._handle.ask(socket.socket.getpeername)[1],
         }
 
 
@@ -133,8 +133,8 @@ async def connect(
 ) -> UDPChannel:
     """Open a UDP socket, connected to the URL's host and port; without them, `send` takes `to`: of IPv4, unless `bind` is IPv6.
 
-    `bind` is the host:port at which it receives; port 0 lets the kernel pick one. UnknownHost, ObjectExists (the port is
-    taken), AddressError. Cancelled: nothing was opened.
+    `bind` is the host:port at which it receives; for port 0 the kernel picks one. UnknownHost, ObjectExists (the port is taken),
+    AddressError. Cancelled: nothing was opened.
     """
     if not (address.authority or address.path or bind):
         bind = _ANY
@@ -156,7 +156,7 @@ async def connect(
 async def _addresses(address: Address, text: str | None) -> list[inet.Resolved | None]:
     host, port = inet.endpoint(address, text, protocol="udp")
     if text is None and not port:
-        raise address.error("port 0 is nobody's")
+        raise address.error("port 0: needs the peer's real port")
     return list(await inet.resolve(host, port, address.url, kind=socket.SOCK_DGRAM))
 
 

@@ -1,8 +1,8 @@
-"""FIFOs, the pipes that have a name (fifo(7)).
+"""FIFOs: pipes with a name (fifo(7)).
 
-The receiver opens at once, and its first `receive` waits for the first writer; the sender's opening waits for a reader. Neither
-blocks: the kernel tells "no writer yet" from "the last writer left" by POLLHUP (poll(2)), and answers a sender that comes too
-early with ENXIO. There is no event for a reader's coming: inotify(7) does not report one that waits in open(2).
+The receiver opens at once, and its first `receive` waits for the first writer; opening a sender waits for a reader. Neither blocks
+the loop: POLLHUP (poll(2)) tells "the last writer left" from "no writer yet", and ENXIO tells a sender that there is no reader. No
+event tells that a reader arrives: inotify(7) does not report one that waits in open(2).
 """
 
 from __future__ import annotations
@@ -33,33 +33,33 @@ from .pipe_end import PipeEnd, set_capacity
 
 
 class _NoWriterYet(BlockingIOError):
-    """Nobody has opened the FIFO for writing since it was opened here."""
+    """No process has opened the FIFO for writing since it was opened here."""
 
 
 class _FifoHandle(FifoWriterHandle):
-    """Owns one end, and the name, if that is to go with it."""
+    """Owns one end, and the file's name, if that is removed on close."""
 
     __slots__ = ("path",)
 
     def __init__(self, fd: int, name: str) -> None:
         super().__init__(fd, name)
         self.path: str | None = None
-        """What to remove."""
+        """The path to remove."""
 
     def _close(self) -> None:
         if self.path is not None and same_file(self.path, os.fstat(self.fd)):
-            with suppress(OSError):  # somebody else was first, or the directory is no longer ours to change
+            with suppress(OSError):  # already removed, or no permission any more
                 os.unlink(self.path)
         super()._close()
 
 
 class FifoReceiver(PipeEnd):
-    """Receives what all writers send."""
+    """Receives the messages of all writers."""
 
     __slots__ = ()
 
     def meet(self) -> None:
-        """Read ahead. BlockingIOError until a writer has come; what it wrote, or its end, waits for the first `receive`."""
+        """Read ahead. BlockingIOError until a writer has come; its data, or its end, is kept for the first `receive`."""
         try:
             self._fill()
         except _NoWriterYet:
@@ -72,7 +72,7 @@ class FifoReceiver(PipeEnd):
         data = os.read(fd, READ_SIZE)
         while not data and not self._bytes_received:
             events = pipes.events(fd)
-            if events & select.POLLIN:  # somebody came in between
+            if events & select.POLLIN:  # a writer came in between
                 data = os.read(fd, READ_SIZE)
             elif events & select.POLLHUP:
                 break
@@ -82,14 +82,14 @@ class FifoReceiver(PipeEnd):
 
 
 class FifoSender(PipeEnd):
-    """Sends beside other writers, a whole message at a time, each under the writers' lock."""
+    """Sends beside other writers: each whole message under the writers' lock."""
 
     __slots__ = ("_owes", "_turn")
 
     def __init__(self, handle: FifoWriterHandle, framing: Framing) -> None:
         super().__init__(handle, framing, sends=True)
         self._turn = handle.write_lock
-        self._owes = False  # the lock, as soon as the unfinished message is written
+        self._owes = False  # release the lock once the unfinished message is written
 
     async def send(self, item: Buffer, **meta: Any) -> None:
         self._writing(meta)
@@ -148,17 +148,17 @@ async def connect(
 ) -> FifoReceiver | FifoSender:
     """Open one end of a FIFO. ObjectMissing if there is none (unless `create`), WrongObject if it is something else.
 
-    `wait`: until the other side is there; by default a sender does. A sender with `wait=0` and no receiver is NobodyListens.
-    `keep_open`: hold the other end, too, and wait for nobody: a receiver's stream never ends, a sender's never breaks. `mode` is
-    a new FIFO's, whatever the umask; `unlink` removes it on close. Cancelled: nothing was opened, and nothing that was made for
-    it is left.
+    `wait`: wait until the other side is there; by default a sender does. A sender with `wait=0` and no receiver is NobodyListens.
+    `keep_open`: also hold the other end, and do not wait: a receiver's stream never ends, and a sender's never breaks. A new FIFO
+    has exactly `mode`, whatever the umask; `unlink` removes it on close. Cancelled: nothing was opened, and nothing that was made
+    for it is left.
     """
     if not address.path or address.authority:
         raise address.error("needs a path, as in fifo:/tmp/x?direction=receive")
     if keep_open and wait:
-        raise address.error("wait=1 and keep_open=1: who keeps both ends open waits for nobody")
+        raise address.error("wait=1 and keep_open=1: a channel with both ends open has nothing to wait for")
     chosen = framing_named(framing, max_message_size)
-    path = os.path.abspath(address.path)  # noqa: ASYNC240 - asks for the working directory at most
+    path = os.path.abspath(address.path)  # noqa: ASYNC240 - reads the working directory at most
     made = _make(path, mode, exclusive, address.url) if create or exclusive else None
     channel: FifoReceiver | FifoSender | None = None
     try:
@@ -180,12 +180,12 @@ async def connect(
 
 
 def _make(path: str, mode: int, exclusive: bool, name: str) -> os.stat_result | None:
-    """Make the FIFO, and describe it; None if there is something already."""
+    """Make the FIFO, and return its status; None if the path exists."""
     try:
-        os.mkfifo(path, mode)  # less the umask: never more open than asked, even briefly
+        os.mkfifo(path, mode)  # less the umask: never more permissions than asked, even briefly
         made = os.lstat(path)
         if not stat.S_ISFIFO(made.st_mode) or made.st_uid != os.geteuid():
-            return None  # somebody put something else there since
+            return None  # replaced by something else since
         try:
             _set_mode(path, made, mode)
         except BaseException:
@@ -201,7 +201,7 @@ def _make(path: str, mode: int, exclusive: bool, name: str) -> os.stat_result | 
 
 
 def _set_mode(path: str, made: os.stat_result, mode: int) -> None:
-    """Undo the umask, of that very file."""
+    """Undo the umask, for exactly that file."""
     fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if os.path.samestat(os.fstat(fd), made):
@@ -211,22 +211,22 @@ def _set_mode(path: str, made: os.stat_result, mode: int) -> None:
 
 
 async def _open(path: str, flags: int, wait: bool, name: str) -> _FifoHandle:
-    """Open it, when the kernel lets us: only a sender may have to `wait`."""
-    place = AddressHandle(name)
+    """Open it once the kernel allows it; only a sender may have to `wait`."""
+    opening = AddressHandle(name)
     try:
         if wait:
-            fd = await place.polling.attempt(_try_open, path, flags, name)
+            fd = await opening.polling.attempt(_try_open, path, flags, name)
         else:
-            fd = place.polling.attempt_nowait(_try_open, path, flags, name)
+            fd = opening.polling.attempt_nowait(_try_open, path, flags, name)
         return _FifoHandle(fd, name)
     except anyio.WouldBlock:
         raise NobodyListens(errno.ENXIO, f"{name}: no process has the FIFO open to receive; wait=1 waits for one") from None
     finally:
-        place.close()
+        opening.close()
 
 
 def _try_open(path: str, flags: int, name: str) -> int:
-    """Open what has that name now, if it is a FIFO; nothing else is opened, even for a moment. BlockingIOError without a reader."""
+    """Open the file of that name, if it is a FIFO; no other file is opened, even briefly. BlockingIOError without a reader."""
     try:
         found = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -246,8 +246,8 @@ def _try_open(path: str, flags: int, name: str) -> int:
 
 
 async def _meet(receiver: FifoReceiver, name: str) -> None:
-    place = AddressHandle(name)
+    opening = AddressHandle(name)
     try:
-        await place.polling.attempt(receiver.meet)
+        await opening.polling.attempt(receiver.meet)
     finally:
-        place.close()
+        opening.close()

@@ -1,9 +1,9 @@
 """The lock of a FIFO's writers: whole messages into a FIFO that many processes have open.
 
-The kernel writes up to PIPE_BUF bytes in one piece, and leaves the room between the pieces of a longer message to whoever comes
-first (pipe(7)). So all of aipc's writers hold a flock(2) of the FIFO while they write: shared for what goes in one piece, so
-that short messages do not exclude each other, exclusive from the first byte of a longer one to its last. The lock belongs to
-the open file description, and dies with its process.
+The kernel writes up to PIPE_BUF bytes in one piece. Between the pieces of a longer message any writer may get the room (pipe(7)).
+So all of aipc's writers hold a flock(2) of the FIFO while they write: shared for a message in one piece, so that short messages
+do not exclude each other; exclusive from the first byte of a longer message to its last. The lock belongs to the open file
+description, and ends with its process.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from aipc._sys import pipes
 
 
 class FifoWriteLock(Polling):
-    """One channel's hold on the lock: any number of its tasks for short messages, or one for a longer one.
+    """One channel's hold on the lock: by any number of its tasks for short messages, or by one for a longer one.
 
     `room` waits, under the lock, for room for a message that may go in one piece.
     """
 
     PIECE: ClassVar[int] = select.PIPE_BUF
-    """Bytes that the kernel writes wholly or not at all."""
+    """Bytes that the kernel writes all at once or not at all."""
     PATIENCE: ClassVar[float] = 10e-3
-    """Seconds to wait for so much room that a long message goes in one piece, too.
+    """Seconds to wait for enough room to write a long message in one piece, too.
 
-    A writer killed between two pieces would leave the first one for ever, and others could not write between them.
+    If a writer is killed between two pieces, the first one stays for ever. Waiting makes that rare.
     """
 
     __slots__ = ("_exclusive", "_fd", "_shared", "room")
@@ -45,7 +45,7 @@ class FifoWriteLock(Polling):
         self.room: Polling = Polling(owner)
 
     def acquire_nowait(self, size: int) -> None:
-        """Hold the lock to write `size` bytes. BlockingIOError while another has it, BrokenPipeError if nobody reads."""
+        """Hold the lock to write `size` bytes. BlockingIOError while another writer has it, BrokenPipeError if nobody reads."""
         self.owner.check()
         short = size <= self.PIECE
         if self._exclusive or (self._shared and not short):
@@ -59,12 +59,12 @@ class FifoWriteLock(Polling):
         try:
             flock(self._fd, kind | LOCK_NB)
         except BlockingIOError:
-            if pipes.events(self._fd) & select.POLLERR:  # whoever has the lock waits for a reader, too
+            if pipes.events(self._fd) & select.POLLERR:  # the lock's holder also waits for a reader
                 raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
             raise
 
     def release(self) -> None:
-        """One message less. Nothing after `close`, which has let go."""
+        """End one message. Nothing after `close`, which has released the lock."""
         if self._fd < 0:
             return
         self._shared -= not self._exclusive
@@ -74,7 +74,7 @@ class FifoWriteLock(Polling):
         self.notify()
 
     async def wait_for_room(self, size: int) -> None:
-        """Wait for room for a message that can go in one piece, but not for long."""
+        """Wait, but not for long, for room for a message that can go in one piece."""
         if not self.has_room(size):
             with anyio.move_on_after(self.PATIENCE):
                 await self.room.attempt(self._expect_room, size)
@@ -84,12 +84,12 @@ class FifoWriteLock(Polling):
             raise BlockingIOError
 
     def has_room(self, size: int) -> bool:
-        """Whether to begin: all of it goes at once, or it is too long for that anyway."""
-        half = pipes.capacity(self._fd) // 2  # pages in a pipe are about half full, or fuller
+        """Whether to begin writing: the message fits at once, or is too long to fit ever."""
+        half = pipes.capacity(self._fd) // 2  # the pages of a pipe are at least about half full
         return not self.PIECE < size <= half or pipes.unread(self._fd) + size <= half
 
     def close(self) -> None:
-        """Leave the loop, and let go: a forked child's copy of the descriptor would keep the lock."""
+        """Stop waiting, and release the lock: a forked child's copy of the descriptor would keep it."""
         super().close()
         self.room.close()
         fd, self._fd = self._fd, -1
@@ -98,7 +98,7 @@ class FifoWriteLock(Polling):
 
 
 class FifoWriterHandle(FileHandle):
-    """Owns a descriptor that several processes write to."""
+    """Owns a descriptor of a FIFO that several processes write to."""
 
     __slots__ = ("write_lock",)
 

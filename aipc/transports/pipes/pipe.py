@@ -21,10 +21,10 @@ class PipeChannel(PipeEnd):
 def pipe(
     framing: str = "u32", max_message_size: int = MAX_MESSAGE_SIZE, capacity: int | None = None
 ) -> tuple[PipeChannel, PipeChannel]:
-    """A new pipe: the receiving channel and the sending one.
+    """Make a pipe: the receiving channel and the sending one.
 
-    `send_eof`, or closing the sender, ends the stream. A sender whose receiver is gone gets BrokenResourceError. `capacity` is
-    in bytes, which the kernel rounds up to a power of two; AccessDenied beyond /proc/sys/fs/pipe-max-size.
+    `send_eof`, or closing the sender, ends the stream. A sender whose receiver is gone gets BrokenResourceError. `capacity` is in
+    bytes, which the kernel rounds up to a power of two; AccessDenied over /proc/sys/fs/pipe-max-size.
     """
     chosen = framing_named(framing, max_message_size)
     with naming("pipe"):

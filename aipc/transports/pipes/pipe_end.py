@@ -1,4 +1,4 @@
-"""What the ends of pipes and FIFOs share."""
+"""The common base of the ends of pipes and FIFOs."""
 
 from __future__ import annotations
 
@@ -29,20 +29,13 @@ class PipeEnd(ByteStreamChannel):
         return {
             ChannelAttribute.descriptor: lambda: self._handle.fd,
             ChannelAttribute.max_message_size: lambda: self._framing.limit,
-            ChannelAttribute.capacity: lambda: self._asked(pipes.capacity),
-            ChannelAttribute.unread: lambda: self._asked(pipes.unread),
+            ChannelAttribute.capacity: lambda: self._handle.call(pipes.capacity, self._handle.fd),
+            ChannelAttribute.unread: lambda: self._handle.call(pipes.unread, self._handle.fd),
         }
-
-    def _asked(self, question: Callable[[int], int]) -> int:
-        try:
-            self._handle.check()
-            return question(self._handle.fd)
-        except OSError as error:
-            raise self._handle.explain(error) from error
 
 
 def set_capacity(fd: int, size: int, name: str) -> None:
-    """Make the pipe called `name` hold `size` bytes or more; AccessDenied says what the limit is."""
+    """Make the pipe called `name` hold `size` bytes or more; AccessDenied names the limit."""
     try:
         pipes.set_capacity(fd, size)
     except PermissionError as error:

@@ -1,6 +1,6 @@
 """Messages through a pair of rings in shared memory; a Unix socket is the doorbell, and tells the peer's end.
 
-A send is a copy and two stores, a receive the same; the doorbell is rung only for a peer that sleeps. `wire.ring` has the layout.
+A send is a copy and two stores, and so is a receive. Only a peer that sleeps is woken by the doorbell. `wire.ring` has the layout.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from .readiness import RingReadable, RingWritable
 HELLO = b"aipcshm1"
 _DRAIN = 4096
 _BATCH = 64  # messages that are published as one
-_MOST_DRAINS = 16  # a peer that rings without end is not to keep the loop
+_MOST_DRAINS = 16  # a peer that sends wake-ups without end must not keep the loop busy
 _PAUSES = [1e-3 * 2**number for number in range(12)]  # seconds between rings that the kernel refuses: 4 in all
 
 
@@ -132,7 +132,7 @@ class RingHandle(SocketHandle):
         return not self.gone
 
     async def _retry_wake(self) -> None:
-        """Ring until the kernel lets us; after some seconds hang up instead, which it always does: nobody is to sleep for ever."""
+        """Retry until the kernel allows the wake-up. After some seconds hang up, which it always allows: no peer sleeps for ever."""
         try:
             for pause in _PAUSES:
                 await anyio.sleep(pause)
@@ -143,14 +143,14 @@ class RingHandle(SocketHandle):
             self._retrying = False
 
     def drain_doorbell(self) -> bool:
-        """Drain the doorbell, on behalf of all who wait for it: whether the peer has closed its end."""
+        """Drain the doorbell for all tasks that wait for it. Return whether the peer has closed its end."""
         if self.gone or self.memory is None:
             return self.gone
-        for rung in range(_MOST_DRAINS):
+        for drained in range(_MOST_DRAINS):
             try:
                 self.gone = not self.socket().recv(_DRAIN)
             except BlockingIOError:
-                if rung:
+                if drained:
                     self.wake_all()
                 return False
             except ConnectionError:
@@ -163,7 +163,7 @@ class RingHandle(SocketHandle):
         return False
 
     def wake_all(self) -> None:
-        """Let all who wait for the doorbell look again; nobody needs to be rung until they sleep again."""
+        """Let all tasks that wait for the doorbell look again. The peer need not wake this end until they sleep again."""
         self.producer.awake()
         self.consumer.awake()
         self.readable.wake_all()
@@ -346,7 +346,7 @@ class RingChannel(ByteStreamChannel):
 
 
 class _Lease:
-    """A view of the ring for a block: `take` gives it, `give_back` ends it; others who wait for that place then try again."""
+    """A view of the ring for a block. `take` gives it, `give_back` ends it; then tasks that wait for the place try again."""
 
     __slots__ = ("_give_back", "_handle", "_take", "_view")
 

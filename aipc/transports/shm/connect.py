@@ -1,6 +1,6 @@
 """Shared memory between two processes (`shm:`): a Unix socket is where they meet, and their doorbell afterwards.
 
-Who connects makes the memory for both rings (`wire.ring`), sealed, and sends 8 bytes, `aipcshm1`, with its descriptor; it produces
+The connecting process makes the memory for both rings (`wire.ring`), sealed, and sends 8 bytes, `aipcshm1`, with its descriptor; it produces
 in direction 1, the listener's side in direction 0. Each later byte on the socket, either way, is a ring of the doorbell; the
 socket's end is the peer's end.
 """
@@ -15,11 +15,13 @@ from aipc.wire.ring import DEFAULT, LARGEST, SMALLEST, is_capacity
 
 from ..listener import SocketListener
 from ..unix import address as unix_address
+from ..wait_listener import MISSING_OR_REFUSED, can_wait
 from .channel import RingChannel, RingHandle
 
 _LISTENER, _CLIENT = 0, 1
 
 
+@can_wait(*MISSING_OR_REFUSED)
 async def connect(address: Address, *, capacity: int = DEFAULT, max_message_size: int = MAX_MESSAGE_SIZE) -> RingChannel:
     """Connect to a listener. ObjectMissing, NobodyListens, WrongObject or AccessDenied say why it can't.
 

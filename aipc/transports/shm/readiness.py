@@ -12,7 +12,7 @@ from aipc._io import fork
 from aipc._io.loop import backend
 from aipc._io.loop.reactor import Reactor
 from aipc._io.readiness import Direction, Readiness
-from aipc._io.waiter import Owner, Waiter
+from aipc._io.waiter import Look, Owner, Waiter
 
 _POLLS = 128
 """How often to look at the memory between two turns of the loop: a look costs a tenth of a system call."""
@@ -57,12 +57,11 @@ class RingReadable(Readiness):
     def _park(self, reactor: Reactor, *, front: bool) -> Awaitable[bool | None]:
         if self._end.sleep():
             return backend.checkpoint()
-        return self.park_on_doorbell(reactor, front=front)
-
-    def park_on_doorbell(self, reactor: Reactor, *, front: bool) -> Awaitable[bool | None]:
-        """Wait for the doorbell, for whatever reason."""
-        self.exhausted = False
         return super()._park(reactor, front=front)
+
+    def park_on_doorbell(self, *, front: bool) -> Awaitable[bool | None]:
+        """Wait for the doorbell on behalf of the other direction."""
+        return super()._park(self._current_reactor(), front=front)
 
     def rearm(self) -> None:
         """The doorbell was not drained to its end: the next wait must find it ready, though no edge comes."""
@@ -71,8 +70,8 @@ class RingReadable(Readiness):
 
     def _spin_begins(self, _: Reactor) -> None: ...
 
-    def _may_succeed_now(self, _: Reactor) -> bool:
-        return self._end.watch(_POLLS)
+    def _look(self, _: Reactor) -> Look:
+        return Look.PROMISING if self._end.watch(_POLLS) else Look.NOTHING
 
 
 class RingWritable(Waiter):
@@ -86,7 +85,7 @@ class RingWritable(Waiter):
         self._doorbell = doorbell
 
     def _park(self, reactor: Reactor, *, front: bool) -> Awaitable[bool | None]:
-        return backend.checkpoint() if self._end.sleep() else self._doorbell.park_on_doorbell(reactor, front=front)
+        return backend.checkpoint() if self._end.sleep() else self._doorbell.park_on_doorbell(front=front)
 
     def _wait_cancelled(self, parked: Awaitable[bool | None]) -> None:
         self._doorbell._wait_cancelled(parked)
@@ -97,8 +96,8 @@ class RingWritable(Waiter):
 
     def _leave_loop(self) -> None: ...
 
-    def _may_succeed_now(self, _: Reactor) -> bool:
-        return self._end.watch(_POLLS)
+    def _look(self, _: Reactor) -> Look:
+        return Look.PROMISING if self._end.watch(_POLLS) else Look.NOTHING
 
     def close(self) -> None:
         self._doorbell.wake_all()

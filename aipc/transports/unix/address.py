@@ -1,6 +1,6 @@
-"""Where a Unix socket is, and getting there: what the stream, sequenced-packet and datagram kinds share (unix(7)).
+"""Unix socket addresses, connecting and binding: the common base of the stream, sequenced-packet and datagram kinds (unix(7)).
 
-A name is a path or, behind an @, an abstract name.
+A name is a path, or an @ and an abstract name.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _KINDS = {socket.SOCK_STREAM: "stream", socket.SOCK_SEQPACKET: "sequenced-packet
 
 
 def socket_address(address: Address) -> str:
-    """The URL's path, or its abstract name behind a zero byte. AddressError if there is neither."""
+    """Return the URL's path, or its abstract name behind a zero byte. AddressError if it has neither."""
     if address.authority or address.path in ("", "@"):
         scheme = address.scheme
         raise address.error(f"needs a path, as in {scheme}:/run/app.sock, or an abstract name, as in {scheme}:@name")
@@ -36,7 +36,7 @@ def socket_address(address: Address) -> str:
 
 
 def kernel_name(name: str, where: str) -> str:
-    """A path as it is; @name as the kernel writes it: behind a zero byte. AddressError if it can't be one."""
+    """Return a path unchanged, and @name in the kernel's form, behind a zero byte. AddressError if it cannot be a name."""
     if not name.startswith("@"):
         if not name or "\0" in name:
             raise AddressError(f"{where}: {name!r} must be a path, or an abstract name such as @name")
@@ -47,7 +47,7 @@ def kernel_name(name: str, where: str) -> str:
 
 
 def shown_name(name: str | bytes | None) -> str | None:
-    """What the kernel calls a socket, as `kernel_name` takes it; None if it has no name that another process could use."""
+    """Return the kernel's name of a socket in the form that `kernel_name` takes; None if no other process could use it."""
     if isinstance(name, bytes):
         return "@" + os.fsdecode(name[1:]) if name else None
     if not name or name.startswith("/proc/self/fd/"):  # bound by `short_path`
@@ -56,34 +56,34 @@ def shown_name(name: str | bytes | None) -> str | None:
 
 
 def credentials(sock: socket.socket) -> Credentials:
-    """The process that connected, or listened, as it was then (SO_PEERCRED)."""
+    """Return the process that connected or listened, as it was at that time (SO_PEERCRED)."""
     pid, uid, gid = rights.UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, rights.UCRED.size))
     return Credentials(pid or None, uid, gid)
 
 
 def pidfd(sock: socket.socket) -> int:
-    """A pidfd of that process, close-on-exec; ESRCH if it has been reaped. The caller closes it."""
+    """Return a pidfd of that process, close-on-exec; ESRCH if it has been reaped. The caller closes it."""
     return sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
 
 
 def new_socket(kind: socket.SocketKind) -> socket.socket:
-    """A Unix socket, non-blocking."""
+    """Make a non-blocking Unix socket."""
     sock = socket.socket(socket.AF_UNIX, kind)
     sock.setblocking(False)
     return sock
 
 
 async def connect(address: Address, sock: socket.socket) -> None:
-    """Connect `sock`. ObjectMissing, NobodyListens, WrongObject or AccessDenied say why it can't.
+    """Connect `sock`. ObjectMissing, NobodyListens, WrongObject or AccessDenied if that fails.
 
     Waits while the listener's backlog is full. Cancelled: not connected.
     """
-    # A full backlog is EAGAIN with nothing to wait for (connect(2)), so this one is polled.
-    place = AddressHandle(address.url)
+    # A full backlog is EAGAIN without an event to wait for (connect(2)), so this polls.
+    opening = AddressHandle(address.url)
     try:
-        await place.polling.attempt(_connect, sock, socket_address(address), address.url)
+        await opening.polling.attempt(_connect, sock, socket_address(address), address.url)
     finally:
-        place.close()
+        opening.close()
 
 
 def _connect(sock: socket.socket, path: str, name: str) -> None:
@@ -96,7 +96,7 @@ def _connect(sock: socket.socket, path: str, name: str) -> None:
     except ConnectionRefusedError:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             raise WrongObject(errno.ENOTSOCK, f"{name}: {path} is not a socket") from None
-        raise os_error(errno.ECONNREFUSED, name, "the socket file is there, but nobody listens on it") from None
+        raise os_error(errno.ECONNREFUSED, name, "the socket file exists, but nobody listens on it") from None
     except OSError as error:
         if error.errno == errno.EPROTOTYPE:
             raise WrongObject(errno.EPROTOTYPE, f"{name}: a socket of another kind, not a {_kind(sock)}") from None
@@ -120,7 +120,7 @@ async def listen(
     exclusive: bool,
     unlink: bool,
 ) -> SocketListener[TransportT_co]:
-    """Bind and listen with `sock`, which is closed if that fails or is cancelled; `wrap` makes a channel of each connection."""
+    """Bind `sock` and listen. An error or a cancellation closes it. `wrap` makes a channel of each connection."""
     forget = keep
     try:
         forget = await bind(socket_address(address), address.url, sock, mode=mode, exclusive=exclusive)
@@ -134,32 +134,32 @@ async def listen(
 
 
 def keep() -> None:
-    """What to do about the file of a socket that has none, or leaves it."""
+    """Do nothing: the socket has no file, or leaves its file."""
 
 
 async def bind(path: str, name: str, sock: socket.socket, *, mode: int, exclusive: bool) -> Callable[[], None]:
-    """Bind `sock`, and say how to remove the file again, which never raises. Cancelled: nothing was made.
+    """Bind `sock`, and return a function that removes the file, and never raises. Cancelled: nothing was made.
 
-    A stale socket file is taken over; with `exclusive` not even that. ObjectExists if a live process owns the path;
-    WrongObject if it is not a socket: neither is ever removed. `mode` is the file's, whatever the umask.
+    A stale socket file is replaced; with `exclusive` not even that. ObjectExists if a live process owns the path, WrongObject if it
+    is not a socket: neither is ever removed. The file has exactly `mode`, whatever the umask.
     """
-    place = AddressHandle(name)
+    opening = AddressHandle(name)
     try:
-        return await place.polling.attempt(_bind, sock, path, name, mode, exclusive)
+        return await opening.polling.attempt(_bind, sock, path, name, mode, exclusive)
     finally:
-        place.close()
+        opening.close()
 
 
 def _bind(sock: socket.socket, path: str, name: str, mode: int, exclusive: bool) -> Callable[[], None]:
-    """Bind, and say how to remove the file again. BlockingIOError while another process is at it there."""
+    """Bind, and return a function that removes the file. BlockingIOError while another process binds there."""
     if not path or path.startswith("\0"):
-        sock.bind(path)  # an empty one: the kernel picks an abstract name (autobind, unix(7))
+        sock.bind(path)  # for an empty path the kernel picks an abstract name (autobind, unix(7))
         return keep
     with short_path(path) as short, path_reserved(path, name):
-        place = os.path.abspath(path)  # wherever this process may be by then
+        place = os.path.abspath(path)  # this process may change its directory
         if os.path.lexists(path):
             _remove_stale(path, short, name, exclusive)
-        os.fchmod(sock.fileno(), mode)  # bind(2) takes it over, less the umask: never more open than asked, even briefly
+        os.fchmod(sock.fileno(), mode)  # bind(2) applies it, less the umask: never more permissions than asked
         sock.bind(short)
         forget = partial(remove_same_file, place, os.lstat(path))
         try:
@@ -172,7 +172,7 @@ def _bind(sock: socket.socket, path: str, name: str, mode: int, exclusive: bool)
 
 def _remove_stale(path: str, short: str, name: str, exclusive: bool) -> None:
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
-        raise WrongObject(errno.ENOTSOCK, f"{name}: {path} is there and not a socket; it was left alone")
+        raise WrongObject(errno.ENOTSOCK, f"{name}: {path} exists and is not a socket; it was left alone")
     if exclusive:
         raise os_error(errno.EEXIST, name, "the file exists, and exclusive was asked for")
     if socket_in_use(short):

@@ -1,4 +1,4 @@
-"""Unix datagram sockets (unix(7)): connectionless, and yet nothing is lost: a sender waits for a full receiver."""
+"""Unix datagram sockets (unix(7)): connectionless, but reliable: a sender waits while the receiver's queue is full."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .packet import UnixPacketChannel, ask_credentials
 
 
 class _DatagramHandle(PacketHandle):
-    """Owns a datagram socket, and its file. `polling` waits for the queue of a receiver to which it is not connected."""
+    """Owns a datagram socket and its file. `polling` waits for room in the queue of a receiver to which it is not connected."""
 
     __slots__ = ("_forget", "polling")
 
@@ -43,8 +43,8 @@ class _DatagramHandle(PacketHandle):
 class DatagramChannel(UnixPacketChannel):
     """A Unix datagram socket.
 
-    Connected, it waits for room in its peer's queue by readiness: the kernel wakes it when the peer receives. About the
-    queue of another receiver (`to`) POLLOUT says nothing, and each vain try sets it anew: that wait polls.
+    Connected, it waits by readiness for room in its peer's queue: the kernel wakes it when the peer receives. For another receiver
+    (`to`) POLLOUT says nothing about the queue, and each failed try sets it again: that wait polls.
     """
 
     SEND_OPTIONS = frozenset({"fds", "to"})
@@ -68,7 +68,7 @@ class DatagramChannel(UnixPacketChannel):
             super()._transmit(data, fds)
         except OSError as error:
             if self._peer is None and error.errno == errno.ENOTCONN:
-                raise UnsupportedOperation(f"{self._name}: not connected; say to=address") from None
+                raise UnsupportedOperation(f"{self._name}: not connected; use to=address") from None
             raise
 
     def _send_to(self, data: Buffer, fds: Sequence[int], to: str) -> None:
@@ -96,12 +96,12 @@ async def connect(
     send_buffer: int | None = None,
     receive_buffer: int | None = None,
 ) -> DatagramChannel:
-    """Open a datagram socket, connected to the URL's path or name; without one, `send` takes `to`.
+    """Open a datagram socket, connected to the URL's path or name; without one, `send` needs `to`.
 
-    `bind` is the path or @name under which it receives; without it the kernel picks an abstract name, so that peers can
-    reply. ObjectMissing, NobodyListens, WrongObject or AccessDenied say why the peer can't be reached; ObjectExists: a live
-    process owns `bind`. A stale socket file is taken over; with `exclusive` not even that. `mode` is the file's, whatever the
-    umask; `unlink` removes it on close if it is still ours. Cancelled: nothing was made.
+    `bind` is the path or @name at which it receives; without it the kernel picks an abstract name, so that peers can reply.
+    ObjectMissing, NobodyListens, WrongObject or AccessDenied if the peer cannot be reached; ObjectExists if a live process owns
+    `bind`. A stale socket file is replaced; with `exclusive` not even that. The file has exactly `mode`, whatever the umask;
+    `unlink` removes it on close if it is still the socket's. Cancelled: nothing was made.
     """
     peer = unix_address.socket_address(address) if address.path or address.authority else None
     own = "" if bind is None else _own_name(bind, address.url)
@@ -111,14 +111,14 @@ async def connect(
         set_options(sock, address.url, send_buffer=send_buffer, receive_buffer=receive_buffer)
         if peer is not None:
             await unix_address.connect(address, sock)
-        ask_credentials(sock)  # before anybody can send
+        ask_credentials(sock)  # before any process can send
         forget = await unix_address.bind(own, address.url, sock, mode=mode, exclusive=exclusive)
         return DatagramChannel(_DatagramHandle(sock, address.url, forget if unlink else unix_address.keep), peer)
     except BaseException:
         forget()
         raise
     finally:
-        sock.close()  # unless the channel owns it by now
+        sock.close()  # unless the channel owns it
 
 
 def _own_name(bind: str, url: str) -> str:
@@ -127,7 +127,7 @@ def _own_name(bind: str, url: str) -> str:
 
 
 def pair() -> tuple[DatagramChannel, DatagramChannel]:
-    """Two connected channels (socketpair(2))."""
+    """Return two connected channels (socketpair(2))."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     name = "unix datagram pair"
     return DatagramChannel(_PairHandle(ours, name), name), DatagramChannel(_PairHandle(theirs, name), name)

@@ -1,7 +1,7 @@
-"""Messages over Unix sockets that keep them apart: what datagrams and sequenced packets share (unix(7)).
+"""Messages over Unix sockets that keep them apart: the common base of datagrams and sequenced packets (unix(7)).
 
-How long the next message is, the kernel is asked first (MSG_PEEK with MSG_TRUNC), so that none is ever cut. A plain
-`receive` gives the kernel no room for descriptors: it then drops those that came, and none can leak.
+The kernel is first asked for the length of the next message (MSG_PEEK with MSG_TRUNC), so that none is ever cut. A plain `receive`
+gives the kernel no room for descriptors: it closes those that came, so none can leak.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from aipc.exceptions import InvalidMessage
 from ..packet import LARGEST_BLOCK, PacketChannel, PacketHandle
 
 _OVERHEAD = 32
-"""Bytes of the send buffer that a message can't use (unix_dgram_sendmsg in the kernel's net/unix/af_unix.c)."""
+"""Bytes of the send buffer that a message cannot use (unix_dgram_sendmsg in the kernel's net/unix/af_unix.c)."""
 _SIZE_ONLY = socket.MSG_PEEK | socket.MSG_TRUNC
 _BYTE = bytearray(1)
 
 
 def ask_credentials(sock: socket.socket) -> None:
-    """Have the sender's credentials with each message: with those sent from now on, at least (SO_PASSCRED)."""
+    """Ask for the sender's credentials with each message: at least with those sent from now on (SO_PASSCRED)."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
 
 
@@ -60,7 +60,7 @@ class UnixPacketChannel(PacketChannel):
             raise
 
     def _next_size(self) -> int:
-        """How many bytes the next message has; it stays."""
+        """Return the number of bytes of the next message, which stays in the queue."""
         return self._sock.recv_into(_BYTE, 1, _SIZE_ONLY)
 
     def _take(self) -> bytes:
@@ -97,5 +97,5 @@ class UnixPacketChannel(PacketChannel):
         )
 
     def _cut(self) -> NoReturn:
-        """The message taken is another one than was asked about, and may be cut."""
+        """Raise: the message taken is not the one that was measured, and may be cut."""
         raise anyio.BrokenResourceError(f"{self._name}: another process receives from this same socket; a message was lost")

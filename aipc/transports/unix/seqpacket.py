@@ -1,4 +1,4 @@
-"""Unix sequenced-packet sockets (unix(7)): connections that keep messages apart, in order, with nothing lost."""
+"""Unix sequenced-packet sockets (unix(7)): connections that keep messages apart and in order, and lose none."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ..inet.address import set_options
 from ..listener import SocketListener
 from ..nameless import Nameless
 from ..packet import PacketHandle
+from ..wait_listener import MISSING_OR_REFUSED, can_wait
 from . import address as unix_address
 from .packet import ask_credentials
 from .seqpacket_channel import SeqpacketChannel
@@ -19,8 +20,9 @@ def _channel(sock: socket.socket, name: str) -> SeqpacketChannel:
     return SeqpacketChannel(PacketHandle(sock, name))
 
 
+@can_wait(*MISSING_OR_REFUSED)
 async def connect(address: Address, *, send_buffer: int | None = None, receive_buffer: int | None = None) -> SeqpacketChannel:
-    """Connect to a listener. ObjectMissing, NobodyListens, WrongObject or AccessDenied say why it can't.
+    """Connect to a listener. ObjectMissing, NobodyListens, WrongObject or AccessDenied if that fails.
 
     Waits while the listener's backlog is full. Cancelled: not connected.
     """
@@ -29,7 +31,7 @@ async def connect(address: Address, *, send_buffer: int | None = None, receive_b
         await unix_address.connect(address, sock)
         return _channel(sock, address.url)
     finally:
-        sock.close()  # unless the channel owns it by now
+        sock.close()  # unless the channel owns it
 
 
 async def listen(
@@ -43,10 +45,10 @@ async def listen(
     send_buffer: int | None = None,
     receive_buffer: int | None = None,
 ) -> SocketListener:
-    """Listen. A stale socket file is taken over; with `exclusive` not even that.
+    """Listen. A stale socket file is replaced; with `exclusive` not even that.
 
-    ObjectExists if a live process owns the path; WrongObject if it is not a socket: neither is ever removed. `mode` is the
-    file's, whatever the umask; `unlink` removes it on close if it is still ours. Cancelled: nothing was made.
+    ObjectExists if a live process owns the path, WrongObject if it is not a socket: neither is ever removed. The file has exactly
+    `mode`, whatever the umask; `unlink` removes it on close if it is still the listener's. Cancelled: nothing was made.
     """
 
     def wrap(connection: socket.socket) -> SeqpacketChannel:
@@ -71,7 +73,7 @@ def _socket(address: Address, send_buffer: int | None, receive_buffer: int | Non
 
 
 def pair() -> tuple[SeqpacketChannel, SeqpacketChannel]:
-    """Two connected channels (socketpair(2))."""
+    """Return two connected channels (socketpair(2))."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     name = "unix seqpacket pair"
     return SeqpacketChannel(_PairHandle(ours, name)), SeqpacketChannel(_PairHandle(theirs, name))

@@ -1,4 +1,4 @@
-"""Messages over a connected Unix sequenced-packet socket (unix(7)), however it was connected."""
+"""Messages over a connected Unix sequenced-packet socket (unix(7))."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from .packet import UnixPacketChannel
 class SeqpacketChannel(UnixPacketChannel):
     """A connected Unix sequenced-packet socket.
 
-    An empty message and the end of the stream are both a recvmsg(2) of 0 bytes. With SO_PASSCRED each message has its
-    sender's credentials, and the end has not: where there is no room for them, a message has MSG_CTRUNC.
+    An empty message and the end of the stream are both a recvmsg(2) of 0 bytes. With SO_PASSCRED each message has its sender's
+    credentials, and the end has none; if there is no room for them, a message has MSG_CTRUNC.
     """
 
     __slots__ = ("_output_ended", "_reset")
@@ -41,7 +41,7 @@ class SeqpacketChannel(UnixPacketChannel):
         try:
             return super()._next_size()
         except ConnectionResetError:
-            self._reset = True  # told once, and ahead of the peer's last messages: those come first
+            self._reset = True  # reported once, before the peer's last messages, which are received first
             return super()._next_size()
 
     def _take_empty(self, flags: int = 0) -> bytes:
@@ -64,8 +64,8 @@ class SeqpacketChannel(UnixPacketChannel):
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
         return {
             **super().extra_attributes,
-            ChannelAttribute.peer_credentials: lambda: self._asked(unix_address.credentials),
-            ChannelAttribute.peer_pidfd: lambda: self._asked(unix_address.pidfd),
+            ChannelAttribute.peer_credentials: lambda: self._handle.ask(unix_address.credentials),
+            ChannelAttribute.peer_pidfd: lambda: self._handle.ask(unix_address.pidfd),
         }
 
     async def send_eof(self) -> None:

@@ -11,17 +11,19 @@ from aipc.wire.framing import framing as framing_named
 
 from ..listener import SocketListener
 from ..nameless import NamelessSocket
+from ..wait_listener import MISSING_OR_REFUSED, can_wait
 from . import address as unix_address
 from .stream_channel import UnixChannel
 
 
+@can_wait(*MISSING_OR_REFUSED)
 async def connect(
     address: Address, *, framing: str = "u32", max_message_size: int = MAX_MESSAGE_SIZE, fds: bool = False
 ) -> UnixChannel:
-    """Connect to a listener. ObjectMissing, NobodyListens, WrongObject or AccessDenied say why it can't.
+    """Connect to a listener. ObjectMissing, NobodyListens, WrongObject or AccessDenied if that fails.
 
-    Waits while the listener's backlog is full. `fds`: collect descriptors from the first message on, even if that one is taken
-    by `receive`. Cancelled: not connected.
+    Waits while the listener's backlog is full. `fds`: collect descriptors from the first message on, even if `receive` takes that
+    message. Cancelled: not connected.
     """
     chosen = framing_named(framing, max_message_size)
     sock = unix_address.new_socket(socket.SOCK_STREAM)
@@ -29,7 +31,7 @@ async def connect(
         await unix_address.connect(address, sock)
         return UnixChannel(SocketHandle(sock, address.url), chosen, collects=fds)
     finally:
-        sock.close()  # unless the channel owns it by now
+        sock.close()  # unless the channel owns it
 
 
 async def listen(
@@ -44,10 +46,10 @@ async def listen(
     exclusive: bool = False,
     unlink: bool = True,
 ) -> SocketListener:
-    """Listen. A stale socket file is taken over; with `exclusive` not even that.
+    """Listen. A stale socket file is replaced; with `exclusive` not even that.
 
-    ObjectExists if a live process owns the path; WrongObject if it is not a socket: neither is ever removed. `mode` is the
-    file's, whatever the umask; `unlink` removes it on close if it is still ours. Cancelled: nothing was made.
+    ObjectExists if a live process owns the path, WrongObject if it is not a socket: neither is ever removed. The file has exactly
+    `mode`, whatever the umask; `unlink` removes it on close if it is still the listener's. Cancelled: nothing was made.
     """
     chosen = framing_named(framing, max_message_size)
 
@@ -61,7 +63,7 @@ async def listen(
 
 
 def pair() -> tuple[UnixChannel, UnixChannel]:
-    """Two connected channels (socketpair(2))."""
+    """Return two connected channels (socketpair(2))."""
     ours, theirs = (
         UnixChannel(NamelessSocket(sock, "unix pair"), framing_named("u32"))
         for sock in socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -1,15 +1,14 @@
-"""Messages, and descriptors beside them, over a connected Unix stream socket (unix(7)), however it was connected.
+"""Messages, and descriptors beside them, over a connected Unix stream socket (unix(7)).
 
-Descriptors belong to the message that the last byte of their sendmsg(2) is of: the kernel ends a read behind it. A channel
-collects them from its first `receive_message` on, or from the beginning if it was opened with `fds`; before that, the kernel
-closes those that come, because plain read(2) is a tenth of a round trip faster.
+Descriptors belong to the message of which their sendmsg(2) carried the last byte: the kernel ends a read after that byte. A channel
+collects them from its first `receive_message` on, or from the beginning if it was opened with `fds`. Before that, the kernel closes
+descriptors that come, because plain read(2) saves a tenth of a round trip.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -25,7 +24,7 @@ from . import address as unix_address
 
 
 class UnixChannel(SocketStreamChannel):
-    """Messages over a connected Unix stream socket. `collects`: whether to take descriptors from the first read on."""
+    """Messages over a connected Unix stream socket. `collects`: take descriptors from the first read on."""
 
     SEND_OPTIONS: ClassVar[frozenset[str]] = frozenset({"fds"})
 
@@ -71,7 +70,7 @@ class UnixChannel(SocketStreamChannel):
 
     def _push_beside(self, frame: Frame, fds: Sequence[int]) -> int:
         if not len(frame):
-            raise InvalidMessage(f"{self._name}: descriptors need at least one byte to travel with (framing=none, no data)")
+            raise InvalidMessage(f"{self._name}: descriptors need at least one byte of data (framing=none, no data)")
         return rights.send(self._handle.socket(), (frame,) if isinstance(frame, bytes) else frame, fds)
 
     async def send_many(self, items: Any, **meta: Any) -> None:
@@ -88,13 +87,13 @@ class UnixChannel(SocketStreamChannel):
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
         return {
             **super().extra_attributes,
-            ChannelAttribute.peer_credentials: lambda: self._asked(unix_address.credentials),
-            ChannelAttribute.peer_pidfd: lambda: self._asked(unix_address.pidfd),
+            ChannelAttribute.peer_credentials: lambda: self._handle.ask(unix_address.credentials),
+            ChannelAttribute.peer_pidfd: lambda: self._handle.ask(unix_address.pidfd),
         }
 
 
 class _ReceivedFds:
-    """Descriptors that came, by the number of the message that they belong to: 1 is the channel's first one."""
+    """Descriptors that came, by the number of their message; the channel's first message is 1."""
 
     __slots__ = ("_came", "_cut", "_of")
 
@@ -104,25 +103,25 @@ class _ReceivedFds:
         self._cut = False
 
     def add(self, message: int, fds: tuple[int, ...], flags: int) -> None:
-        """One more read while `message` was incomplete: so what the reads before it brought is that one's."""
+        """Note one more read while `message` was incomplete: the descriptors of the reads before it belong to that message."""
         self.settle(message)
-        self._came, self._cut = fds, bool(flags & socket.MSG_CTRUNC)
+        self._came, self._cut = fds, bool(flags & rights.CUT)
 
     def settle(self, message: int) -> None:
-        """What the last read brought belongs to `message`."""
+        """Give the descriptors of the last read to `message`."""
         if self._came or self._cut:
             fds, cut = self._of.get(message, ((), False))
             self._of[message] = (*fds, *self._came), cut or self._cut
             self._came, self._cut = (), False
 
     def pop(self, message: int) -> tuple[tuple[int, ...], bool]:
-        """The descriptors of `message`, and whether some are missing. Those of earlier ones, which nobody took, are closed."""
+        """Return the descriptors of `message`, and whether some are missing. Descriptors of earlier messages are closed."""
         found = self._of.pop(message, ((), False))
         self.discard(message)
         return found
 
     def discard(self, upto: float = math.inf) -> None:
-        """Close what belongs to messages up to that number: they were taken without their descriptors."""
+        """Close the descriptors of messages up to that number: the messages were received without them."""
         for message in [number for number in self._of if number <= upto]:
             rights.close(self._of.pop(message)[0])
         if upto == math.inf:

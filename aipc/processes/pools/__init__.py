@@ -1,0 +1,1 @@
+"""Pools: workers that are replaced when they end, and the requests that wait for them."""

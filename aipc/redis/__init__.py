@@ -1,0 +1,20 @@
+"""Channels, locks and topics over Redis, for more than one machine. The only room that imports hiredis, for the protocol.
+
+server.py       what a URL says of the server; passwords are never shown
+connection.py   one connection: dials, greets, reads replies
+line.py         keeps a connection, and makes it again
+link.py         the command connection of a server and loop: commands in order, answers to their tasks
+wakes.py        the connection by which the server wakes those who wait
+registry.py     one link for each server and loop
+scripts.py      scripts/*.lua: each step is one script, which the server does wholly or not at all
+errors.py       the server's errors in aipc's words
+channel.py      job queues: a stream with a consumer group
+lock.py         leases on a lock or a counting semaphore
+topics.py       publish and subscribe
+calls.py, listener.py   connections between two processes, for calls
+"""
+
+from importlib.util import find_spec
+
+if find_spec("hiredis") is None:
+    raise ModuleNotFoundError("redis: URLs need hiredis: pip install 'aipc[redis]'", name="hiredis")

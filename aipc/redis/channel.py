@@ -1,0 +1,294 @@
+"""Job queues on a server: a stream with a consumer group, in which each entry is leased to one consumer at a time.
+
+The stream is `name`, the group `aipc`, a consumer is a process and loop. An entry has the fields `t` (type) and `d` (data); any
+client of the server can add one (XADD). A lease is an entry in the group's pending list that its consumer claims anew while it
+works. What is given back stays there, and its id stands in `{name}:back`, ahead of what is new.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from time import monotonic
+from typing import Any
+
+import anyio
+
+from aipc._io import fork
+from aipc.abc import Buffer, Channel, ChannelAttribute, ChannelStatistics, Message
+from aipc.exceptions import InvalidMessage, LeaseLost, MessageTooLarge, UnsupportedOperation
+from aipc.services.jobs.lease import Lease
+from aipc.services.jobs.tables import JobsStatus
+from aipc.wire.framing import as_bytes
+
+from . import registry
+from .leases import Leases
+from .link import Link
+from .queue import JobQueue, RemoteJob, jobs_of
+from .server import Place
+
+_MANY = 100
+_BATCH_SIZE = 1024 * 1024
+"""Messages, and bytes, of one script, at most: meanwhile the server does nothing else."""
+_LOOKS = 4
+"""Looks for ended leases in the time of one."""
+NewJob = tuple[int, bytes]
+
+
+class RemoteJobChannel(Channel):
+    """A job queue on a server: what one process sends, any process that has the queue open may lease, or receive.
+
+    `send` takes `type` (1 or more, default 1) and `delay` (seconds). `lease` and receiving take `dead=True`, for the jobs that
+    failed too often. What another process sends comes in order; what is given back comes first.
+    """
+
+    def __init__(
+        self, link: Link, place: Place, *, lease: float, max_messages: int, max_attempts: int, history: int, limit: int
+    ) -> None:
+        self._link = link
+        self._name = place.url
+        self._queue = JobQueue(link, place)
+        self._dead = JobQueue(link, place, "dead")
+        self._lease = lease
+        self._most = max_messages
+        self._max_attempts = max_attempts
+        self._history = history
+        self._limit = limit
+        self._leases = Leases(self._queue, lease)
+        self._dead_leases = Leases(self._dead, lease)
+        self._look_at = 0.0
+        self._closed = False
+        self._generation = fork.generation
+        self._sent = self._received = self._bytes_sent = self._bytes_received = 0
+
+    # Sending
+
+    async def send(self, item: Buffer, **meta: Any) -> None:
+        delay = self._delay(meta)
+        await self._put([self._new_job(item, meta)], delay)
+
+    def send_nowait(self, item: Buffer, **meta: Any) -> None:
+        delay = self._delay(meta)
+        jobs = [self._new_job(item, meta)]
+        sent = self._link.ask_now(self._queue.send(jobs, self._most, delay, waits=False))
+        if not sent:
+            raise anyio.WouldBlock
+        self._count_sent(jobs)
+
+    async def send_many(self, items: Iterable[Buffer], **meta: Any) -> None:
+        delay = self._delay(meta)
+        jobs: list[NewJob] = []
+        size = 0
+        try:
+            for item in items:
+                jobs.append(self._new_job(item, meta))
+                size += len(jobs[-1][1])
+                if len(jobs) == _MANY or size >= _BATCH_SIZE:
+                    await self._put(jobs, delay)
+                    jobs, size = [], 0
+        except (MessageTooLarge, InvalidMessage, TypeError):
+            await self._put(jobs, delay)
+            raise
+        await self._put(jobs, delay)
+
+    async def _put(self, jobs: list[NewJob], delay: float) -> None:
+        while jobs:
+            jobs = jobs[await self._put_some(jobs, delay) :]
+
+    async def _put_some(self, jobs: list[NewJob], delay: float) -> int:
+        def count(reply: Any) -> int:
+            return self._count_sent(jobs[: reply or 0])
+
+        async def put(registers: bool) -> int | None:
+            command = self._queue.send(jobs, self._most, delay, waits=registers)
+            return count(await self._link.ask(command, count)) or None
+
+        if not self._most:
+            return await put(registers=False) or 0
+        return await self._link.wakes.place(self._queue.senders).attempt(put, self._check)
+
+    def _count_sent(self, jobs: list[NewJob]) -> int:
+        self._sent += len(jobs)
+        self._bytes_sent += sum(len(data) for _, data in jobs)
+        return len(jobs)
+
+    def _new_job(self, item: Buffer, meta: Mapping[str, Any]) -> NewJob:
+        data = bytes(as_bytes(item))
+        if len(data) > self._limit:
+            raise MessageTooLarge(f"{self._name}: a job of {len(data):,} bytes; max_message_size is {self._limit:,}")
+        kind = meta.get("type", 1)
+        if not 1 <= kind <= sys.maxsize:
+            raise InvalidMessage(f"{self._name}: type={kind}: a job's type must be from 1 to {sys.maxsize:,}")
+        return kind, data
+
+    def _delay(self, meta: Mapping[str, Any]) -> float:
+        self._check()
+        if meta:
+            self._know(meta, "type", "delay", "priority")
+            if meta.get("priority"):
+                raise UnsupportedOperation(f"{self._name}: a stream keeps its order: make a queue for each priority")
+        delay: float = meta.get("delay", 0.0)
+        if not 0 <= delay < sys.maxsize / 1000:
+            raise InvalidMessage(f"{self._name}: delay={delay}: must be a number of seconds, 0 or more")
+        return delay
+
+    # Receiving
+
+    def lease(self, **selection: Any) -> Lease[RemoteJob]:
+        """`async with queue.lease() as job:` has a job for the block: `job.data`, `type`, `attempts`, `id`.
+
+        It is removed at the end of the block; given back when the block raises or is cancelled, and when the channel is closed;
+        and to be had by others when this process gave no sign of life for `lease_seconds`. LeaseLost at the end of the block if
+        the lease had ended before.
+
+        Cancelled while waiting for a job: none was taken. Cancelled at the end of the block: the job is removed all the same.
+        """
+        queue, leases = self._selected(selection)
+
+        async def take() -> RemoteJob:
+            (job,) = await self._take(queue, 1)
+            leases.add(job)
+            return job
+
+        async def done(job: RemoteJob) -> None:
+            self._check()
+            leases.remove(job)
+            self._count_received([job])
+            losses = self._link.losses
+            others, nobody = await self._link.ask(queue.done([job], self._history))
+            if others or (nobody and losses == self._link.losses):  # else it was asked twice, and done the first time
+                raise LeaseLost(f"{self._name}: job {job.id} was given back before its block ended")
+
+        def give_back(job: RemoteJob) -> None:
+            if leases.remove(job) and not self._link.closed and self._generation == fork.generation:
+                self._link.tell(queue.give_back([job], self._max_attempts, counted=True))
+
+        return Lease(take, done, give_back)
+
+    async def receive(self, **selection: Any) -> bytes:
+        return (await self._receive(selection, 1))[0].data
+
+    def receive_nowait(self, **selection: Any) -> bytes:
+        queue, _ = self._selected(selection)
+        jobs = jobs_of(self._link.ask_now(queue.take(1, self._lease, waits=False)))
+        if not jobs:
+            raise anyio.WouldBlock
+        return self._acknowledged(queue, jobs)[0].data
+
+    async def receive_many(self, max_messages: int | None = None, **selection: Any) -> list[bytes]:
+        if max_messages is not None and max_messages < 1:
+            raise ValueError(f"max_messages={max_messages}: must be 1 or more")
+        return [job.data for job in await self._receive(selection, min(max_messages or _MANY, _MANY))]
+
+    async def receive_message(self, **selection: Any) -> Message:
+        (job,) = await self._receive(selection, 1)
+        return Message(job.data, type=job.type)
+
+    async def _receive(self, selection: Mapping[str, Any], most: int) -> list[RemoteJob]:
+        queue, _ = self._selected(selection)
+        return self._acknowledged(queue, await self._take(queue, most))
+
+    def _selected(self, selection: Mapping[str, Any]) -> tuple[JobQueue, Leases]:
+        self._check()
+        self._know(selection, "type", "dead")
+        if selection.get("type"):
+            raise UnsupportedOperation(f"{self._name}: a stream keeps its order: make a queue for each type")
+        return (self._dead, self._dead_leases) if selection.get("dead") else (self._queue, self._leases)
+
+    async def _take(self, queue: JobQueue, most: int) -> list[RemoteJob]:
+        place = self._link.wakes.place(queue.takers)
+
+        async def take(registers: bool) -> list[RemoteJob] | None:
+            self._look(queue)
+            reply = await self._link.ask(queue.take(most, self._lease, waits=registers), queue.regret)
+            if isinstance(reply, list):
+                return jobs_of(reply)
+            place.wake_in(self._lease / _LOOKS if reply < 0 else reply / 1000)
+            return None
+
+        jobs = await place.attempt(take, self._check)
+        if self._closed:
+            self._link.tell(queue.give_back(jobs, 0, counted=False))
+            self._check()
+        return jobs
+
+    def _look(self, queue: JobQueue) -> None:
+        """Now and then, take back what dead consumers had."""
+        if monotonic() >= self._look_at:
+            self._look_at = monotonic() + self._lease / _LOOKS * random.uniform(0.5, 1)  # noqa: S311 - not all at once
+            self._link.tell(queue.tend(self._lease, self._max_attempts))
+
+    def _acknowledged(self, queue: JobQueue, jobs: list[RemoteJob]) -> list[RemoteJob]:
+        """Their removal is on its way, and nothing is awaited any more."""
+        self._count_received(jobs)
+        self._link.tell(queue.done(jobs, self._history))
+        return jobs
+
+    def _count_received(self, jobs: list[RemoteJob]) -> None:
+        self._received += len(jobs)
+        self._bytes_received += sum(len(job.data) for job in jobs)
+
+    # The rest
+
+    def stat(self) -> JobsStatus:
+        """How many jobs are ready, leased, delayed, and dead. A plain call, which waits for the server's answer."""
+        self._check()
+        ready, leased, delayed, dead, _ = self._link.ask_now(self._queue.stat())
+        return JobsStatus(ready, leased, delayed, dead)
+
+    async def revive(self) -> int:
+        """Make dead jobs ready again, with no attempts, 1,000 at most: how many. Cancelled: all or none."""
+        self._check()
+        revived: int = await self._link.ask(self._queue.revive())
+        return revived
+
+    async def send_eof(self) -> None:
+        self._check()
+        raise UnsupportedOperation(f"{self._name}: a queue has no end: others may send")
+
+    async def aclose(self) -> None:
+        """Close; what this channel has leased is given back. Idempotent. Cancelled: it closes all the same."""
+        if not self._closed and self._generation == fork.generation:
+            self._end()
+            with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
+                await self._link.flushed()
+            registry.leave(self._link)
+
+    def close(self) -> None:
+        """`aclose`, without waiting for the server's answers."""
+        if not self._closed and self._generation == fork.generation:
+            self._end()
+            registry.leave(self._link)
+
+    def _end(self) -> None:
+        self._closed = True
+        for queue, leases in ((self._queue, self._leases), (self._dead, self._dead_leases)):
+            jobs = leases.clear()
+            if jobs and not self._link.closed:
+                self._link.tell(queue.give_back(jobs, 0, counted=False))
+            for name in (queue.takers, queue.senders):
+                self._link.wakes.place(name).ring(everybody=True)
+
+    def statistics(self) -> ChannelStatistics:
+        return ChannelStatistics(self._sent, self._received, self._bytes_sent, self._bytes_received)
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        return {ChannelAttribute.max_message_size: lambda: self._limit, ChannelAttribute.messages: lambda: self.stat().ready}
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._name}>"
+
+    def _check(self) -> None:
+        fork.check(self._generation, self._name)
+        if self._closed:
+            raise anyio.ClosedResourceError(f"{self._name}: closed")
+
+    def _know(self, given: Mapping[str, Any], *known: str) -> None:
+        unknown = given.keys() - set(known)
+        if unknown:
+            raise UnsupportedOperation(
+                f"{self._name}: no such option here: {', '.join(sorted(unknown))} (this mechanism takes: {', '.join(known)})"
+            )

@@ -1,0 +1,65 @@
+"""The leases that a channel has: made to last while their blocks run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aipc._io.loop import backend
+
+from .queue import JobQueue, RemoteJob
+
+_RENEWALS = 3
+"""Renewals in the time of a lease."""
+
+
+class Leases:
+    """Jobs that are leased, each of a queue. Made anew a third of the way to their end."""
+
+    def __init__(self, queue: JobQueue, seconds: float) -> None:
+        self._queue = queue
+        self._seconds = seconds
+        self._jobs: dict[str, RemoteJob] = {}
+        self._timer: backend.Timer | None = None
+        self._asking = False
+
+    def add(self, job: RemoteJob) -> None:
+        """One more."""
+        self._jobs[job.id] = job
+        self._arm()
+
+    def remove(self, job: RemoteJob) -> bool:
+        """One less: whether it was there."""
+        found = self._jobs.pop(job.id, None) is not None
+        if not self._jobs:
+            self._disarm()
+        return found
+
+    def clear(self) -> list[RemoteJob]:
+        """None any more: those that were."""
+        jobs = list(self._jobs.values())
+        self._jobs.clear()
+        self._disarm()
+        return jobs
+
+    def _arm(self) -> None:
+        if self._timer is None:
+            self._timer = backend.call_later(self._queue.link.loop, self._seconds / _RENEWALS, self._renew)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _renew(self) -> None:
+        self._timer = None
+        if not self._jobs or self._queue.link.closed:
+            return
+        self._arm()
+        if not self._asking:  # while the server is away, one is enough
+            self._asking = True
+            self._queue.link.tell(self._queue.renew(list(self._jobs.values())), self._renewed)
+
+    def _renewed(self, reply: Any) -> None:
+        self._asking = False
+        for lost in reply or ():
+            self._jobs.pop(lost.decode(), None)  # its block learns of it at its end

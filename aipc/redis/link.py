@@ -1,0 +1,238 @@
+"""The command connection of a server and loop: any number of tasks ask, and each gets its own answer.
+
+Commands go out in the order in which they were asked for; while answers are on their way, new commands gather, and go together.
+What is unanswered when a connection is lost is asked again on the next one, in the same order: each script bears that.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+import anyio
+
+from aipc._io.loop.wait_queue import WaitQueue
+from aipc.abc import ChannelAttribute
+
+from .connection import GONE, Connection
+from .errors import PASSING, explain, kind_of, lasting
+from .line import SILENCE, Line
+from .server import Server
+from .wakes import Wakes
+
+_PATIENCE = 30.0
+"""Seconds without a connection after which those who wait for an answer get an error."""
+_CLOSING = 2.0
+Undo = Callable[[Any], object]
+
+
+class Request(WaitQueue):
+    """A command, and the task that awaits its answer, if any does.
+
+    `undo` is called with the answer if nobody is there to have it; with None if it will never be known.
+    """
+
+    __slots__ = ("abandoned", "data", "done", "error", "patient", "repeats", "reply", "tried", "undo")
+
+    def __init__(self, data: bytes, undo: Undo | None = None, *, patient: bool = True, repeats: bool = True) -> None:
+        super().__init__()
+        self.data: bytes = data
+        self.undo: Undo | None = undo
+        self.patient: bool = patient
+        self.repeats: bool = repeats
+        self.abandoned: bool = False
+        self.done: bool = False
+        self.tried: bool = False
+        self.reply: Any = None
+        self.error: Exception | None = None
+
+    def answer(self, reply: Any) -> None:
+        """The server's answer, or the error instead of one."""
+        self.done = True
+        if isinstance(reply, Exception):
+            self.error = reply
+        else:
+            self.reply = reply
+        if self.abandoned:
+            self.regret()
+        else:
+            self.wake_all()
+
+    def regret(self) -> None:
+        """Nobody takes the answer."""
+        if self.undo is not None:
+            self.undo(self.reply)
+
+    def result(self) -> Any:
+        """The answer; an error is raised."""
+        if self.error is not None:
+            raise self.error.with_traceback(None)
+        return self.reply
+
+
+class Link(Line):
+    """Asks a server. `name` tells this process and loop from all others there."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(server)
+        self.name: str = os.urandom(8).hex()
+        self.users: int = 0
+        self.wakes: Wakes = Wakes(server, self.name, self.tell)
+        self._unsent: deque[Request] = deque()
+        self._sent: deque[Request] = deque()
+        self.losses: int = 0
+        """How many connections were lost."""
+        self._asked = 0.0
+        self._numbers = 0
+
+    def number(self) -> int:
+        """The next number, from 1 on."""
+        self._numbers += 1
+        return self._numbers
+
+    @property
+    def unanswered(self) -> int:
+        """How many commands wait for their answers."""
+        return len(self._unsent) + len(self._sent)
+
+    async def ask(self, data: bytes, undo: Undo | None = None, *, patient: bool = True, repeats: bool = True) -> Any:
+        """The server's answer to a command. `patient`: wait for a connection, if there is none.
+
+        Without `repeats`: BrokenResourceError if the connection was lost before the answer; nobody knows whether it was done.
+
+        Cancelled: not done, if it had not left; else done, and `undo(answer)` is called when the answer comes.
+        """
+        request = Request(data, undo, patient=patient, repeats=repeats)
+        self._submit(request)
+        try:
+            await request.queue()
+        except BaseException:
+            self._abandon(request)
+            raise
+        return request.result()
+
+    def tell(self, data: bytes, answered: Undo | None = None, *, repeats: bool = True) -> None:
+        """Have a command done, some time; `answered` is called with the answer."""
+        request = Request(data, answered, repeats=repeats)
+        request.abandoned = True
+        if not self.closed:
+            self._submit(request)
+
+    def ask_now(self, data: bytes) -> Any:
+        """The answer to a command, for a plain call, which waits for it.
+
+        WouldBlock if there is no connection now; BrokenResourceError if there is no answer in 5 s.
+        """
+        if self.connection is None or self.closed:
+            raise anyio.WouldBlock
+        request = Request(data)
+        request.abandoned = True
+        self._submit(request)
+        end = monotonic() + SILENCE
+        while not request.done and self.connection is not None and monotonic() < end:
+            self._flush()
+            self._read_now(self.connection)
+        if not request.done:
+            raise anyio.BrokenResourceError(f"{self.server.url}: no answer in {SILENCE:.0f} s")
+        return request.result()
+
+    def _read_now(self, connection: Connection) -> None:
+        try:
+            events = select.POLLIN if connection.push() else select.POLLIN | select.POLLOUT
+            self._received(connection.read_nowait())
+        except anyio.WouldBlock:
+            poll = select.poll()
+            poll.register(connection.channel.extra(ChannelAttribute.descriptor), events)
+            poll.poll(100)
+        except GONE:
+            self._drop()  # its reader finds it closed
+
+    def _submit(self, request: Request) -> None:
+        if self.closed:
+            raise anyio.ClosedResourceError(f"{self.server.url}: closed")
+        self._unsent.append(request)
+        if self.connection is None:
+            self.start()
+        elif not self._sent:
+            self._flush()
+
+    def _abandon(self, request: Request) -> None:
+        request.abandoned = True
+        if request.done:
+            request.regret()
+        elif request in self._unsent:
+            self._unsent.remove(request)
+            if request.tried:
+                request.regret()
+
+    def _flush(self) -> None:
+        if not self._unsent or self.connection is None:
+            return
+        if not self._sent:
+            self._asked = monotonic()
+        if self.write(b"".join(request.data for request in self._unsent)):
+            for request in self._unsent:
+                request.tried = True
+            self._sent.extend(self._unsent)
+            self._unsent.clear()
+        self.watch()
+
+    def _wanted(self) -> bool:
+        return bool(self._unsent or self._sent)
+
+    def _connected(self, connection: Connection) -> None:
+        self._flush()
+
+    def _received(self, replies: list[Any]) -> None:
+        for reply in replies:
+            answer = explain(reply, self.server.url) if isinstance(reply, Exception) else reply
+            if isinstance(reply, Exception) and kind_of(reply) in PASSING:
+                raise answer  # a new connection asks this, and all after it, again
+            self._useful = True
+            self._sent.popleft().answer(answer)
+        self._flush()
+
+    def _lost(self) -> None:
+        self.losses += 1
+        sent, self._sent = self._sent, deque()
+        again = [request for request in sent if request.repeats and not (request.abandoned and request.undo)]
+        self._unsent.extendleft(reversed(again))
+        for request in sent:
+            if request.abandoned:
+                request.regret()
+            elif not request.repeats:
+                request.answer(anyio.BrokenResourceError(f"{self.server.url}: the connection was lost before the answer"))
+
+    def _failed(self, error: Exception, seconds: float) -> None:
+        for_good = lasting(error)
+        if seconds > _PATIENCE and not for_good:
+            for_good, error = True, anyio.BrokenResourceError(f"{self.server.url}: no connection for {seconds:.0f} s: {error}")
+        left = [request for request in self._unsent if request.patient and not for_good]
+        failed = [request for request in self._unsent if not request.patient or for_good]
+        self._unsent = deque(left)
+        for request in failed:
+            request.answer(error)
+
+    def _is_silent(self) -> bool:
+        if not self._sent and not self._unsent:
+            return False
+        self._flush()  # what had no room before
+        self.watch()
+        return monotonic() - max(self._heard, self._asked) > SILENCE
+
+    async def flushed(self) -> None:
+        """Wait until all is answered, but not long."""
+        with anyio.move_on_after(_CLOSING, shield=True):
+            while self.connection is not None and self._wanted():
+                await self.ask(b"*1\r\n$4\r\nPING\r\n")
+
+    def close(self) -> None:
+        super().close()
+        self.wakes.close()
+        requests, self._unsent, self._sent = [*self._sent, *self._unsent], deque(), deque()
+        for request in requests:
+            request.answer(anyio.ClosedResourceError(f"{self.server.url}: closed"))

@@ -1,0 +1,32 @@
+"""One link for each server and loop, shared by all that is open there."""
+
+from __future__ import annotations
+
+from aipc._io import fork
+from aipc._io.loop import backend
+
+from .link import Link
+from .server import Server
+
+_links: dict[tuple[Server, object], Link] = {}
+
+
+def join(server: Server) -> Link:
+    """The link to that server on this loop, for one user more."""
+    key = (server, backend.current())
+    link = _links.get(key)
+    if link is None or link.closed:
+        link = _links[key] = Link(server)
+    link.users += 1
+    return link
+
+
+def leave(link: Link) -> None:
+    """One user less; after the last one it is closed."""
+    link.users -= 1
+    if not link.users:
+        _links.pop((link.server, link.loop), None)
+        link.close()
+
+
+fork.in_child(_links.clear)

@@ -1,0 +1,1 @@
+"""Job queues that outlive their processes, kept in an SQLite file."""

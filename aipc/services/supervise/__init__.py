@@ -1,0 +1,1 @@
+"""`aipc.supervise`: programs that are started in order, restarted, and stopped in order."""

@@ -1,0 +1,1 @@
+"""Topics: one publisher, any number of subscribers, each with the messages that it asked for."""

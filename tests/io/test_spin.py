@@ -1,0 +1,137 @@
+"""When a loop's waits spin, and how long: learnt from how long they last."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from aipc._io.loop import spin
+from aipc._io.loop.spin import LONGEST, SHORTEST, Spin
+
+
+class Clock:
+    """Stands for `perf_counter`, and for another process that takes the processor in sched_yield(2)."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+        self.others_take = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sched_yield(self) -> None:
+        self.now += self.others_take
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(spin, "perf_counter", clock)
+    monkeypatch.setattr(os, "sched_yield", clock.sched_yield)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    return clock
+
+
+def wait(learnt: Spin, clock: Clock, lasts: float) -> float:
+    """A wait of so many seconds: how long it would have spun."""
+    deadline = learnt.wait_begins()
+    spins = deadline - clock.now if deadline else 0.0
+    clock.now += lasts
+    learnt.wait_ends()
+    return spins
+
+
+def test_a_spin_lasts_a_few_times_as_long_as_waits_do(clock: Clock) -> None:
+    learnt = Spin()
+    for _ in range(100):
+        wait(learnt, clock, 5e-6)
+    assert wait(learnt, clock, 5e-6) == pytest.approx(SHORTEST)
+    for _ in range(100):
+        wait(learnt, clock, 25e-6)
+    assert wait(learnt, clock, 25e-6) == pytest.approx(100e-6, rel=0.01)
+    for _ in range(100):
+        wait(learnt, clock, 150e-6)
+    assert wait(learnt, clock, 150e-6) == pytest.approx(LONGEST)
+
+
+def test_long_waits_park_until_they_are_short_again(clock: Clock) -> None:
+    learnt = Spin()
+    spun = [wait(learnt, clock, 3_600.0) for _ in range(20)]
+    assert spun[0] > 0 == spun[-1]
+    spun = [wait(learnt, clock, 60e-6) for _ in range(40)]
+    assert spun[0] == 0 < spun[-1]
+    assert [seconds > 0 for seconds in spun] == sorted(seconds > 0 for seconds in spun)
+
+
+def test_one_wait_spins_at_a_time(clock: Clock) -> None:
+    learnt = Spin()
+    assert learnt.pays
+    learnt.active = True
+    assert not learnt.pays
+    assert not learnt.wait_begins()
+
+
+def test_in_the_middle_of_a_long_message_it_has_patience(clock: Clock) -> None:
+    learnt = Spin()
+    once = learnt.wait_begins() - clock.now
+    assert learnt.wait_begins(3) - clock.now == pytest.approx(3 * once)
+
+
+def test_it_parks_while_another_process_wants_the_processor(clock: Clock) -> None:
+    """1, 2, 4 and more waits in a row, at most 256; a spin that meets its event halves the number."""
+    learnt = Spin()
+    assert learnt.give_way() == 0
+    clock.others_take = 1e-3
+    for skipped in (1, 2, 4, 8, 16, 32, 64, 128, 256, 256):
+        assert wait(learnt, clock, 0)
+        learnt.in_vain(learnt.give_way())
+        assert not learnt.pays
+        assert [wait(learnt, clock, 0) for _ in range(skipped)] == [0] * skipped
+    assert wait(learnt, clock, 0)
+    learnt.was_useful()
+    learnt.in_vain(learnt.give_way())
+    assert [wait(learnt, clock, 0) > 0 for _ in range(129)] == [False] * 128 + [True]
+
+
+def test_a_peer_that_answers_on_the_same_processor_is_no_other_process(clock: Clock) -> None:
+    learnt = Spin()
+    clock.others_take = 20e-6
+    for _ in range(10):
+        assert wait(learnt, clock, 0)
+        learnt.was_useful(learnt.give_way())
+    assert learnt.pays
+    clock.others_take = 1e-3  # it has answered meanwhile, but that was not what took so long
+    assert wait(learnt, clock, 0)
+    learnt.was_useful(learnt.give_way())
+    assert not learnt.pays
+
+
+def test_a_spin_in_vain_is_no_reason_to_park(clock: Clock) -> None:
+    """How long waits last is."""
+    learnt = Spin()
+    learnt.in_vain()
+    assert learnt.pays
+
+
+def test_on_one_processor_it_parks(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks for another one now and then."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    learnt = Spin()
+    for _ in range(2):
+        spun = [wait(learnt, clock, 0) for _ in range(257)]
+        assert [seconds > 0 for seconds in spun] == [False] * 256 + [True]
+        learnt.in_vain()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    assert [wait(learnt, clock, 0) > 0 for _ in range(257)] == [False] * 256 + [True]
+    learnt.in_vain()
+    assert wait(learnt, clock, 0)
+
+
+def test_quick_looks_count(clock: Clock) -> None:
+    learnt = Spin()
+    while learnt.pays:
+        wait(learnt, clock, 1.0)
+    for _ in range(40):
+        learnt.was_quick()
+    assert learnt.pays
