@@ -12,6 +12,7 @@ from ._sys.processes import describe_exit as describe_exit
 from ._sys.signals.mask import blocked_signals as blocked_signals
 from ._sys.signals.signalfd import SignalInfo as SignalInfo
 from ._sys.sysv.queue import SysVQueueStatus as SysVQueueStatus
+from ._sys.sysv.semaphore import SysVSemaphoreSetStatus as SysVSemaphoreSetStatus
 from ._typed_openers import listen_ring as listen_ring
 from ._typed_openers import listen_stream as listen_stream
 from ._typed_openers import listen_tls as listen_tls
@@ -61,11 +62,13 @@ from .exceptions import WrongObject as WrongObject
 from .lifecycle import Service as Service
 from .lifecycle import service as service
 from .locks.byte_range import ByteRangeLock as ByteRangeLock
+from .locks.byte_range import HeldRange as HeldRange
 from .locks.sysv_semaphore_set import SysVSemaphoreSet as SysVSemaphoreSet
 from .memory.mapped_file import MappedFile as MappedFile
 from .memory.memfd import MemfdSegment as MemfdSegment
 from .memory.posix import SharedMemory as SharedMemory
 from .memory.snapshot import Snapshot as Snapshot
+from .memory.sysv import SharedMemoryStatus as SharedMemoryStatus
 from .memory.sysv import SysVSharedMemory as SysVSharedMemory
 from .processes.children import pipeline as pipeline
 from .processes.children import popen as popen
@@ -75,6 +78,7 @@ from .processes.pools.pool import Pool as Pool
 from .processes.pools.statistics import PoolStatistics as PoolStatistics
 from .processes.spawn import spawn as spawn
 from .processes.stopping import stop_children as stop_children
+from .processes.waiting import wait as wait
 from .processes.worker import Worker as Worker
 from .redis.channel import RemoteJobChannel as RemoteJobChannel
 from .redis.lock import Holder as Holder

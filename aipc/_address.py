@@ -112,6 +112,13 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _project(text: str) -> int:
+    project = int(text, 0)
+    if not 1 <= project <= 255:
+        raise ValueError(text)
+    return project
+
+
 def _keyword_only(text: str) -> Any:
     raise ValueError(text)
 
@@ -151,7 +158,7 @@ OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
     "patterns": (_keyword_only, object, "patterns as arguments"),
     "priority": _COUNT,
     "type": _INTEGER,
-    "project": _INTEGER,
+    "project": (_project, int, "a number from 1 to 255, as ftok(3) uses; that of C's 'B' is 66"),
     "value": _COUNT,
     "index": _COUNT,
     "count": _SIZE,
@@ -161,7 +168,8 @@ OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
     "reuse": _BOOLEAN,
     "send_buffer": _SIZE,
     "receive_buffer": _SIZE,
-    "start": _COUNT,
+    "start": _INTEGER,
+    "whence": (_choice("start", "end"), str, "start or end"),
     "length": _INTEGER,
     "owner": (_choice("file", "process"), str, "file or process"),
     "direction": (_choice("receive", "send"), str, "receive or send"),

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import posix_ipc
 import sysv_ipc
 
-from aipc._address import Address
+from aipc._address import keyed, options, parse
 from aipc._io.doorbell import Doorbell
 from aipc._io.errors import os_error, translate
 from aipc._sys.sysv import primitives
@@ -25,7 +25,8 @@ from ._sys.proc.unix_sockets import bound_sockets
 
 _SHM, _MQUEUE = "/dev/shm", "/dev/mqueue"  # noqa: S108 - where the kernel shows them
 KINDS = (*sysv_tables.KINDS, "posix-shm", "posix-sem", "posix-mq", "fifo", "unix")
-"""Every kind of object, named as in the mechanism's URL."""
+"""Every kind of object, as URLs call the mechanism."""
+_REMOVED = 0o1000  # SHM_DEST (shmctl(2)); queues and sets go at once
 _WAITED_FOR = {"sysv-sem": ("sem", ("", " zero")), "sysv-mq": ("queue", (" in", " out"))}
 """The names under which tasks wait for an object: they are told when it is removed."""
 
@@ -52,7 +53,9 @@ class IpcObject(NamedTuple):
     users: int | None
     """Attachments of a System V segment; live sockets bound to a socket file's path: 0 means stale."""
     pids: tuple[int, ...]
-    """The last sender and receiver (queue), or the creator and the last process attached (segment), of System V objects."""
+    """Who sent and received last (queue), or created it and was attached last (segment), of System V objects."""
+    removed: bool = False
+    """A segment that was removed, but is still attached: ipcs(1) says "dest". It has lost its key, and goes with its last user."""
 
     @property
     def alias(self) -> str | None:
@@ -80,12 +83,15 @@ def list_objects(*directories: str | os.PathLike[str]) -> list[IpcObject]:
     return [*found, *_files(paths, bound)]
 
 
-def remove_object(what: IpcObject | str, identifier: int | str | None = None, *, force: bool = False) -> None:
-    """Remove an object of `list_objects`, or one by kind and number, as in `ipcs`: `remove_object("sysv-mq", 42)`.
+def remove_object(
+    what: IpcObject | str, identifier: int | str | None = None, *, project: int | None = None, force: bool = False
+) -> None:
+    """Remove an object of `list_objects`, or the one of a kind: `remove_object("sysv-mq", 42)`, by number as in `ipcs`.
 
-    A str is the key (`"0x4d2"`) of a System V object, a POSIX name, or a path. ObjectMissing if there is none, AccessDenied if it
-    is not yours, WrongObject if the path belongs to something else. ObjectExists for a live process's socket file, unless `force`:
-    nobody could connect to that process any more.
+    A str is a key (`"0x4d2"`) of a System V object, a POSIX name, or a path. With `project`, from 1 to 255, the path is what
+    the key of a System V object was made of (ftok(3)): `remove_object("sysv-mq", "kirk.c", project=66)`. ObjectMissing if there is none, AccessDenied if it
+    is not yours, WrongObject if something else has the path. A socket file of a live process is ObjectExists, unless `force`:
+    nobody could connect to it any more.
     """
     if isinstance(what, IpcObject):
         kind, identifier = what.kind, what.name if what.id is None else what.id
@@ -94,8 +100,10 @@ def remove_object(what: IpcObject | str, identifier: int | str | None = None, *,
     if kind not in KINDS:
         raise AddressError(f"kind {kind!r}: must be one of {', '.join(KINDS)}")
     if kind in sysv_tables.KINDS:
-        _remove_system_v(kind, identifier)
+        _remove_system_v(kind, identifier, project)
         return
+    if project is not None:
+        raise AddressError(f"{kind}: project={project}: goes with a path for the key of a System V object")
     if not isinstance(identifier, str):
         raise AddressError(f"{kind} {identifier!r}: must be a name, such as '/table', or a path")
     try:
@@ -123,6 +131,7 @@ def _system_v() -> Iterator[IpcObject]:
                 row.get(items),
                 row.get(users),
                 tuple(row[pid] for pid in pids if row[pid]),
+                bool(row["perms"] & _REMOVED),
             )
 
 
@@ -169,16 +178,23 @@ def _files(paths: dict[str, None], bound: dict[str, int]) -> Iterator[IpcObject]
             yield _file("fifo", path, status)
 
 
-def _remove_system_v(kind: str, identifier: int | str | None) -> None:
+def _identifier(kind: str, key: str, project: int | None) -> int:
+    """The kernel's number of the object with that key."""
+    address = parse(keyed(kind, key))
+    given = {} if project is None else {"project": project}
+    number = key_of(address, options(address, frozenset({"project"}), given).get("project"))
+    if number is None:
+        raise address.error("a private object is removed by its number")
+    for row in sysv_tables.rows(kind):
+        if row["key"] == number & 0xFFFFFFFF:
+            return row["id"]
+    raise os_error(errno.ENOENT, f"{kind} {key}", f"no object has that key, {number & 0xFFFFFFFF:#x}")
+
+
+def _remove_system_v(kind: str, identifier: int | str | None, project: int | None) -> None:
     where = f"{kind} {identifier}"
     if isinstance(identifier, str):
-        key = key_of(Address(f"{kind}:{identifier}", kind, identifier), None)
-        if key is None:
-            raise AddressError(f"{where}: a private object is removed by its number")
-        rows = [row["id"] for row in sysv_tables.rows(kind) if row["key"] == key & 0xFFFFFFFF]
-        if not rows:
-            raise os_error(errno.ENOENT, where, "no object has that key")
-        identifier = rows[0]
+        identifier = _identifier(kind, identifier, project)
     if isinstance(identifier, bool) or not isinstance(identifier, int) or not 0 <= identifier < 1 << 31:
         raise AddressError(f"{where}: must be the kernel's number of it, as in ipcs(1), or a key, such as '0x4d2'")
     remove: dict[str, Callable[[int], None]] = {

@@ -6,13 +6,14 @@ import importlib
 import inspect
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar, Unpack
 
+from aipc import _hints
 from aipc._address import Address, parse
 from aipc._address import options as options_of
 from aipc._io.errors import naming
 from aipc.abc import Channel, Listener, Lock
-from aipc.exceptions import AddressError
+from aipc.exceptions import AddressError, ObjectExists, ObjectMissing
 
 if TYPE_CHECKING:
     from aipc._options import ChannelOptions, ListenerOptions, LockOptions
@@ -97,6 +98,17 @@ class Opening(Generic[Opened_co]):
             await self._opened.aclose()
         elif self._opened is not None:
             await self._opened.__aexit__(kind, error, trace)  # a child's end depends on the reason
+
+    if not TYPE_CHECKING:  # or type checkers would take any member for one of its own
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(f"{name}: {_NOT_OPEN}")
+
+        def __aiter__(self) -> NoReturn:
+            raise TypeError(_NOT_OPEN)
+
+
+_NOT_OPEN = "this is not open yet: await it, or use it with `async with ... as ...:`"
 
 
 def open_channel(url: str, **options: Unpack[ChannelOptions]) -> Opening[Channel]:
@@ -183,8 +195,9 @@ def open_lock(url: str, **options: Unpack[LockOptions]) -> Opening[Lock]:
             - exclusive: Make it; ObjectExists if it exists.
             - mode: Permissions of a new object, such as 0o600.
             - unlink: Remove the object on close.
-            - shared: Files: several holders, if all use `shared`.
-            - start, length: `fcntl:`: the bytes to lock; a length of 0 reaches to the end.
+            - shared: Files: several may hold it, if all ask for `shared`.
+            - start, length: `fcntl:`: which bytes; a length of 0 reaches to the end.
+            - whence: `fcntl:`: what `start` counts from: "start" (the default) or "end" of the file.
             - owner: `fcntl:`: "file" (open file description locks), or "process" (classic locks).
             - value: Semaphores: the value of a new one.
             - index, count: System V: the number of the semaphore, and the size of a new set.
@@ -206,24 +219,42 @@ def open_lock(url: str, **options: Unpack[LockOptions]) -> Opening[Lock]:
 def opening(table: Mapping[str, str], caller: str, url: str, given: Mapping[str, Any]) -> Opening[Any]:
     """Return the opener of `url` in `table`. AddressError at once for a scheme or option that it does not have."""
     address = parse(url)
-    with naming(address.url):  # importing the mechanism may also fail, without a free descriptor
-        function = _known(table, caller, address)
-    known = inspect.signature(function).parameters.values()
-    chosen = options_of(address, frozenset(p.name for p in known if p.kind is p.KEYWORD_ONLY), given)
+    with naming(address.url):  # importing the mechanism may fail, too: for want of a descriptor
+        function, check = _mechanism(table, caller, address)
+    known = {name: p for name, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    chosen = options_of(address, frozenset(known), given)
+
+    if check is not None:
+        check(address, **chosen)
+
+    creates = chosen.get("create", known["create"].default) if "create" in known else None
 
     async def opened() -> Any:
-        with naming(address.url):
-            return await function(address, **chosen)
+        try:
+            with naming(address.url):
+                return await function(address, **chosen)
+        except (ObjectMissing, ObjectExists) as error:
+            raise _hints.about(
+                error,
+                address.scheme,
+                chosen,
+                connects=caller.startswith("open_") and address.scheme in CHANNELS,
+                creates=creates,
+            ) from None
 
     return Opening(opened)
 
 
-def _known(table: Mapping[str, str], caller: str, address: Address) -> Callable[..., Awaitable[Any]]:
+def _mechanism(
+    table: Mapping[str, str], caller: str, address: Address
+) -> tuple[Callable[..., Awaitable[Any]], Callable[..., object] | None]:
+    """The opener, and the module's `check`, if it has one: AddressError for what can be seen without opening anything."""
     if address.scheme not in table:
         others = [name for name, rows in _TABLES.items() if address.scheme in rows]
         hint = f"; it is a scheme of {' and '.join(others)}" if others else ""
         raise AddressError(f"{address.url!r}: {caller} knows no scheme {address.scheme!r}, only {', '.join(table)}{hint}")
-    return opener_of(table, address)
+    module = importlib.import_module(table[address.scheme].partition(":")[0])
+    return opener_of(table, address), getattr(module, "check", None)
 
 
 def opener_of(table: Mapping[str, str], address: Address) -> Callable[..., Awaitable[Any]]:

@@ -223,6 +223,7 @@ class LockOptions(TypedDict, total=False):
     unlink: bool
     value: int
     wait: bool
+    whence: Literal["start", "end"]
 
 
 class ByteRangeOptions(TypedDict, total=False):
@@ -235,6 +236,7 @@ class ByteRangeOptions(TypedDict, total=False):
     owner: Literal["file", "process"]
     shared: bool
     start: int
+    whence: Literal["start", "end"]
 
 
 class SemaphoreOptions(TypedDict, total=False):

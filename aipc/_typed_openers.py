@@ -197,8 +197,9 @@ def open_byte_range_lock(url: str, **options: Unpack[ByteRangeOptions]) -> Openi
             - create: Make the file if it is missing (default: true).
             - exclusive: Make it; ObjectExists if it exists.
             - mode: Permissions of a new file (default: 0o600).
-            - shared: Several holders, if all use `shared`.
-            - start, length: The bytes to lock; a length of 0, the default, reaches to the end.
+            - shared: Several may hold it, if all ask for `shared`.
+            - start, length: Which bytes; a length of 0, the default, reaches to the end.
+            - whence: What `start` counts from: "start" (the default) or "end" of the file.
             - owner: "file" (open file description locks, the default), or "process" (classic locks).
 
     Cancelled: nothing was opened.

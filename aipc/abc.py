@@ -156,6 +156,13 @@ class Channel(anyio.abc.ObjectStream[bytes]):
     async def receive_message(self, **selection: Any) -> Message:
         """Receive the next message with its metadata. Cancelled: nothing was consumed."""
 
+    async def peek(self) -> bytes:
+        """What the next `receive` is going to give, left there for it. UnsupportedOperation for queues and signals.
+
+        Errors as `receive`. Cancelled: nothing was consumed.
+        """
+        raise UnsupportedOperation(f"{self!r}: what this mechanism has can't be looked at without taking it")
+
     @abstractmethod
     async def send_eof(self) -> None:
         """Tell the peer that no more will come; receiving still works. UnsupportedOperation where there is no such signal."""

@@ -76,9 +76,21 @@ def test_what_is_told() -> None:
         key, me = made["key"], os.getpid()
         objects = {(one.kind, one.key): one for one in aipc.list_objects() if one.key == key}
         uid = os.getuid()
-        assert objects["sysv-mq", key] == ("sysv-mq", hex(key), made["sysv-mq"], key, uid, 0o640, 8, 2, None, (me,))
-        assert objects["sysv-sem", key] == ("sysv-sem", hex(key), made["sysv-sem"], key, uid, 0o600, None, 1, None, ())
-        assert objects["sysv-shm", key] == ("sysv-shm", hex(key), made["sysv-shm"], key, uid, 0o604, 1001, None, 2, (me, me))
+        assert objects["sysv-mq", key] == ("sysv-mq", hex(key), made["sysv-mq"], key, uid, 0o640, 8, 2, None, (me,), False)
+        assert objects["sysv-sem", key] == ("sysv-sem", hex(key), made["sysv-sem"], key, uid, 0o600, None, 1, None, (), False)
+        assert objects["sysv-shm", key] == (
+            "sysv-shm",
+            hex(key),
+            made["sysv-shm"],
+            key,
+            uid,
+            0o604,
+            1001,
+            None,
+            2,
+            (me, me),
+            False,
+        )
 
 
 def test_private_objects_and_negative_keys() -> None:
@@ -88,6 +100,22 @@ def test_private_objects_and_negative_keys() -> None:
         assert (found[other.id].name, found[other.id].key) == ("0xfffffffb", 0xFFFFFFFB)
         with aipc.SysVSharedMemory.open(found[other.id].name) as same:
             assert same.id == other.id
+
+
+def test_removed_but_in_use(key: str) -> None:
+    """What ipcs(1) marks as dest: it is listed until its last user lets go, and its key is free."""
+    with aipc.SysVSharedMemory.create(key, 1001) as segment, aipc.SysVSharedMemory.open(key) as other:
+        (found,) = [one for one in listed("sysv-shm") if one.id == segment.id]
+        assert not found.removed
+        segment.unlink()
+        (found,) = [one for one in listed("sysv-shm") if one.id == segment.id]
+        assert (found.removed, found.name, found.users, found.size) == (True, "private", 2, 1001)
+        assert "dest" in next(line for line in run("ipcs", "-m").splitlines() if str(segment.id) in line.split())
+        assert "dest" in command("list").stdout
+        segment.close()
+        with aipc.SysVSharedMemory.create(key, 50, unlink=True) as newer:
+            assert {one.id: one.removed for one in listed("sysv-shm")} == {other.id: True, newer.id: False}
+    assert other.id not in {one.id for one in listed("sysv-shm")}
 
 
 @pytest.mark.parametrize("how", ["object", "number", "key"])

@@ -162,15 +162,18 @@ def start(
     stderr: int | None = None,
     cwd: PathName | None = None,
     env: Mapping[str, str] | None = None,
-    pass_fds: Sequence[int] = (),
+    pass_fds: Mapping[int, int] | None = None,
     process_group: int | None = None,
     new_session: bool = False,
     dies_with_parent: bool = False,
 ) -> Child:
     """Start a process that inherits these three descriptors and `pass_fds`, and no others.
 
-    A plain call of about a millisecond: the child is made by vfork(2), during which Python runs no other thread, so a worker
-    thread would not help.
+    `pass_fds` are numbers in the child, each with the descriptor of this process that it has there.
+
+    A plain call of a millisecond or so: the child is made by vfork(2), during which Python lets no other thread run, so that
+    a worker thread would gain nothing. ObjectMissing if there is no such program or directory, AccessDenied if it may not be
+    run, AddressError if the command is empty or can't be split.
 
     `process_group`: 0 for a group of its own, otherwise the group to join (setpgid(2)). `new_session`: a session, and so a group,
     of its own (setsid(2)). `dies_with_parent`: SIGKILL when the thread or process that starts it ends (PR_SET_PDEATHSIG).
@@ -179,6 +182,7 @@ def start(
     empty or cannot be split.
     """
     chosen = _words(command, name, shell=shell)
+    inherited = pass_fds or {}
     try:
         process = subprocess.Popen(
             chosen,
@@ -189,10 +193,10 @@ def start(
             cwd=cwd,
             env=env,
             bufsize=0,
-            pass_fds=pass_fds,
+            pass_fds=tuple(inherited),
             process_group=None if new_session else process_group,
             start_new_session=new_session,
-            preexec_fn=_preparation(dies_with_parent),  # noqa: PLW1509 - it makes system calls only
+            preexec_fn=_preparation(dies_with_parent, inherited),  # noqa: PLW1509 - it only makes system calls
         )
     except OSError as error:
         raise _explained(error, name, chosen) from None
@@ -201,15 +205,19 @@ def start(
     return Child(process, name, leads=new_session or process_group == 0)
 
 
-def _preparation(dies_with_parent: bool) -> Callable[[], None] | None:
-    """Return what the child does between fork(2) and execve(2), or None: the faster vfork(2) is enough then."""
-    if not dies_with_parent:
+def _preparation(dies_with_parent: bool, inherited: Mapping[int, int]) -> Callable[[], None] | None:
+    """What the child does between fork(2) and execve(2), if anything: without it, the faster vfork(2) will do."""
+    moved = [(ours, theirs) for theirs, ours in inherited.items() if theirs != ours]
+    steps: list[Callable[[], object]] = [partial(os.dup2, *pair) for pair in moved]
+    if dies_with_parent:
+        steps.append(partial(processes.die_with, os.getpid()))
+    if not steps:
         return signal_mask.clean_child if signal_mask.blocks_here() else None
-    die = partial(processes.die_with, os.getpid())
 
     def prepare() -> None:
         signal_mask.clean_child()
-        die()
+        for step in steps:
+            step()
 
     return prepare
 
@@ -218,6 +226,13 @@ def _words(command: Command, name: str, *, shell: bool) -> Command:
     if isinstance(command, str):
         try:
             chosen: Command = command if shell else shlex.split(command)
+            if not shell and "|" in shlex.split(command, posix=False):
+                raise AddressError(
+                    f"{name}: '|' means a pipe to a shell only: shell=True runs one, aipc.pipeline('ls', 'wc') does without; "
+                    "as a word of its own, it stands in quotes"
+                )
+        except AddressError:
+            raise
         except ValueError as error:
             raise AddressError(f"{name}: {error}") from None
     elif shell:

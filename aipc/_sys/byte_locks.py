@@ -51,9 +51,22 @@ def unlock(fd: int, where: Range, *, process: bool) -> None:
     fcntl.fcntl(fd, fcntl.F_SETLK if process else fcntl.F_OFD_SETLK, _packed(fcntl.F_UNLCK, where))
 
 
-def in_the_way(fd: int, where: Range, *, shared: bool, process: bool) -> int | None:
-    """Return the pid whose lock conflicts with such a lock; -1 for an open file's lock, 0 for a pid that we cannot see."""
+class Conflict(NamedTuple):
+    """A lock that keeps another one out.
+
+    pid     of its holder; -1 for a lock of an open file, 0 where it isn't ours to see
+    """
+
+    pid: int
+    shared: bool
+    where: Range
+
+
+def in_the_way(fd: int, where: Range, *, shared: bool, process: bool) -> Conflict | None:
+    """The first lock that is in the way of such a one (F_GETLK); None if there is none."""
     kind = fcntl.F_RDLCK if shared else fcntl.F_WRLCK
     answer = fcntl.fcntl(fd, fcntl.F_GETLK if process else fcntl.F_OFD_GETLK, _packed(kind, where))
-    found, _, _, _, pid = _FLOCK.unpack(answer)
-    return None if found == fcntl.F_UNLCK else int(pid)
+    found, _, start, length, pid = _FLOCK.unpack(answer)
+    if found == fcntl.F_UNLCK:
+        return None
+    return Conflict(pid, found == fcntl.F_RDLCK, Range(start, start + length if length else TOP))

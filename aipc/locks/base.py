@@ -64,8 +64,11 @@ class LockHandle(Handle):
         return result
 
     def obtain_nowait(self, operation: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
-        """Call `operation(*arguments)` once; WouldBlock if the lock is not free."""
-        result = self.polling.attempt_nowait(operation, *arguments)
+        """`operation(*arguments)`, or WouldBlock."""
+        try:
+            result = self.polling.attempt_nowait(operation, *arguments)
+        except anyio.WouldBlock:
+            raise anyio.WouldBlock(f"{self.name}: taken; await acquire() waits for it") from None
         self._taken()
         return result
 

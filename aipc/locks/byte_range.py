@@ -10,77 +10,134 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from typing import BinaryIO, NamedTuple, cast
 
 from aipc._address import Address
 from aipc._io.errors import os_error, translate
 from aipc._io.polling import Polling
 from aipc._sys import byte_locks
-from aipc._sys.byte_locks import TOP, Range
+from aipc._sys.byte_locks import TOP, Conflict, Range
 from aipc._sys.proc.file_locks import awaited, open_file_holder
+from aipc.exceptions import AddressError
 
 from . import process_locks
 from .file_lock_base import EXCLUSIVE_ACCESS, SHARED_ACCESS, HeldFile, HeldFileLock, lock_path, open_lock_file
 
 
+class Wanted(NamedTuple):
+    """The bytes to lock, as lockf(3) counts them, from the file's beginning or its end."""
+
+    start: int
+    length: int
+    from_end: bool
+
+    def range(self, size: int) -> Range:
+        """The bytes of a file of `size`. ValueError if they can't be locked."""
+        start = self.start + size if self.from_end else self.start
+        end = start + self.length if self.length else TOP
+        where = Range(min(start, end), max(start, end))
+        if not 0 <= where.start < where.end <= TOP:
+            size_note = f", from the end of {size:,} bytes" if self.from_end else ""
+            raise ValueError(
+                f"start={self.start}, length={self.length}{size_note}: no byte before 0 or after {TOP - 1:,} can be locked"
+            )
+        return where
+
+
+class HeldRange(NamedTuple):
+    """A lock that somebody has on a file's bytes (struct flock of fcntl(2))."""
+
+    pid: int | None
+    """Its holder's; None if it can't be told."""
+    shared: bool
+    """Shared (F_RDLCK), or exclusive (F_WRLCK)."""
+    start: int
+    """The first byte."""
+    length: int
+    """How many; 0: to the end of the file, wherever that will be."""
+
+
 class _RangeHandle(HeldFile):
-    """Owns the open file. `where` is the range; `process` says whether the lock is a classic one."""
+    """Owns the open file; `wanted` is the range, `locked_range` what it is while held, `process` whether the lock is a classic one."""
 
-    __slots__ = ("process", "upgrading", "where")
+    __slots__ = ("locked_range", "process", "upgrading", "wanted")
 
-    def __init__(self, name: str, path: str, reopen: Callable[[], int], where: Range, *, shared: bool, process: bool) -> None:
+    def __init__(self, name: str, path: str, reopen: Callable[[], int], wanted: Wanted, *, shared: bool, process: bool) -> None:
         super().__init__(name, path, reopen, shared=shared)
-        self.where: Range = where
+        self.wanted: Wanted = wanted
+        self.locked_range: Range = Range(0, TOP)
         self.process: bool = process
         self.upgrading: Polling = Polling(
             self, lambda: self.held == 1 and self._free(shared=False), f"file {os.path.realpath(path)}"
         )
+
+    @property
+    def where(self) -> Range:
+        """The range that is held; if none is, the one that would be locked now. AddressError if the file is too short for it."""
+        if self.held:
+            return self.locked_range
+        try:
+            return self.wanted.range(os.fstat(self.fd).st_size if self.wanted.from_end else 0)
+        except ValueError as error:
+            raise AddressError(f"{self.name}: {error}") from None
 
     def _may_succeed(self) -> bool:
         return super()._may_succeed() and (bool(self.held) or self._free(shared=self.shared))
 
     def _free(self, *, shared: bool) -> bool:
         try:
-            if self.process and process_locks.claimed(self.fd, self, self.where, shared=shared):
-                return False
-            return byte_locks.in_the_way(self.fd, self.where, shared=shared, process=self.process) is None
-        except OSError:
-            return True  # trying will tell
+            return self._in_the_way(shared=shared) is None
+        except (OSError, AddressError):
+            return True  # the try finds out
 
     def locked(self) -> bool:
-        """Whether anybody holds a lock on one of these bytes."""
-        return bool(self.held) or self._in_the_way() is not None
+        """Whether this object has its lock, or somebody else one that keeps it out."""
+        return bool(self.held) or self._in_the_way(shared=self.shared) is not None
 
     def holder(self) -> int | None:
-        """The pid of one holder; None if there is none, or it is unknown."""
-        pid = os.getpid() if self.held else self._in_the_way()
-        return open_file_holder(self.fd, b"OFDLCK", self.where) if pid == -1 else pid or None
-
-    def _in_the_way(self) -> int | None:
-        """The pid whose lock conflicts with an exclusive one; -1 for an open file's lock, 0 for a pid that we cannot see."""
-        if self.process and process_locks.claimed(self.fd, self, self.where, shared=False):
+        """The pid of one who has a lock on one of these bytes; None if nobody has, or it can't be told."""
+        if self.held:
             return os.getpid()
-        return byte_locks.in_the_way(self.fd, self.where, shared=False, process=self.process)
+        found = self._in_the_way(shared=False)
+        return None if found is None else self._holder_of(found)
+
+    def conflict(self, shared: bool) -> HeldRange | None:
+        """The first lock that keeps out such a one."""
+        found = self._in_the_way(shared=shared)
+        if found is None:
+            return None
+        start, end = found.where
+        return HeldRange(self._holder_of(found), found.shared, start, 0 if end == TOP else end - start)
+
+    def _holder_of(self, found: Conflict) -> int | None:
+        return open_file_holder(self.fd, b"OFDLCK", found.where) if found.pid == -1 else found.pid or None
+
+    def _in_the_way(self, *, shared: bool) -> Conflict | None:
+        claim = process_locks.claimed(self.fd, self, self.where, shared=shared) if self.process else None
+        return claim or byte_locks.in_the_way(self.fd, self.where, shared=shared, process=self.process)
 
     def _lock(self) -> None:
+        self.locked_range = self.where
         self.convert(shared=self.shared)
 
     def convert(self, *, shared: bool) -> None:
         """Lock, or change the kind of the lock. BlockingIOError: nothing changed."""
         if self.process:
-            process_locks.take(self.fd, self, self.where, shared=shared)
+            process_locks.take(self.fd, self, self.locked_range, shared=shared)
         else:
-            byte_locks.lock(self.fd, self.where, shared=shared, process=False)
+            byte_locks.lock(self.fd, self.locked_range, shared=shared, process=False)
 
     def _unlock(self) -> None:
         if self.process:
             process_locks.give_back(self.fd, self)
         else:
-            byte_locks.unlock(self.fd, self.where, process=False)
+            byte_locks.unlock(self.fd, self.locked_range, process=False)
 
     def _kernel_waiters(self) -> bool:
-        return awaited(self.fd, (b"OFDLCK", b"POSIX"), self.where)
+        return awaited(self.fd, (b"OFDLCK", b"POSIX"), self.locked_range)
 
     def give_back(self) -> None:
         super().give_back()
@@ -148,10 +205,45 @@ class ByteRangeLock(HeldFileLock):
             handle.polling.notify()
 
     def locked(self) -> bool:
+        """Whether this object holds it, or another one keeps it out: only an exclusive one, if this is `shared`."""
         return self._handle.call(self._handle.locked)
 
     def holder(self) -> int | None:
         return self._handle.call(self._handle.holder)
+
+    def conflict(self, *, shared: bool | None = None) -> HeldRange | None:
+        """The first lock of others that keeps out this one (F_GETLK): who holds which bytes, and how. None if there is none.
+
+        `shared=False` asks as for an exclusive lock, and so finds shared ones, too; by default as this object would lock.
+        """
+        handle = self._handle
+        return handle.call(handle.conflict, handle.shared if shared is None else shared)
+
+    @contextmanager
+    def file(self) -> Iterator[BinaryIO]:
+        """The locked file, to read and write in a block, from its beginning on. The lock stays, also one with `owner=process`.
+
+        It is open for what is permitted; leaving the block writes what is buffered. RuntimeError unless this object holds the
+        lock. Plain calls, which may wait for the disk.
+        """
+        handle = self._handle
+        handle.checked()
+        if not handle.held:
+            raise RuntimeError(f"{handle.name}: not held by this object; acquire it before you use the file")
+        access = fcntl.fcntl(handle.fd, fcntl.F_GETFL) & os.O_ACCMODE
+        mode = {os.O_RDONLY: "rb", os.O_WRONLY: "wb"}.get(access, "r+b")
+        os.lseek(handle.fd, 0, os.SEEK_SET)
+        with open(handle.fd, mode, closefd=False) as file:
+            yield cast(BinaryIO, file)
+
+
+def check(address: Address, *, start: int = 0, length: int = 0, whence: str = "start", **_others: object) -> None:
+    """AddressError for a range that no file has."""
+    try:
+        if whence == "start":
+            Wanted(start, length, False).range(0)
+    except ValueError as error:
+        raise address.error(str(error)) from None
 
 
 async def open_range(
@@ -163,21 +255,21 @@ async def open_range(
     shared: bool = False,
     start: int = 0,
     length: int = 0,
+    whence: str = "start",
     owner: str = "file",
 ) -> ByteRangeLock:
     """Open a file for locking `length` bytes from `start` on. A missing file is created, unless `create=False`.
 
-    As for lockf(3), a length of 0 reaches to the end, however long the file becomes; a negative length means the bytes before
-    `start`; and the bytes need not exist. AccessDenied if the file cannot be written, or with `shared` cannot be read. WrongObject
-    if the path is a symbolic link or not a plain file.
+    As for lockf(3), a length of 0 reaches to the end, however long the file gets, a negative one means the bytes before
+    `start`, and no byte need exist. With `whence="end"`, `start` counts from the file's end at the moment of locking (SEEK_END);
+    -10 means its last ten bytes, and AddressError that it has fewer. AccessDenied if the file can't be written, or with `shared` can't be read. WrongObject if
+    the path is a symbolic link or no plain file.
     """
-    where = Range(start, start + length if length else TOP) if length >= 0 else Range(start + length, start)
-    if not 0 <= where.start < where.end <= TOP:
-        raise address.error(f"start={start}, length={length}: no byte before 0 or after {TOP - 1:,} can be locked")
+    wanted = Wanted(start, length, whence == "end")
     path = lock_path(address)
     accesses = SHARED_ACCESS if shared else EXCLUSIVE_ACCESS
     reopen = partial(open_lock_file, address, path, accesses, create or exclusive, False, mode)
-    handle = _RangeHandle(address.url, path, reopen, where, shared=shared, process=owner == "process")
+    handle = _RangeHandle(address.url, path, reopen, wanted, shared=shared, process=owner == "process")
     try:
         handle.fd = open_lock_file(address, path, accesses, create or exclusive, exclusive, mode)
     except OSError as error:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from threading import RLock
 
 from aipc._sys import byte_locks
-from aipc._sys.byte_locks import Range
+from aipc._sys.byte_locks import Conflict, Range
 
 
 @dataclass(slots=True)
@@ -47,14 +47,18 @@ def _identity(fd: int) -> tuple[int, int]:
     return file.st_dev, file.st_ino
 
 
-def claimed(fd: int, owner: object, where: Range, *, shared: bool) -> bool:
-    """Whether another object of this process has a claim that excludes such a lock."""
+def claimed(fd: int, owner: object, where: Range, *, shared: bool) -> Conflict | None:
+    """The claim of another object of this process that such a lock can't be beside."""
     with _lock:
         file = _files.get(_identity(fd))
         claims = file.claims.items() if file else ()
-        return any(
-            other is not owner and there.overlaps(where) and not (shared and shared_there)
-            for other, (there, shared_there) in claims
+        return next(
+            (
+                Conflict(os.getpid(), shared_there, there)
+                for other, (there, shared_there) in claims
+                if other is not owner and there.overlaps(where) and not (shared and shared_there)
+            ),
+            None,
         )
 
 

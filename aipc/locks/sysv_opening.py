@@ -8,13 +8,14 @@ from contextlib import closing, contextmanager, suppress
 
 import anyio
 
+from aipc import _hints
 from aipc._address import Address
 from aipc._io.errors import naming
 from aipc._io.handle import AddressHandle
 from aipc._sys.create_or_open import create_or_open
 from aipc._sys.sysv import semaphore as sysv
 from aipc._sys.sysv.key import key_of
-from aipc.exceptions import AipcError, LimitExceeded, ObjectRemoved, WrongObject
+from aipc.exceptions import AipcError, LimitExceeded, ObjectExists, ObjectMissing, ObjectRemoved, WrongObject
 
 PATIENCE = 1.0
 """Seconds that a set's creator has to operate on it, which takes some microseconds."""
@@ -30,7 +31,7 @@ async def open_set(
     Cancelled: nothing was opened.
     """
     key = key_of(address, project)
-    with naming_set(address.url), closing(AddressHandle(address.url)) as opening:
+    with hinting_set(), naming_set(address.url), closing(AddressHandle(address.url)) as opening:
         while True:
             semaphores, is_new = create_or_open(
                 (lambda: _create(key, mode, values)) if create or exclusive or key is None else None,
@@ -82,6 +83,17 @@ def naming_set(where: str) -> Iterator[None]:
             yield
         except OSError as error:
             raise kernel_limit(error, where) from None
+
+
+@contextmanager
+def hinting_set() -> Iterator[None]:
+    """A block whose missing, or present, set is told with what to do."""
+    try:
+        yield
+    except ObjectMissing as error:
+        raise _hints.hinted(error, _hints.MAKE) from None
+    except ObjectExists as error:
+        raise _hints.hinted(error, _hints.LEFT) from None
 
 
 def kernel_limit(error: OSError, where: str) -> OSError:

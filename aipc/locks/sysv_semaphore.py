@@ -12,7 +12,7 @@ from typing import ClassVar
 from aipc._address import Address
 from aipc._io.errors import translate
 from aipc._sys.sysv import semaphore as sysv
-from aipc._sys.sysv.key import object_name
+from aipc._sys.sysv.key import check_key, object_name
 
 from .counted import CountedHandle, CountedSemaphore
 from .sysv_opening import open_set
@@ -67,6 +67,9 @@ class _SetHandle(CountedHandle):
 
 class SysVSemaphore(CountedSemaphore):
     """One semaphore of a System V set."""
+
+
+check = check_key
 
 
 async def open_semaphore(

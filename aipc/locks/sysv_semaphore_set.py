@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Generator, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, Unpack
 
 from aipc._address import Key, keyed, options, parse
 from aipc._io.errors import translate
 from aipc._sys.sysv import semaphore as sysv
-from aipc._sys.sysv.key import object_name
+from aipc._sys.sysv.key import check_key, object_name
+from aipc._sys.sysv.permissions import checked_change
 from aipc.abc import Closing
 from aipc.exceptions import AddressError, LimitExceeded
 
@@ -99,6 +101,7 @@ class SysVSemaphoreSet(Closing):
     def __init__(self, key: Key, *, values: Iterable[int] | None = None, **given: Unpack[SysVSemaphoreSetOptions]) -> None:
         self._address = parse(keyed("sysv-sem", key))
         self._chosen = options(self._address, _OPTIONS, given)
+        check_key(self._address, self._chosen.get("project"))
         self._undo: bool = self._chosen.pop("undo", False)
         self._values = self._initial(values)
         self._handle: _SetHandle | None = None
@@ -224,6 +227,17 @@ class SysVSemaphoreSet(Closing):
         if not 0 <= value <= sysv.LARGEST_VALUE:
             raise LimitExceeded(f"{self._address.url}: a value of {value:,}: must be from 0 to {sysv.LARGEST_VALUE:,}")
         return value
+
+    def stat(self) -> sysv.SysVSemaphoreSetStatus:
+        """How many semaphores, who owns the set, when it was last operated on and changed (IPC_STAT)."""
+        handle = self._opened()
+        return handle.call(handle.semaphores.stat)
+
+    def change(self, *, mode: int | None = None, uid: int | None = None, gid: int | None = None) -> None:
+        """Change what is given, all at once (IPC_SET). AccessDenied, unless the set is ours."""
+        checked_change(self._address.url, mode=mode, uid=uid, gid=gid)
+        handle = self._opened()
+        handle.call(partial(handle.semaphores.change, mode=mode, uid=uid, gid=gid))
 
     @property
     def pids(self) -> list[int]:

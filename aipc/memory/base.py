@@ -17,13 +17,14 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
+from aipc._hints import hinted
 from aipc._io import fork
 from aipc._io.errors import os_error, translate
 from aipc._open import open_lock
 from aipc._sys import file_mapping
 from aipc._sys.files import same_file
 from aipc.abc import Lock, Segment
-from aipc.exceptions import AddressError, SegmentInUse, UnsupportedOperation, WrongObject
+from aipc.exceptions import AddressError, ObjectExists, ObjectMissing, SegmentInUse, UnsupportedOperation, WrongObject
 from aipc.locks.process_locks import close_file
 
 
@@ -221,12 +222,19 @@ def mapped(fd: int, size: int, *, read_only: bool, private: bool = False, offset
 
 
 @contextmanager
-def explained(name: str) -> Iterator[None]:
-    """Turn an OSError of the block into the error that a user should see."""
+def explained(name: str, missing: str = "") -> Iterator[None]:
+    """An OSError of the block comes out as a user should see it; `missing` says what makes an object that is not there."""
     try:
         yield
     except OSError as error:
-        raise translate(error, name) from None
+        told = translate(error, name)
+        if isinstance(told, ObjectMissing):
+            raise hinted(told, missing) from None
+        raise (hinted(told, _THERE) if isinstance(told, ObjectExists) else told) from None
+
+
+MAKE = "create() makes it, or open_or_create()"
+_THERE = "open() opens it, or open_or_create(); `aipc remove` removes what a crash left"
 
 
 def remove_file(path: str, identity: os.stat_result, name: str, *, missing_ok: bool) -> None:

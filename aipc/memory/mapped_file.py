@@ -6,6 +6,7 @@ import errno
 import mmap
 import os
 import stat
+from collections.abc import Callable
 from typing import Any, Self
 
 import anyio.lowlevel
@@ -17,7 +18,8 @@ from aipc._sys.files import sync_file_range
 from aipc.abc import Lock
 from aipc.exceptions import AddressError, UnsupportedOperation, WrongObject
 
-from .base import FileSegment, MappedSegment, OpenFile, checked_mode, checked_size, explained, mapped, remove_file
+from .base import MAKE, FileSegment, MappedSegment, OpenFile, checked_mode, checked_size, explained, mapped, remove_file
+from .creation import NotReady, Prepare, filling, open_or_create
 
 Path = str | os.PathLike[str]
 
@@ -65,12 +67,51 @@ class MappedFile(FileSegment):
         The file has exactly `mode`, whatever the umask. `unlink` removes the file on close, in this process only. `reserve`
         reserves the space now; without it, a full disk is SIGBUS at the first touch. `lock` is for `locked`.
         """
+        return cls._created(path, size, mode=mode, unlink=unlink, reserve=reserve, lock=lock)
+
+    @classmethod
+    def open_or_create(
+        cls,
+        path: Path,
+        size: int,
+        *,
+        mode: int = 0o600,
+        reserve: bool = True,
+        prepare: Prepare | None = None,
+        lock: Lock | str | None = None,
+    ) -> Self:
+        """Map the file, or make it, as `open` and `create` do: any number of processes may at once.
+
+        `prepare(view)` writes the first bytes of a new one, before anybody else can open it: it runs in one process only. If it
+        raises, there is no file. WrongObject if there is a shorter one. An empty one is waited for, up to a second, because
+        another program may be about to fill it; the loop waits as well.
+        """
+        checked_size(_checked_path(path), size)
+        fill = filling(size, prepare)
+        return open_or_create(
+            size,
+            lambda: cls.open(path, lock=lock),
+            lambda: cls._created(path, size, mode=mode, unlink=False, reserve=reserve, lock=lock, prepare=fill),
+        )
+
+    @classmethod
+    def _created(
+        cls,
+        path: Path,
+        size: int,
+        *,
+        mode: int,
+        unlink: bool,
+        reserve: bool,
+        lock: Lock | str | None,
+        prepare: Callable[[int], None] = lambda _: None,
+    ) -> Self:
         where = _checked_path(path)
         checked_size(where, size)
         checked_mode(where, mode)
 
         with explained(where):
-            fd = new_file.create(where, size, mode, reserve=reserve)
+            fd = new_file.create(where, size, mode, reserve=reserve, prepare=prepare)
             try:
                 return cls(where, OpenFile(fd), size, read_only=False, unlink=unlink, lock=lock)
             except BaseException:
@@ -100,7 +141,7 @@ class MappedFile(FileSegment):
             checked_size(where, size)
         flags = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | (os.O_RDONLY if read_only or private else os.O_RDWR)
 
-        with explained(where):
+        with explained(where, MAKE):
             file = OpenFile(os.open(where, flags))
             length = _length(where, os.fstat(file.fd), offset, size)
             return cls(where, file, length, read_only=read_only, offset=offset, private=private, lock=lock)
@@ -192,8 +233,8 @@ def _length(where: str, file: os.stat_result, offset: int, size: int | None) -> 
     there = file.st_size - offset
     if there < (size or 1):
         wanted = f"{size:,} bytes" if size else "any"
-        raise WrongObject(
-            errno.EINVAL,
-            f"{where}: the file has {file.st_size:,} bytes: from offset {offset:,} on it does not have {wanted} to map",
+        kind = WrongObject if file.st_size else NotReady
+        raise kind(
+            errno.EINVAL, f"{where}: the file has {file.st_size:,} bytes: from offset {offset:,} on it has not {wanted} to map"
         )
     return size or there

@@ -16,7 +16,8 @@ from aipc._sys import new_file
 from aipc.abc import Lock
 from aipc.exceptions import AddressError, WrongObject
 
-from .base import FileSegment, OpenFile, checked_mode, checked_size, explained, remove_file
+from .base import MAKE, FileSegment, OpenFile, checked_mode, checked_size, explained, remove_file
+from .creation import NotReady, Prepare, filling, open_or_create
 
 _DIRECTORY = "/dev/shm"  # noqa: S108 - where the kernel keeps them
 _LONGEST = 255
@@ -37,7 +38,7 @@ class SharedMemory(FileSegment):
         self._identity: os.stat_result = os.fstat(file.fd)
         size = self._identity.st_size
         if size == 0:
-            raise WrongObject(errno.EINVAL, f"{name}: empty: its creator has not given it a size yet, or it is not a segment")
+            raise NotReady(errno.EINVAL, f"{name}: empty: its creator has yet to give it a size, or it is no segment")
         super().__init__(name, file, size, read_only=read_only, unlink=unlink, lock=lock)
 
     @classmethod
@@ -57,6 +58,31 @@ class SharedMemory(FileSegment):
         reserves the memory now; without it, running out of memory later is SIGBUS. `lock` is for `locked`.
         """
         return cls._created(name, size, mode=mode, unlink=unlink, reserve=reserve, lock=lock)
+
+    @classmethod
+    def open_or_create(
+        cls,
+        name: str,
+        size: int,
+        *,
+        mode: int = 0o600,
+        reserve: bool = True,
+        prepare: Prepare | None = None,
+        lock: Lock | str | None = None,
+    ) -> Self:
+        """Open the segment called `name`, or make it, as `open` and `create` do: any number of processes may at once.
+
+        `prepare(view)` writes the first bytes of a new one, before anybody else can open it: it runs in one process only. If it
+        raises, there is no segment. WrongObject if there is a smaller one. One that has no size yet, as between shm_open(3) and
+        ftruncate(2) of a C program, is waited for, up to a second; the loop waits as well.
+        """
+        checked_size(name, size)
+        fill = filling(size, prepare)
+        return open_or_create(
+            size,
+            lambda: cls.open(name, lock=lock),
+            lambda: cls._created(name, size, mode=mode, unlink=False, reserve=reserve, lock=lock, prepare=fill),
+        )
 
     @classmethod
     def _created(
@@ -88,7 +114,7 @@ class SharedMemory(FileSegment):
         name = checked_name(name)
         flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | (os.O_RDONLY if read_only else os.O_RDWR)
 
-        with explained(name):
+        with explained(name, MAKE):
             file = OpenFile(os.open(_DIRECTORY + name, flags))
             if not stat.S_ISREG(os.fstat(file.fd).st_mode):
                 raise WrongObject(errno.EINVAL, f"{name}: not shared memory, although it is in {_DIRECTORY}")

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from typing import Any, NamedTuple, Self
 
 from aipc._address import Address
 from aipc._io.errors import os_error, translate
+from aipc._sys.processes import Process, has_ended
 from aipc._sys.sysv import memory as sysv
 from aipc._sys.sysv import tables as sysv_tables
 from aipc._sys.sysv.key import key_of
+from aipc._sys.sysv.permissions import checked_change
 from aipc.abc import Lock
 
-from .base import MappedSegment, checked_mode, checked_size, explained
+from .base import MAKE, MappedSegment, checked_mode, checked_size, explained
+from .creation import NotReady, Prepare, open_or_create, when_ready
 
 _DESTROYED, _LOCKED = 0o1000, 0o2000
+_PREPARING = 0o610
+"""The mode of a segment while it is prepared: execute permission, which the kernel keeps and never asks for (svipc(7))."""
+_GONE = frozenset({errno.EINVAL, errno.EIDRM})
 
 Key = int | str | None
 """A key: 0x4d2, "0x4d2", a path with `project`, or None (also "private") for a segment without a key."""
@@ -41,6 +48,16 @@ class SharedMemoryStatus(NamedTuple):
     """Whether it is kept in memory (SHM_LOCK)."""
     removed: bool
     """Whether it is removed when the last process detaches (IPC_RMID)."""
+
+    @property
+    def nattch(self) -> int:
+        """`attached`, by its name in C."""
+        return self.attached
+
+    @property
+    def ctime(self) -> int:
+        """`change_time`, by its name in C."""
+        return self.change_time
 
 
 class SysVSharedMemory(MappedSegment):
@@ -74,18 +91,79 @@ class SysVSharedMemory(MappedSegment):
 
         `unlink` removes it on close, in this process only. A private segment (None) is reached by its `id`, or by fork.
         """
+        return cls._created(key, size, project=project, mode=mode, unlink=unlink, lock=lock, prepare=None)
+
+    @classmethod
+    def open_or_create(
+        cls,
+        key: Key,
+        size: int,
+        *,
+        project: int | None = None,
+        mode: int = 0o600,
+        prepare: Prepare | None = None,
+        lock: Lock | str | None = None,
+    ) -> Self:
+        """Attach the segment of `key`, or make it, as `open` and `create` do: any number of processes may at once.
+
+        `prepare(view)` writes the first bytes of a new one; it runs in one process only. If it raises, there is no segment; if
+        its process dies, another one begins anew. Meanwhile the segment's mode is 0o610, for which aipc's `open` and `attach`
+        wait, too: up to a second, then WrongObject. The loop waits as well. A C program does not wait. WrongObject if there is
+        a smaller segment.
+        """
+        address = _address(key)
+        number = key_of(address, project)
+        checked_size(address.url, size)
+        if number is None:
+            raise address.error("a private segment is always a new one: SysVSharedMemory.create(None, size)")
+        return open_or_create(
+            size,
+            lambda: cls._found(address.url, number, lock),
+            lambda: cls._created(key, size, project=project, mode=mode, unlink=False, lock=lock, prepare=prepare),
+        )
+
+    @classmethod
+    def _found(cls, name: str, key: int, lock: Lock | str | None) -> Self:
+        """The segment of that key; one that will never be ready is removed, and then missing."""
+        with explained(name):
+            identifier = sysv.get(key, 0, 0)
+            row = sysv_tables.row("sysv-shm", identifier)
+            if row is not None and _in_preparation(row) and row["cpid"] and has_ended(Process(row["cpid"], 0, 0)):
+                with suppress(OSError):
+                    sysv.remove(identifier)
+                raise os_error(errno.ENOENT, name, "whoever made it died before it was ready")
+            return cls._attached(name, identifier, False, lock)
+
+    @classmethod
+    def _created(
+        cls,
+        key: Key,
+        size: int,
+        *,
+        project: int | None,
+        mode: int,
+        unlink: bool,
+        lock: Lock | str | None,
+        prepare: Prepare | None,
+    ) -> Self:
         address = _address(key)
         number = key_of(address, project)
         checked_size(address.url, size)
         checked_mode(address.url, mode)
+        if mode == _PREPARING:
+            raise address.error(f"mode={mode:#o}: means that a segment is being prepared (open_or_create); take 0o600")
         if size > sysv.largest():
             raise os_error(
                 errno.ENOSPC, address.url, f"size={size:,}: the kernel's limit (kernel.shmmax) is {sysv.largest():,}"
             )
 
         with explained(address.url):
-            identifier = sysv.get(number, size, sysv.CREATE | sysv.EXCLUSIVE | mode)
+            first = mode if prepare is None else _PREPARING
+            identifier = sysv.get(number, size, sysv.CREATE | sysv.EXCLUSIVE | first)
             try:
+                if prepare is not None:
+                    prepare(memoryview(sysv.attach(identifier, size, read_only=False)).cast("B"))
+                    sysv.change(identifier, mode=mode, uid=None, gid=None)
                 return cls(address.url, identifier, size, read_only=False, unlink=unlink, lock=lock)
             except BaseException:
                 sysv.remove(identifier)
@@ -98,21 +176,26 @@ class SysVSharedMemory(MappedSegment):
         number = key_of(address, project)
         if number is None:
             raise address.error("a private segment is opened by its number: SysVSharedMemory.attach(id)")
-        with explained(address.url):
-            return cls._attached(address.url, sysv.get(number, 0, 0), read_only, lock)
+        with explained(address.url, MAKE):
+            return when_ready(lambda: cls._attached(address.url, sysv.get(number, 0, 0), read_only, lock))
 
     @classmethod
     def attach(cls, id: int, read_only: bool = False, *, lock: Lock | str | None = None) -> Self:
         """Attach the segment of that number, as in `ipcs -m`. ObjectMissing if there is none."""
         name = f"sysv-shm id {id}"
         with explained(name):
-            return cls._attached(name, id, read_only, lock)
+            return when_ready(lambda: cls._attached(name, id, read_only, lock))
 
     @classmethod
     def _attached(cls, name: str, identifier: int, read_only: bool, lock: Lock | str | None) -> Self:
         row = sysv_tables.row("sysv-shm", identifier)
         if row is None:
             raise os_error(errno.ENOENT, name, "there is no such segment")
+        if _in_preparation(row):
+            raise NotReady(
+                errno.EINVAL,
+                f"{name}: process {row['cpid']} made it, and has yet to prepare it. If it never will: `ipcrm -m {identifier}`",
+            )
         return cls(name, identifier, row["size"], read_only=read_only, lock=lock)
 
     @property
@@ -124,8 +207,8 @@ class SysVSharedMemory(MappedSegment):
         """The kernel's number of the segment, as in `ipcs -m`."""
         return self._id
 
-    def status(self) -> SharedMemoryStatus:
-        """The kernel's data on it, also after `close`. ObjectMissing if it is gone."""
+    def stat(self) -> SharedMemoryStatus:
+        """What the kernel knows of it (IPC_STAT), also after `close`. ObjectMissing if it is gone."""
         row = sysv_tables.row("sysv-shm", self._id)
         if row is None:
             raise os_error(errno.ENOENT, self._name, "the segment is gone")
@@ -145,6 +228,23 @@ class SysVSharedMemory(MappedSegment):
             pinned=bool(row["perms"] & _LOCKED),
             removed=bool(row["perms"] & _DESTROYED),
         )
+
+    def status(self) -> SharedMemoryStatus:
+        """The same as `stat`."""
+        return self.stat()
+
+    def change(self, *, mode: int | None = None, uid: int | None = None, gid: int | None = None) -> None:
+        """Change what is given, all at once (IPC_SET). AccessDenied, unless the segment is ours; ObjectMissing if it is gone.
+
+        Who is attached stays so: a mode counts when somebody attaches.
+        """
+        checked_change(self._name, mode=mode, uid=uid, gid=gid)
+        try:
+            sysv.change(self._id, mode=mode, uid=uid, gid=gid)
+        except OSError as error:
+            if error.errno in _GONE:
+                raise os_error(errno.ENOENT, self._name, "the segment is gone") from None
+            raise translate(error, self._name) from None
 
     def pin(self) -> None:
         """Keep it in memory, out of swap space (SHM_LOCK). AccessDenied or NoSpace over RLIMIT_MEMLOCK."""
@@ -166,10 +266,14 @@ class SysVSharedMemory(MappedSegment):
                 sysv.remove(self._id)
                 return
         except OSError as error:
-            if error.errno not in {errno.EINVAL, errno.EIDRM}:
+            if error.errno not in _GONE:
                 raise translate(error, self._name) from None
         if not missing_ok:
             raise os_error(errno.ENOENT, self._name, "removed already")
+
+
+def _in_preparation(row: dict[str, int]) -> bool:
+    return row["perms"] & 0o777 == _PREPARING
 
 
 def _address(key: Key) -> Address:

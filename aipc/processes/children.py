@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from aipc._open import Opening
 from aipc.transports.process import ProcessChannel, framing_of, launch
 
 from .pipeline import Pipeline, start_pipeline
-from .redirect import Redirection, redirected
+from .redirect import Passed, Redirection, passed, redirected
 
 
 def popen(
@@ -27,6 +27,7 @@ def popen(
     stdin: Redirection = None,
     stdout: Redirection = None,
     stderr: Redirection = None,
+    pass_fds: Iterable[Passed] = (),
     cwd: PathName | None = None,
     env: Mapping[str, str] | None = None,
     grace: float = GRACE,
@@ -46,6 +47,8 @@ def popen(
             channel with a descriptor. By default this process's own input.
         stdout: Where its output goes, likewise.
         stderr: Where its errors go, likewise, or subprocess.STDOUT.
+        pass_fds: Descriptors, files and channels that the child inherits, as blocking ones, under the numbers that they have
+            here. A channel's number is `extra(ChannelAttribute.descriptor)`.
         cwd: The child's working directory; by default this process's.
         env: The child's environment; by default this process's.
         process_group: 0 puts the child into a process group of its own (setpgid(2)), another number into that group.
@@ -76,7 +79,8 @@ def popen(
             streams = {
                 what: redirected(pipes, what, to) for what, to in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr))
             }
-            return launch(pipes, command, mode, name, chosen, grace, **options, **streams)
+            inherited = passed(pipes, pass_fds)
+            return launch(pipes, command, mode, name, chosen, grace, pass_fds=inherited, **options, **streams)
 
     return Opening(start)
 

@@ -116,7 +116,12 @@ def opening(
     cwd: PathName | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Opening[Worker[Any, Any]]:
-    """As `spawn`. `numbered`: put a number in front of each message, as a pool needs it."""
+    """As `spawn`. `numbered`: with a number in front of each message, for a pool."""
+    if task_pickle.reading_main:
+        raise RuntimeError(
+            "the main script starts a worker while a worker reads it, to find a function in it. Put what the script does below "
+            "`if __name__ == '__main__':`, and leave the functions above it"
+        )
     call = task_pickle.pack_call(function, args)
     worker_channels.check_kind(channel)
     if loop is not None and loop not in backend.NAMES:
@@ -148,7 +153,7 @@ def _start(
         command = [sys.executable, *flags, "-c", _BOOT.format(task=told)]
         channel = worker_channels.parents_end(kind, ours, name)
         failed.callback(channel.close)
-        child = start(command, name, pass_fds=(other.fileno(), report, told), **options)
+        child = start(command, name, pass_fds={fd: fd for fd in (other.fileno(), report, told)}, **options)
         failed.pop_all()
     face = worker_channels.asking(channel) if kind.numbered else channel
     return Worker(child, channel, face, report, f"{name}, process {child.pid}", grace)

@@ -22,14 +22,15 @@ async def stop_children(*children: Stoppable, grace: float = GRACE) -> list[Stop
     When this returns or raises, all children have ended and are reaped. Cancelled: the children still have their `grace`, and
     the cancellation is raised after that.
     """
-    processes = [process for one in children for process in _processes(one)]
+    processes = [process for one in children for process in processes_of(one)]
     try:
         await terminate(processes, lambda: None, grace, gently=False)
     finally:
         for one in children:
             await one.aclose()
-    return [one for one in children if any(process.forced for process in _processes(one))]
+    return [one for one in children if any(process.forced for process in processes_of(one))]
 
 
-def _processes(one: ProcessChannel | Pipeline | Worker) -> Sequence[Child]:
+def processes_of(one: ProcessChannel | Pipeline | Worker) -> Sequence[Child]:
+    """The processes of a child: several, if it is a pipeline."""
     return one.processes if isinstance(one, Pipeline) else [one.child]

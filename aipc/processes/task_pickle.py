@@ -58,6 +58,10 @@ def main_script() -> dict[str, str]:
     return {} if path is None or not os.path.exists(path) else {"init_main_from_path": os.path.abspath(path)}
 
 
+reading_main = False
+"""Whether this is a worker that runs the main script, for what is defined there (multiprocessing calls that spawning)."""
+
+
 def needs_main(call: bytes) -> bool:
     """Whether a part of the call belongs to the main script."""
     return _MAIN in call
@@ -109,11 +113,22 @@ def memfd(name: str, data: bytes = b"") -> int:
     return fd
 
 
+def rewrite(fd: int, data: bytes) -> None:
+    """Put `data` in place of what is in the file."""
+    os.ftruncate(fd, 0)
+    os.lseek(fd, 0, os.SEEK_SET)
+    write(fd, data)
+
+
 def write(fd: int, data: bytes) -> None:
     """Write all data: one system call writes at most 2 GiB."""
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(fd, rest) :]
+
+
+BEGUN = b"begun"
+"""The report while the function runs. If it stays the last one, the worker has ended by an exit status of its own, or by a signal."""
 
 
 class RemoteTraceback(Exception):
@@ -150,8 +165,8 @@ def pack_error(error: Exception) -> Report:
 
 
 def unpack(report: bytes, name: str, outcome: str) -> tuple[Any, Exception | None]:
-    """Return the result, or the error to raise. `outcome` says how the process ended."""
-    if not report:
+    """The result, or the error to raise. `outcome` is how the process ended."""
+    if report in (b"", BEGUN):
         return None, WorkerDied(f"{name}: ended without a result ({outcome})")
     try:
         value, error, text = pickle.loads(report)  # noqa: S301 - from our own child, which runs our own code

@@ -33,7 +33,8 @@ class Worker(ChildMembers, Generic[ResultT_co, ChannelT_co]):
 
     `Worker[int]`: its function returns an int. `Worker[int, RingChannel]`: its channel also is one of shared memory.
 
-    Its `returncode` is 0 if the function returned, and 1 if it raised. SIGTERM cancels the function.
+    Its `returncode` is 0 if the function returned, and 1 if it raised; `sys.exit(n)` and `os._exit(n)` there choose another one, which
+    is no error when the block is left. SIGTERM cancels the function.
 
     When the worker dies, its channel ends, even if a grandchild still holds the other end: no task waits for ever.
 
@@ -43,6 +44,7 @@ class Worker(ChildMembers, Generic[ResultT_co, ChannelT_co]):
     __slots__ = (
         "_asked",
         "_error",
+        "_exited",
         "_generation",
         "_grace",
         "_name",
@@ -65,6 +67,7 @@ class Worker(ChildMembers, Generic[ResultT_co, ChannelT_co]):
         self._grace = grace
         self._told = False  # whether the caller knows how it ended, or asked for its end
         self._asked = False
+        self._exited = False  # by an exit status that its function chose
         self._value: Any = None
         self._error: Exception | None = None
         self.channel: ChannelT_co = channel
@@ -87,8 +90,8 @@ class Worker(ChildMembers, Generic[ResultT_co, ChannelT_co]):
     async def result(self) -> ResultT_co:
         """Wait until the worker has ended; return the result of its function.
 
-        If the function raised: raises its error, with the worker's traceback as `__cause__`; WorkerFailed if that error cannot
-        be pickled. WorkerDied if the worker was killed or cancelled. Cancelled: nothing happened.
+        If that raised: its error, with the worker's traceback as `__cause__`; WorkerFailed if the error can't be pickled;
+        WorkerDied if the worker was killed or cancelled, or has left by an exit status of its own. Cancelled: nothing happened.
         """
         await self.wait()
         self._told = True
@@ -110,7 +113,10 @@ class Worker(ChildMembers, Generic[ResultT_co, ChannelT_co]):
             with open(self._report, "rb") as file:
                 self._report = -1
                 file.seek(0)
-                self._value, self._error = task_pickle.unpack(file.read(), self._name, self.outcome)
+                report = file.read()
+            self._value, self._error = task_pickle.unpack(report, self._name, self.outcome)
+            known = self.usage is not None and self.returncode is not None
+            self._exited = report == task_pickle.BEGUN and known and (self.returncode or 0) >= 0
 
     def send_signal(self, signum: int) -> None:
         """Send a signal; nothing if the worker has ended. SIGTERM cancels its function; the worker ignores SIGINT."""
@@ -146,7 +152,7 @@ class Worker(ChildMembers, Generic[ResultT_co, ChannelT_co]):
         if self._error is None or self._told or self._forked:
             return
         if error is None:
-            if not (self._asked or self.child.forced or self.returncode == -signal.SIGTERM):
+            if not (self._asked or self._exited or self.child.forced or self.returncode == -signal.SIGTERM):
                 raise self._error
         elif gone:
             error.add_note(f"{self._name} had ended: {self._error!r}{self._error.__cause__ or ''}")

@@ -34,14 +34,32 @@ def main(given: tuple[Any, ...]) -> None:
     die_with(task.parent, signal.SIGTERM)
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches the whole group: the parent decides what it means
     sys.argv = task.argv
-    if task.main:
-        task_pickle.prepare(task.main)
-    report = _run(task)
+    try:
+        report = _read_main(task) or _run(task)
+    except SystemExit:
+        raise
+    except BaseException:
+        task_pickle.rewrite(task.report, b"")  # no exit status that the function chose
+        raise
     if report is None:
         _die_by_sigterm()
     else:
-        task_pickle.write(task.report, report.data)
+        task_pickle.rewrite(task.report, report.data)
         sys.exit(report.status)
+
+
+def _read_main(task: task_pickle.WorkerTask) -> task_pickle.Report | None:
+    """Run the main script, if something of it is needed; what went wrong in it."""
+    if not task.main:
+        return None
+    task_pickle.reading_main = True
+    try:
+        task_pickle.prepare(task.main)
+    except Exception as error:  # noqa: BLE001 - the parent is to know
+        return task_pickle.pack_error(error)
+    finally:
+        task_pickle.reading_main = False
+    return None
 
 
 def _run(task: task_pickle.WorkerTask) -> task_pickle.Report | None:
@@ -68,6 +86,7 @@ async def _serve(task: task_pickle.WorkerTask, function: Callable[..., Awaitable
         if isinstance(channel, AnsweringChannel) and not await channel.begin():
             report = task_pickle.pack_value(None)
         else:
+            task_pickle.rewrite(task.report, task_pickle.BEGUN)
             report = await _outcome(function, channel, args)
         tasks.cancel_scope.cancel()
     return report

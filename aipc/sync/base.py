@@ -11,7 +11,7 @@ from aipc._address import Key, keyed, options, parse
 from aipc.abc import Closing
 
 from .atomic_set import AtomicSet
-from .opening import open_set
+from .opening import check, open_set
 
 if TYPE_CHECKING:
     from aipc._options import PrimitiveOptions
@@ -42,6 +42,7 @@ class Primitive(Closing):
         """Note the key and the options. AddressError for an unknown option."""
         self._address = parse(keyed("sysv-sem", key))
         self._chosen: dict[str, Any] = options(self._address, _OPTIONS | self._MORE, given)
+        check(self._address, self._chosen.get("project"))
         self._opened: AtomicSet | None = None
 
     @abstractmethod

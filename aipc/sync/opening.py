@@ -15,16 +15,26 @@ from aipc._address import Address
 from aipc._sys.create_or_open import create_or_open
 from aipc._sys.sysv import primitives
 from aipc._sys.sysv import semaphore as sysv
-from aipc._sys.sysv.key import key_of
+from aipc._sys.sysv.key import check_key, key_of
 from aipc.exceptions import WrongObject
-from aipc.locks.sysv_opening import naming_set
+from aipc.locks.sysv_opening import hinting_set, naming_set
 
 from .atomic_set import KIND, AtomicSet
 
 
+def check(address: Address, project: int | None) -> None:
+    """AddressError for a key that is none; no file is looked at."""
+    if not _bare_path(address, project):
+        check_key(address, project)
+
+
+def _bare_path(address: Address, project: int | None) -> bool:
+    return address.path.startswith("/") and not address.authority and project is None
+
+
 def key(address: Address, project: int | None) -> int | None:
     """The System V key. For a path without a project it is the CRC-32 of the path's bytes, and no file need exist there."""
-    if address.path.startswith("/") and project is None:
+    if _bare_path(address, project):
         return key_of(replace(address, path=hex(primitives.key_of_path(address.path))), None)
     return key_of(address, project)
 
@@ -46,7 +56,7 @@ def open_set(
     """
     number = key(address, project)
     wanted = [kind, *first]
-    with naming_set(address.url):
+    with hinting_set(), naming_set(address.url):
         semaphores, made = _found(number, len(wanted), create=create, exclusive=exclusive, mode=mode)
         try:
             count = semaphores.count()

@@ -90,7 +90,10 @@ class TransportChannel(Channel):
         await self._writing(meta).attempt(bind(self._put, meta), item)
 
     def send_nowait(self, item: Buffer, **meta: Any) -> None:
-        self._writing(meta).attempt_nowait(bind(self._put, meta), item)
+        try:
+            self._writing(meta).attempt_nowait(bind(self._put, meta), item)
+        except anyio.WouldBlock:
+            raise anyio.WouldBlock(f"{self._name}: no room to send now; await send() waits for it") from None
 
     async def send_many(self, items: Iterable[Buffer], **meta: Any) -> None:
         waiting, put = self._writing(meta), bind(self._put, meta)
@@ -103,7 +106,10 @@ class TransportChannel(Channel):
 
     def receive_nowait(self, **selection: Any) -> bytes:
         take: Callable[[], bytes] = bind(self._take, selection)
-        return self._reading(selection).attempt_nowait(take)
+        try:
+            return self._reading(selection).attempt_nowait(take)
+        except anyio.WouldBlock:
+            raise anyio.WouldBlock(f"{self._name}: nothing to receive now; await receive() waits for it") from None
 
     async def receive_many(self, max_messages: int | None = None, **selection: Any) -> list[bytes]:
         if max_messages is not None and max_messages < 1:

@@ -22,9 +22,10 @@ from aipc._io.waiter import Waiter
 from aipc._sys.signals import sigpipe
 from aipc.abc import Buffer, Message, StreamChannel
 from aipc.exceptions import AipcError
-from aipc.wire.framing import Body, Frame, Framing, Rest, cut_short
+from aipc.wire.framing import Body, Frame, Framing, LengthPrefixed, Rest, cut_short
 
 from .base import TransportChannel, bind
+from .plain_bytes import announced, warn_of_silence
 
 READ_SIZE = 64 * 1024
 """Bytes a read: beyond malloc's threshold for mmap(2) each read would map and unmap memory."""
@@ -71,7 +72,8 @@ class ByteStreamChannel(TransportChannel, StreamChannel):
     """Frames over descriptors: `reader`, `writer`, or one for both; None for the way that there is not."""
 
     __slots__ = (
-        "_body", "_finisher", "_framing", "_input_error", "_output_ended", "_reader", "_rest", "_unfinished", "_writer",
+        "_body", "_finisher", "_framing", "_input_error", "_output_ended", "_reader", "_rest", "_suspicious", "_unfinished",
+        "_writer",
     )  # fmt: skip
 
     def __init__(self, reader: FileHandle | None, writer: FileHandle | None, framing: Framing) -> None:
@@ -85,6 +87,7 @@ class ByteStreamChannel(TransportChannel, StreamChannel):
         self._input_error: Exception | None = None  # raised when no message is left
         self._output_ended = False
         self._unfinished: Unfinished | None = None
+        self._suspicious = False  # whether a silence after the beginning of a length was looked into
         self._finisher: object = None  # the loop in which a task finishes what its sender gave up
 
     def _read(self) -> bytes:
@@ -170,8 +173,12 @@ class ByteStreamChannel(TransportChannel, StreamChannel):
             else:
                 split = self._framing.end(self._rest)
             buffered, self._rest, self._input_error = split
+            if self._rest and not buffered:
+                self._look_for_plain_bytes()
             if not data and self._input_error is None:
-                self._input_error = anyio.EndOfStream()
+                self._input_error = anyio.EndOfStream(
+                    f"{self._name}: the other side sends no more: it closed, or called send_eof()"
+                )
             if self._input_error is not None:
                 reader.readable.exhausted = False  # the next try need not ask the kernel
             if not buffered:
@@ -182,6 +189,19 @@ class ByteStreamChannel(TransportChannel, StreamChannel):
         buffered.reverse()
         reader.readable.buffered = buffered
         return buffered
+
+    def _look_for_plain_bytes(self) -> None:
+        """Say so if a peer seems to send bytes without lengths."""
+        if not isinstance(self._framing, LengthPrefixed) or not isinstance(self._rest, bytes):
+            return
+        if self._input_error is not None:
+            self._input_error = announced(self._input_error, self._rest)
+        elif len(self._rest) < 4 and not self._suspicious:
+            self._suspicious = True
+            backend.start_soon(warn_of_silence, self._name, self._beginning)
+
+    def _beginning(self) -> bytes:
+        return self._rest if isinstance(self._rest, bytes) and not self._reader.closed else b""
 
     def _fill_body(self, body: Body) -> list[bytes]:
         with body.space as space, space[:_LONG_READ_SIZE] as piece:

@@ -1,6 +1,6 @@
 """Inherited descriptors: `fd:3` for one that reads and writes, `fd:3,4` for one to read and one to write.
 
-The channel owns them from then on.
+The channel owns them from then on. Standard input is `fd:0`, whatever it is: a terminal, a pipe, or a file.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ class DescriptorChannel(ByteStreamChannel):
 async def adopt(
     address: Address, *, framing: str = "u32", max_message_size: int = MAX_MESSAGE_SIZE, fds: bool = False
 ) -> DescriptorChannel | UnixChannel:
-    """Take over inherited descriptors. ObjectMissing if one is not open, WrongObject if it is not a pipe, FIFO or stream socket.
+    """Take over inherited descriptors. ObjectMissing if one is not open, WrongObject for a directory or a datagram socket.
+
+    A regular file is always ready: it is read and written by plain calls, which may wait for the disk, and the loop with them.
 
     A Unix socket becomes a channel of `unix:`, with its `fds`.
     """
@@ -76,8 +78,8 @@ def _check(fd: int, name: str) -> None:
         mode = os.fstat(fd).st_mode
     except OSError:
         raise os_error(errno.ENOENT, name, f"descriptor {fd} is not open in this process") from None
-    if not (stat.S_ISFIFO(mode) or _is_stream_socket(fd, mode) or stat.S_ISCHR(mode)):
-        raise WrongObject(errno.EINVAL, f"{name}: descriptor {fd} is not a pipe, FIFO, terminal or stream socket")
+    if not (stat.S_ISFIFO(mode) or _is_stream_socket(fd, mode) or stat.S_ISCHR(mode) or stat.S_ISREG(mode)):
+        raise WrongObject(errno.EINVAL, f"{name}: descriptor {fd} is not a pipe, FIFO, terminal, stream socket or regular file")
 
 
 def _is_stream_socket(fd: int, mode: int) -> bool:

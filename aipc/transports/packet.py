@@ -85,6 +85,13 @@ class PacketChannel(TransportChannel):
         self._sent += 1
         self._bytes_sent += len(data)
 
+    async def peek(self) -> bytes:
+        return await self._reading({}).attempt(self._show)
+
+    @abstractmethod
+    def _show(self) -> bytes:
+        """The next message, which stays (MSG_PEEK)."""
+
     def _count(self, data: bytes) -> bytes:
         self._received += 1
         self._bytes_received += len(data)

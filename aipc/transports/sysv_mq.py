@@ -20,7 +20,8 @@ from aipc._io.errors import naming, os_error, translate
 from aipc._io.handle import Handle
 from aipc._io.polling import Polling, always
 from aipc._sys.create_or_open import create_or_open
-from aipc._sys.sysv.key import key_of, object_name
+from aipc._sys.sysv.key import check_key, key_of, object_name
+from aipc._sys.sysv.permissions import checked_change
 from aipc._sys.sysv.queue import EXCEPT, NOERROR, Queue, SysVQueueStatus, longest_message
 from aipc.abc import Buffer, ChannelAttribute, Message
 from aipc.exceptions import InvalidMessage, MessageTooLarge
@@ -161,6 +162,7 @@ class SysVQueueChannel(TransportChannel):
         for name, value in given.items():
             if value is not None and value < 0:
                 raise ValueError(f"{self._name}: {name}={value}: must be 0 or more")
+        checked_change(self._name, **given)
         self._handle.call(lambda: self._queue.change(**given))
         self._handle.outgoing.notify()  # there may be more room
 
@@ -175,6 +177,9 @@ class SysVQueueChannel(TransportChannel):
             ChannelAttribute.key: lambda: self._queue.key,
             ChannelAttribute.max_message_size: lambda: self._queue.limit,
         }
+
+
+check = check_key
 
 
 async def connect(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 import time
@@ -131,8 +132,19 @@ async def descriptor(channel: aipc.Channel) -> None:
     os.close(fd)
 
 
-async def leave(channel: aipc.Channel) -> None:
-    sys.exit(5)
+async def leave(channel: aipc.Channel, how: str, status: int) -> None:
+    if how == "abort":
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        os.abort()
+    if how == "KeyboardInterrupt":
+        sys.stderr.close()
+        raise KeyboardInterrupt
+    if how == "os._exit":
+        os._exit(status)
+    if how == "after a while":
+        with suppress(anyio.EndOfStream):
+            await channel.receive()
+    sys.exit(status)
 
 
 async def serve(channel: aipc.Channel, url: str) -> None:

@@ -117,11 +117,23 @@ async def test_a_plain_function_is_an_error_of_its_own() -> None:
             pass
 
 
-async def test_leave_by_exit() -> None:
-    with pytest.raises(aipc.WorkerDied, match="exit status 5"):
-        async with aipc.spawn(functions.leave) as worker:
-            await worker.wait()
-    assert worker.returncode == 5
+@pytest.mark.parametrize("how", ["sys.exit", "os._exit", "after a while"])
+@pytest.mark.parametrize("status", [0, 5])
+async def test_leave_by_an_exit_status(how: str, status: int) -> None:
+    """As the books' children do: no error when the block is left; only what it returned can't be had."""
+    async with aipc.spawn(functions.leave, how, status) as worker:
+        if how != "after a while":
+            assert await worker.wait() == status
+    assert worker.returncode == status
+    with pytest.raises(aipc.WorkerDied, match=f"exit status {status}"):
+        await worker.result()
+
+
+@pytest.mark.parametrize("how", ["KeyboardInterrupt", "abort"])
+async def test_no_status_of_its_own(how: str) -> None:
+    with pytest.raises(aipc.WorkerDied, match="without a result"):
+        async with aipc.spawn(functions.leave, how, 1):
+            pass
 
 
 async def test_killed_while_it_is_asked() -> None:

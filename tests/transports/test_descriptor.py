@@ -76,8 +76,10 @@ async def test_malformed(path: str) -> None:
 async def test_what_it_refuses(place: Path) -> None:
     with pytest.raises(aipc.ObjectMissing, match="descriptor 999 is not open"):
         await aipc.open_channel("fd:999")
-    with (place / "file").open("wb") as file, pytest.raises(aipc.WrongObject, match="is not a pipe"):
-        await aipc.open_channel(f"fd:{file.fileno()}")
+    directory = os.open(place, os.O_RDONLY)
+    with pytest.raises(aipc.WrongObject, match="is not a pipe"):
+        await aipc.open_channel(f"fd:{directory}")
+    os.close(directory)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, pytest.raises(aipc.WrongObject, match="is not a pipe"):
         await aipc.open_channel(f"fd:{sock.fileno()}")
 

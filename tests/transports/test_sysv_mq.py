@@ -274,7 +274,7 @@ async def test_largest_key() -> None:
     "rest",
     [
         "", "0", "0x0", "text", "1.5", "0x100000000", "-0x80000001", "1234?project=1", "private?project=1",
-        "/etc/passwd", "/etc/passwd?project=0", "/etc/passwd?project=256", "etc/passwd?project=1", "//etc/passwd?project=1",
+        "/etc/passwd", "/etc/passwd?project=0", "/etc/passwd?project=256", "//etc/passwd?project=1",
         "//1234",
     ],
 )  # fmt: skip

@@ -12,10 +12,11 @@ import pytest
 from anyio.abc import SocketAttribute
 
 import aipc
+from aipc._address import parse
 from aipc.abc import Channel
 from aipc.testing import CANCELLED, inject
 from aipc.transports.inet import stream as inet_stream
-from aipc.transports.inet.address import Resolved
+from aipc.transports.inet.address import Resolved, endpoint
 
 from ..internet import HOSTS, free_port, listening, port_of
 
@@ -42,6 +43,18 @@ class TestConnecting:
             await aipc.open_channel(url)
         with pytest.raises(aipc.AddressError):
             await aipc.listen(url)
+
+    @pytest.mark.parametrize("scheme", ["tcp", "tls"])
+    async def test_services(self, scheme: str) -> None:
+        """A port by its name in services(5); one that is none is the call's own error."""
+        port = socket.getservbyname("tcpmux", "tcp")
+        with anyio.fail_after(10), pytest.raises(aipc.NobodyListens, match="tcpmux"):
+            await aipc.open_channel(f"{scheme}://127.0.0.1:tcpmux")
+        assert endpoint(parse(f"{scheme}://localhost:tcpmux")) == ("localhost", port)
+        for bad in ("htp", "-1", "99999", "80x", "8_0", "\u0663"):
+            for opener in (aipc.open_channel, aipc.listen):
+                with pytest.raises(aipc.AddressError, match=f"port .?{bad}.?: must be"):
+                    opener(f"{scheme}://127.0.0.1:{bad}")
 
     async def test_port_0(self) -> None:
         with pytest.raises(aipc.AddressError, match="port 0"):

@@ -231,7 +231,8 @@ async def test_buffers(host: str) -> None:
 @pytest.mark.parametrize(
     ("url", "right"),
     [
-        ("udp:", "needs host:port"),
+        ("udp://127.0.0.1:htp", "number from 0 to 65535, or a service's name of udp"),
+        ("udp:?bind=127.0.0.1:htp", "a service's name of udp"),
         ("udp://127.0.0.1", "must be host:port"),
         ("udp://127.0.0.1:", "must be host:port"),
         ("udp://:7000", "must be host:port"),
@@ -246,6 +247,27 @@ async def test_buffers(host: str) -> None:
 async def test_no_address(url: str, right: str) -> None:
     with pytest.raises(aipc.AddressError, match=right):
         await aipc.open_channel(url)
+
+
+async def test_neither_a_peer_nor_an_own_address() -> None:
+    """A socket as C's clients have it: the answer comes back to the port that the kernel picked."""
+    async with aipc.open_channel("udp:") as client, aipc.open_channel("udp:?bind=127.0.0.1:0") as server:
+        assert port_of(client) > 0
+        with anyio.fail_after(10):
+            await client.send(b"question", to=("localhost", port_of(server)))
+            message = await server.receive_message()
+            assert message == (b"question", *message[1:])
+            assert message.sender == ("127.0.0.1", port_of(client))
+            await server.send(b"answer", to=message.sender)
+            assert (await client.receive_message()).sender == ("127.0.0.1", port_of(server))
+        with pytest.raises(aipc.UnsupportedOperation, match="to="):
+            await client.send(b"to whom?")
+        with pytest.raises(aipc.AddressError, match=r"bind=\[::\]:0"):
+            await client.send(b"", to=("::1", 7000))
+
+
+def test_a_service_by_its_name(anyio_backend: object) -> None:
+    assert inet.endpoint(parse("udp://127.0.0.1:ntp"), protocol="udp") == ("127.0.0.1", socket.getservbyname("ntp", "udp"))
 
 
 @pytest.mark.parametrize(

@@ -15,35 +15,54 @@ _KEYS = 1 << 32
 def key_of(address: Address, project: int | None) -> int | None:
     """Return the `key_t` of the address; None for a private object.
 
-    `0x4d2` and `1234` are keys as in C (32 bits; the upper half means C's negative keys), `private` is IPC_PRIVATE, and a path with
-    `project=N` is ftok(3). AddressError for anything else.
+    `0x4d2` and `1234` are keys as C has them (32 bits; the upper half is C's negative keys), `private` is IPC_PRIVATE, and a
+    path with `project=N` is ftok(3); a relative one starts at the working directory. AddressError for anything else,
+    ObjectMissing if there is no such file.
     """
+    key = check_key(address, project)
+    return _ftok(address, key, project or 0) if isinstance(key, str) else key
+
+
+def check_key(address: Address, project: int | None = None, **_others: object) -> int | str | None:
+    """The key, or the path to make one of, or None. AddressError if it is none of them; no file is looked at."""
     text = address.path
+    number = _number(text)
     if address.authority:
-        raise address.error("a key follows the colon, as in sysv-mq:0x4d2, without //")
-    if text == "private" and project is None:
-        return None
-    if text.startswith("/"):
-        return _ftok(address, text, project)
-    if project is not None:
-        raise address.error("project goes with a path, as in /etc/app.conf?project=66")
+        raise address.error("a key stands behind the colon, as in sysv-mq:0x4d2, without //")
+    if project is None:
+        if text == "private":
+            return None
+        return _in_range(address, number)
+    if not text or text == "private" or number is not None:
+        raise address.error(f"project goes with a path, as in kirk.c?project=66; a file of that name would be ./{text}")
+    if isinstance(project, bool) or not 1 <= project <= 255:
+        raise address.error(f"project={project}: must be from 1 to 255, as in ftok(3)")
+    return text
+
+
+def _number(text: str) -> int | None:
     try:
-        key = int(text, 0)
+        return int(text, 0)
     except ValueError:
-        raise address.error(f"{text!r} is not a key: use 0x4d2, 1234, private, or a path with project=N") from None
+        return None
+
+
+def _in_range(address: Address, key: int | None) -> int:
+    text = address.path
+    if key is None:
+        hint = f"{text}?project=66, as in ftok(3)" if text else "a path with project=N"
+        raise address.error(f"{text!r} is no key: use 0x4d2, 1234, private, or {hint}")
     if not -_KEYS // 2 <= key < _KEYS or key == 0:
         raise address.error(f"key {text}: must be within 32 bits and not 0 (for an object without a key, use private)")
     return _signed(key)
 
 
-def _ftok(address: Address, path: str, project: int | None) -> int:
-    if project is None or not 1 <= project <= 255:
-        raise address.error("a path needs project=N to be a key, N from 1 to 255, as in ftok(3)")
+def _ftok(address: Address, path: str, project: int) -> int:
     try:
         file = os.stat(path)
     except FileNotFoundError:
-        raise ObjectMissing(errno.ENOENT, f"{address.url}: there is no file {path} to make a key of") from None
-    return _signed(project << 24 | (file.st_dev & 0xFF) << 16 | file.st_ino & 0xFFFF)  # as in the C library
+        raise ObjectMissing(errno.ENOENT, f"{address.url}: there is no file {os.path.abspath(path)} to make a key of") from None
+    return _signed(project << 24 | (file.st_dev & 0xFF) << 16 | file.st_ino & 0xFFFF)  # as the C library has it
 
 
 def _signed(key: int) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..libc import check, last_error, libc
+from . import permissions
 
 libc.shmget.argtypes = (ctypes.c_int, ctypes.c_size_t, ctypes.c_int)
 libc.shmat.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
@@ -44,6 +46,11 @@ def attach(identifier: int, size: int, *, read_only: bool) -> Any:
 def remove(identifier: int) -> None:
     """IPC_RMID: the key is free at once; the memory is freed when the last process detaches."""
     check(libc.shmctl(identifier, _REMOVE, None))
+
+
+def change(identifier: int, *, mode: int | None, uid: int | None, gid: int | None) -> None:
+    """IPC_SET of what is not None."""
+    permissions.change(partial(libc.shmctl, identifier), f"System V segment {identifier}", mode=mode, uid=uid, gid=gid)
 
 
 def lock(identifier: int) -> None:

@@ -13,32 +13,20 @@ from typing import NamedTuple
 
 import sysv_ipc
 
-from aipc.exceptions import UnsupportedOperation
-
 from ..libc import last_error, libc
+from .permissions import SET, STAT, Permissions, must_be_known
 
 libc.msgrcv.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_long, ctypes.c_int)
 libc.msgrcv.restype = ctypes.c_ssize_t
 
 NOERROR, EXCEPT = 0o10000, 0o20000
 _NOWAIT = 0o4000
-_SET, _STAT = 1, 2
 _TYPE = ctypes.sizeof(ctypes.c_long)
-_BITS = 8 * ctypes.sizeof(ctypes.c_void_p)
-
-
-class _Permissions(ctypes.Structure):
-    _fields_ = (
-        ("key", ctypes.c_int),
-        *((name, ctypes.c_uint) for name in ("uid", "gid", "cuid", "cgid", "mode")),
-        ("seq", ctypes.c_ushort),
-        ("reserved", ctypes.c_ulong * 2),
-    )
 
 
 class _Status(ctypes.Structure):
     _fields_ = (
-        ("perm", _Permissions),
+        ("perm", Permissions),
         *((name, ctypes.c_long) for name in ("stime", "rtime", "ctime")),
         *((name, ctypes.c_ulong) for name in ("cbytes", "qnum", "qbytes")),
         *((name, ctypes.c_int) for name in ("lspid", "lrpid")),
@@ -156,10 +144,9 @@ class Queue:
         return buffer.raw[_TYPE : _TYPE + count], ctypes.c_long.from_buffer(buffer).value
 
     def _status(self) -> _Status:
-        if _BITS != 64:
-            raise UnsupportedOperation(f"System V queue {self.id}: its status needs a 64-bit Python; this one has {_BITS} bits")
+        must_be_known(f"System V queue {self.id}")
         status = _Status()
-        _checked(libc.msgctl(self.id, _STAT, ctypes.byref(status)))
+        _checked(libc.msgctl(self.id, STAT, ctypes.byref(status)))
         return status
 
     def stat(self) -> SysVQueueStatus:
@@ -171,15 +158,10 @@ class Queue:
     def change(self, *, mode: int | None, uid: int | None, gid: int | None, max_bytes: int | None) -> None:
         """IPC_SET of the values that are not None. `max_bytes` over kernel.msgmnb needs CAP_SYS_RESOURCE."""
         status = self._status()
-        for part, field, value in (
-            (status.perm, "mode", mode),
-            (status.perm, "uid", uid),
-            (status.perm, "gid", gid),
-            (status, "qbytes", max_bytes),
-        ):
-            if value is not None:
-                setattr(part, field, value)
-        _checked(libc.msgctl(self.id, _SET, ctypes.byref(status)))
+        status.perm.change(mode=mode, uid=uid, gid=gid)
+        if max_bytes is not None:
+            status.qbytes = max_bytes
+        _checked(libc.msgctl(self.id, SET, ctypes.byref(status)))
 
     def remove(self) -> None:
         """IPC_RMID, unless it was removed already."""

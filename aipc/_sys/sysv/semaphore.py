@@ -7,11 +7,14 @@ import errno
 import os
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import sysv_ipc
 
 from ..libc import check, libc
+from . import permissions, tables
 
 libc.semget.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int)
 libc.semop.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
@@ -39,6 +42,27 @@ class Semun(ctypes.Union):
     """semctl(2)'s last argument. The kernel takes it as one word; on a big-endian machine `val` is the upper half of it."""
 
     _fields_ = (("val", ctypes.c_int), ("word", ctypes.c_ulong))
+
+
+class SysVSemaphoreSetStatus(NamedTuple):
+    """What the kernel tells about a set at one moment (semctl(2)). Times are whole seconds since 1970; 0: never."""
+
+    #: how many semaphores it has
+    nsems: int
+    #: when somebody last operated on it (semop(2))
+    otime: int
+    #: when it was created, changed, or given values (SETVAL, SETALL)
+    ctime: int
+    #: its permission bits
+    mode: int
+    #: its owner
+    uid: int
+    #: its owner's group
+    gid: int
+    #: 32 bits; 0: private
+    key: int
+    #: the kernel's number, as in `ipcs -s`
+    id: int
 
 
 Operations = ctypes.Array[_Sembuf]
@@ -138,6 +162,24 @@ class SemaphoreSet:
         if found is None or found.id != self.id:
             raise OSError(errno.EIDRM, os.strerror(errno.EIDRM))
         return operated
+
+    def stat(self) -> SysVSemaphoreSetStatus:
+        """IPC_STAT, read from /proc, as semid_ds has a layout for each processor. EIDRM if the set is gone."""
+        row = tables.row("sysv-sem", self.id)
+        if row is None:
+            raise OSError(errno.EIDRM, os.strerror(errno.EIDRM))
+        return SysVSemaphoreSetStatus(
+            row["nsems"], row["otime"], row["ctime"], row["perms"] & 0o777, row["uid"], row["gid"], row["key"], self.id
+        )
+
+    def change(self, *, mode: int | None, uid: int | None, gid: int | None) -> None:
+        """IPC_SET of what is not None."""
+        try:
+            permissions.change(partial(libc.semctl, self.id, 0), f"System V set {self.id}", mode=mode, uid=uid, gid=gid)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            raise OSError(errno.EIDRM, os.strerror(errno.EIDRM)) from None
 
     def remove(self) -> None:
         """IPC_RMID."""

@@ -1,7 +1,7 @@
 """Internet addresses and socket options for `tcp:`, `tls:` and `udp:` (ip(7), ipv6(7), socket(7), tcp(7)).
 
-`endpoint` reads `127.0.0.1:7000`, `[::1]:7000` or `name:7000`. `resolve` turns it into the form of bind(2) and connect(2): a numeric
-address at once, a name by the resolver in a thread, without blocking the loop. `set_options` sets the options of a URL.
+`endpoint` reads `127.0.0.1:7000`, `[::1]:7000` or `name:http`. `resolve` turns it into what bind(2) and connect(2) take: a numeric
+address at once, a name by the resolver in a thread, without blocking the loop. `set_options` sets the options that a URL may have.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import anyio
 from aipc._address import Address
 from aipc.exceptions import LimitExceeded, UnknownHost
 
-_ENDPOINT = re.compile(r"(?:\[(?P<v6>[^][]*)\]|(?P<host>[^][:]*)):(?P<port>[0-9]{1,5})", re.ASCII)
+_ENDPOINT = re.compile(r"(?:\[(?P<v6>[^][]*)\]|(?P<host>[^][:]*)):(?P<port>[^][:/]+)")
 _INT_MAX = (1 << 31) - 1
 
 
@@ -34,8 +34,11 @@ class Resolved(NamedTuple):
     sockaddr: tuple[str, int] | tuple[str, int, int, int]
 
 
-def endpoint(address: Address, text: str | None = None) -> Endpoint:
-    """Return the host and port of `text`, by default of the URL itself. AddressError if it has another form."""
+def endpoint(address: Address, text: str | None = None, *, protocol: str = "tcp") -> Endpoint:
+    """The host and port of `text`, by default of the URL itself. AddressError if it has another form.
+
+    The port is a number, or the name of a service of that protocol (services(5)).
+    """
     if text is None:
         text = address.authority + address.path
     match = _ENDPOINT.fullmatch(text)
@@ -43,11 +46,26 @@ def endpoint(address: Address, text: str | None = None) -> Endpoint:
     if match is None or not host:
         raise address.error(f"{text!r} must be host:port, as in 127.0.0.1:7000, [::1]:7000 or localhost:7000")
     if match["v6"] and ":" not in host:
-        raise address.error(f"{text!r}: only an IPv6 address may be in brackets")
-    port = int(match["port"])
-    if port > 0xFFFF:
-        raise address.error(f"port {port}: must be from 0 to 65535")
-    return Endpoint(host, port)
+        raise address.error(f"{text!r}: only an IPv6 address stands in brackets")
+    return Endpoint(host, _port(address, match["port"], protocol))
+
+
+def check_endpoint(address: Address, **_options: object) -> None:
+    """AddressError for a URL without host and port; no resolver is asked."""
+    endpoint(address)
+
+
+def _port(address: Address, text: str, protocol: str) -> int:
+    if text.isascii() and text.isdecimal():
+        if int(text) > 0xFFFF:
+            raise address.error(f"port {text}: must be from 0 to 65535")
+        return int(text)
+    try:
+        return socket.getservbyname(text, protocol)
+    except (OSError, UnicodeError):
+        raise address.error(
+            f"port {text!r}: must be a number from 0 to 65535, or a service's name of {protocol}, such as http (services(5))"
+        ) from None
 
 
 def numeric(host: str, port: int) -> Resolved | None:

@@ -11,7 +11,7 @@ from aipc.wire.framing import MAX_MESSAGE_SIZE
 from aipc.wire.framing import framing as framing_named
 
 from ..wait_listener import can_wait
-from .address import set_options
+from .address import check_endpoint, set_options
 from .stream import InetListener, InetStreamChannel, bind, dial
 
 
@@ -19,6 +19,9 @@ class TcpChannel(InetStreamChannel):
     """Messages over a TCP connection."""
 
     __slots__ = ()
+
+
+check = check_endpoint
 
 
 @can_wait(ConnectionRefusedError)

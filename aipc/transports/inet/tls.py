@@ -12,10 +12,12 @@ from aipc.wire.framing import MAX_MESSAGE_SIZE
 from aipc.wire.framing import framing as framing_named
 
 from ..wait_listener import can_wait
-from .address import endpoint, set_options
+from .address import check_endpoint, endpoint, set_options
 from .stream import InetListener, bind, dial
 from .tls_channel import TlsChannel
 from .tls_context import client_context, server_context
+
+check = check_endpoint
 
 
 @can_wait(ConnectionRefusedError)

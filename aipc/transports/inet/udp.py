@@ -19,7 +19,9 @@ from ..packet import PacketChannel, PacketHandle
 from . import address as inet
 
 _ROOM = 0x10000
-"""Bytes: more than a datagram can have, so none is cut."""
+"""Bytes: more than a datagram can have, so that none is cut."""
+_ANY = "0.0.0.0:0"
+"""Where the kernel binds a socket that has no address, when it first sends (udp(7))."""
 _LIMITS = {socket.AF_INET: 0xFFFF - 20 - 8, socket.AF_INET6: 0xFFFF - 8}
 """The largest payload: IPv4 counts its own header and UDP's, IPv6 only UDP's."""
 
@@ -50,6 +52,9 @@ class UDPChannel(PacketChannel):
 
     def _take(self) -> bytes:
         return self._count(self._sock.recv(_ROOM))
+
+    def _show(self) -> bytes:
+        return self._sock.recv(_ROOM, socket.MSG_PEEK)
 
     def _take_message(self) -> Message:
         data, sender = self._sock.recvfrom(_ROOM)
@@ -95,7 +100,8 @@ class UDPChannel(PacketChannel):
         except (OSError, ValueError):
             known = inet.numeric(to[0], to[1])
             if known is not None and known.family != self._sock.family:
-                raise self._bad(to, f"this socket is {self._sock.family.name}") from None
+                hint = "; bind=[::]:0 makes one for IPv6" if known.family == socket.AF_INET6 else ""
+                raise self._bad(to, f"this socket is {self._sock.family.name}{hint}") from None
             return known and known.sockaddr
         return to
 
@@ -111,6 +117,12 @@ class UDPChannel(PacketChannel):
         }
 
 
+def check(address: Address, *, bind: str | None = None, **_options: object) -> None:
+    """AddressError for what is no host and port; no resolver is asked."""
+    for text in {bind, (address.authority + address.path) or None} - {None}:
+        inet.endpoint(address, text, protocol="udp")
+
+
 async def connect(
     address: Address,
     *,
@@ -119,13 +131,13 @@ async def connect(
     send_buffer: int | None = None,
     receive_buffer: int | None = None,
 ) -> UDPChannel:
-    """Open a UDP socket, connected to the URL's host and port; without them, `send` needs `to`.
+    """Open a UDP socket, connected to the URL's host and port; without them, `send` takes `to`: of IPv4, unless `bind` is IPv6.
 
     `bind` is the host:port at which it receives; for port 0 the kernel picks one. UnknownHost, ObjectExists (the port is taken),
     AddressError. Cancelled: nothing was opened.
     """
     if not (address.authority or address.path or bind):
-        raise address.error("needs host:port, as in udp://127.0.0.1:7000, or bind, as in udp:?bind=127.0.0.1:7000")
+        bind = _ANY
     peers = await _addresses(address, None) if address.authority or address.path else [None]
     owns = [None] if bind is None else await _addresses(address, bind)
     pairs = [(peer, own) for peer in peers for own in owns if peer is None or own is None or peer.family == own.family]
@@ -142,7 +154,7 @@ async def connect(
 
 
 async def _addresses(address: Address, text: str | None) -> list[inet.Resolved | None]:
-    host, port = inet.endpoint(address, text)
+    host, port = inet.endpoint(address, text, protocol="udp")
     if text is None and not port:
         raise address.error("port 0: needs the peer's real port")
     return list(await inet.resolve(host, port, address.url, kind=socket.SOCK_DGRAM))

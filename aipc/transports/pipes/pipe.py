@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 
 from aipc._io.errors import naming
-from aipc._io.handle import FileHandle
 from aipc.wire.framing import MAX_MESSAGE_SIZE
 from aipc.wire.framing import framing as framing_named
 
+from ..nameless import NamelessFile
 from .pipe_end import PipeEnd, set_capacity
 
 
@@ -36,6 +36,6 @@ def pipe(
         os.close(reading)
         os.close(writing)
         raise
-    receiver = PipeChannel(FileHandle(reading, "pipe (receiving end)"), chosen, sends=False)
-    sender = PipeChannel(FileHandle(writing, "pipe (sending end)"), chosen, sends=True)
+    receiver = PipeChannel(NamelessFile(reading, "pipe (receiving end)"), chosen, sends=False)
+    sender = PipeChannel(NamelessFile(writing, "pipe (sending end)"), chosen, sends=True)
     return receiver, sender

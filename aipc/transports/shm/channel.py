@@ -31,6 +31,7 @@ from aipc.wire.ring_consumer import Consumer
 from aipc.wire.ring_producer import Producer
 
 from ..byte_stream import ByteStreamChannel
+from ..nameless import Nameless
 from ..unix import address as unix_address
 from .readiness import RingReadable, RingWritable
 
@@ -379,7 +380,7 @@ class _Lease:
 
 def pair(capacity: int = DEFAULT, max_message_size: int = MAX_MESSAGE_SIZE) -> tuple[RingChannel, RingChannel]:
     """Two connected channels in this process."""
-    ours, theirs = (RingHandle(sock, "shm pair", sends, max_message_size) for sends, sock in enumerate(socket.socketpair()))
+    ours, theirs = (_PairHandle(sock, "shm pair", sends, max_message_size) for sends, sock in enumerate(socket.socketpair()))
     try:
         ours.offer(capacity)
         theirs.meet()
@@ -389,3 +390,7 @@ def pair(capacity: int = DEFAULT, max_message_size: int = MAX_MESSAGE_SIZE) -> t
         theirs.close()
         raise
     return RingChannel(ours, max_message_size), RingChannel(theirs, max_message_size)
+
+
+class _PairHandle(Nameless, RingHandle):
+    __slots__ = ()

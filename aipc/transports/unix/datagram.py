@@ -18,6 +18,7 @@ from aipc.abc import Buffer, Message
 from aipc.exceptions import UnsupportedOperation
 
 from ..inet.address import set_options
+from ..nameless import Nameless
 from ..packet import PacketHandle
 from . import address as unix_address
 from .packet import UnixPacketChannel, ask_credentials
@@ -129,4 +130,8 @@ def pair() -> tuple[DatagramChannel, DatagramChannel]:
     """Return two connected channels (socketpair(2))."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     name = "unix datagram pair"
-    return DatagramChannel(_DatagramHandle(ours, name), name), DatagramChannel(_DatagramHandle(theirs, name), name)
+    return DatagramChannel(_PairHandle(ours, name), name), DatagramChannel(_PairHandle(theirs, name), name)
+
+
+class _PairHandle(Nameless, _DatagramHandle):
+    __slots__ = ()

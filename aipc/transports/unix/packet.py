@@ -70,9 +70,14 @@ class UnixPacketChannel(PacketChannel):
             self._cut()
         return self._count(data)
 
-    def _take_empty(self) -> bytes:
-        """Take the next message, which is empty."""
-        return self._sock.recv(1)
+    def _take_empty(self, flags: int = 0) -> bytes:
+        """Take the next message, which is empty; with MSG_PEEK, look at it."""
+        return self._sock.recv(1, flags)
+
+    def _show(self) -> bytes:
+        size = self._next_size()
+        data = self._sock.recv(size + 1, socket.MSG_PEEK) if size else self._take_empty(socket.MSG_PEEK)
+        return data if len(data) <= size else self._show()  # another process took the one before
 
     def _take_message(self) -> Message:
         size = self._next_size()

@@ -8,6 +8,7 @@ from aipc._address import Address
 
 from ..inet.address import set_options
 from ..listener import SocketListener
+from ..nameless import Nameless
 from ..packet import PacketHandle
 from ..wait_listener import MISSING_OR_REFUSED, can_wait
 from . import address as unix_address
@@ -74,4 +75,9 @@ def _socket(address: Address, send_buffer: int | None, receive_buffer: int | Non
 def pair() -> tuple[SeqpacketChannel, SeqpacketChannel]:
     """Return two connected channels (socketpair(2))."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    return _channel(ours, "unix seqpacket pair"), _channel(theirs, "unix seqpacket pair")
+    name = "unix seqpacket pair"
+    return SeqpacketChannel(_PairHandle(ours, name)), SeqpacketChannel(_PairHandle(theirs, name))
+
+
+class _PairHandle(Nameless, PacketHandle):
+    __slots__ = ()

@@ -44,9 +44,9 @@ class SeqpacketChannel(UnixPacketChannel):
             self._reset = True  # reported once, before the peer's last messages, which are received first
             return super()._next_size()
 
-    def _take_empty(self) -> bytes:
-        data, _, flags, _ = self._sock.recvmsg(1)
-        if not data and not flags & socket.MSG_CTRUNC:
+    def _take_empty(self, flags: int = 0) -> bytes:
+        data, _, came, _ = self._sock.recvmsg(1, 0, flags)
+        if not data and not came & socket.MSG_CTRUNC:
             self._end()
         return data
 
@@ -58,7 +58,7 @@ class SeqpacketChannel(UnixPacketChannel):
     def _end(self) -> NoReturn:
         if self._reset:
             raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
-        raise anyio.EndOfStream
+        raise anyio.EndOfStream(f"{self._name}: the other side sends no more: it closed, or called send_eof()")
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:

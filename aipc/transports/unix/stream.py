@@ -10,6 +10,7 @@ from aipc.wire.framing import MAX_MESSAGE_SIZE
 from aipc.wire.framing import framing as framing_named
 
 from ..listener import SocketListener
+from ..nameless import NamelessSocket
 from ..wait_listener import MISSING_OR_REFUSED, can_wait
 from . import address as unix_address
 from .stream_channel import UnixChannel
@@ -64,7 +65,7 @@ async def listen(
 def pair() -> tuple[UnixChannel, UnixChannel]:
     """Return two connected channels (socketpair(2))."""
     ours, theirs = (
-        UnixChannel(SocketHandle(sock, "unix pair"), framing_named("u32"))
+        UnixChannel(NamelessSocket(sock, "unix pair"), framing_named("u32"))
         for sock in socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     )
     return ours, theirs
