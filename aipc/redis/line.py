@@ -12,8 +12,10 @@ import anyio
 
 from aipc._io import fork
 from aipc._io.loop import backend
+from aipc.exceptions import ProtocolError
 
 from .connection import GONE, Connection, dial
+from .errors import NotReady
 from .server import Server
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 1.0
@@ -102,8 +104,10 @@ class Line(ABC):
                 replies = await connection.read()
                 self._heard = monotonic()
                 self._received(replies)
-        except GONE as error:
+        except (NotReady, ProtocolError) as error:
             return error.with_traceback(None)
+        except GONE:
+            return NotReady(f"{self.server.url}: the connection was lost before an answer")
         finally:
             self._drop()
 
