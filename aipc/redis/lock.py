@@ -161,13 +161,14 @@ class RemoteLock(Semaphore):
         if not self._blocks[task]:
             del self._blocks[task]
         grant.told = None
+        lost = grant.expired  # also if this process was stopped, and nothing told it yet
         try:
             if grant in self._grants and not self._closed:
                 with suppress(LeaseLost):
                     self._release_grant(grant)
         finally:
             swallowed = scope.__exit__(kind, error, trace)
-        if grant.lost and (swallowed or kind is None):  # trio's scopes say that they swallow nothing, too
+        if lost and (swallowed or kind is None):  # trio's scopes say that they swallow nothing, too
             raise self._lease_lost()
 
     def _release_grant(self, grant: Grant) -> None:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -156,6 +157,13 @@ async def test_a_lease_that_others_removed_is_lost(server: RedisServer) -> None:
             _ = lock.token
         with pytest.raises(aipc.LeaseLost):
             lock.release()
+
+
+async def test_a_block_that_kept_its_loop_beyond_the_lease_ends_with_an_error(server: RedisServer) -> None:
+    async with opened(server, ttl=0.3) as lock:
+        with pytest.raises(aipc.LeaseLost):
+            async with lock:
+                time.sleep(0.5)
 
 
 async def test_a_holder_that_was_stopped_learns_that_it_lost(server: RedisServer) -> None:
