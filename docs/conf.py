@@ -49,10 +49,20 @@ def _inside(_app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = source[0].replace("](../../CONTRIBUTING.md", "](../contributing.md")
 
 
-def _without_type(_app: Sphinx, what: str, _name: str, _object: object, _options: object, lines: list[str]) -> None:
-    """Napoleon reads the first line of a property as `type: text`; ours may have a colon."""
+def _as_rst(_app: Sphinx, what: str, _name: str, _object: object, _options: object, lines: list[str]) -> None:
+    """A docstring's table of attributes, `name    text`, becomes a list."""
+    column = 0  # of the text, in a table
+    for number, line in enumerate(lines):
+        row = re.match(r"(\w+(?:, \w+)*) +(?=\S)", line)
+        if row and (row[0].endswith("  ") or row.end() == column):
+            column = row.end()
+            lines[number] = f"- `{row[1]}`: {line[column:]}"
+        elif column and line.startswith(" "):
+            lines[number] = f"  {line.strip()}"
+        else:
+            column = 0
     if what in {"attribute", "data", "property"}:
-        lines[:0] = ["..", ""]  # an empty comment
+        lines[:0] = ["..", ""]  # an empty comment: Napoleon reads the first line as `type: text`, and ours may have a colon
 
 
 def _unlinked_builtins(_app: Sphinx, page: nodes.document) -> None:
@@ -65,5 +75,5 @@ def _unlinked_builtins(_app: Sphinx, page: nodes.document) -> None:
 def setup(app: Sphinx) -> None:
     """Sphinx calls this."""
     app.connect("source-read", _inside)
-    app.connect("autodoc-process-docstring", _without_type, priority=400)
+    app.connect("autodoc-process-docstring", _as_rst, priority=400)
     app.connect("doctree-read", _unlinked_builtins)
