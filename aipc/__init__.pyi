@@ -89,6 +89,7 @@ from .services.jobs.channel import JobChannel as JobChannel
 from .services.jobs.opening import open_jobs as open_jobs
 from .services.jobs.tables import Job as Job
 from .services.jobs.tables import JobsStatus as JobsStatus
+from .services.jobs.tables import StoredJob as StoredJob
 from .services.locking import lock as lock
 from .services.reconnecting import reconnecting as reconnecting
 from .services.supervise.program import Program as Program

@@ -15,11 +15,13 @@ import sysv_ipc
 from aipc._address import keyed, options, parse
 from aipc._io.doorbell import Doorbell
 from aipc._io.errors import os_error, translate
+from aipc._sys.sysv import primitives
 from aipc._sys.sysv import tables as sysv_tables
 from aipc._sys.sysv.key import key_of, object_name
 from aipc.exceptions import AddressError, WrongObject
 
 from ._sys.files import path_reserved, short_path, socket_in_use
+from ._sys.proc.unix_sockets import bound_sockets
 
 _SHM, _MQUEUE = "/dev/shm", "/dev/mqueue"  # noqa: S108 - where the kernel shows them
 KINDS = (*sysv_tables.KINDS, "posix-shm", "posix-sem", "posix-mq", "fifo", "unix")
@@ -55,6 +57,13 @@ class IpcObject(NamedTuple):
     removed: bool = False
     """A segment that was removed, but is still attached: ipcs(1) says "dest". It has lost its key, and goes with its last user."""
 
+    @property
+    def alias(self) -> str | None:
+        """What a semaphore set is to aipc: its kind and path, such as `event:/run/app.ready`. None if it is no primitive of aipc's."""
+        if self.kind != "sysv-sem" or self.id is None:
+            return None
+        return primitives.alias(self.id, self.key or 0, self.uid)
+
 
 def list_objects(*directories: str | os.PathLike[str]) -> list[IpcObject]:
     """Return every object that this process can see: System V and POSIX objects, and the socket files of live sockets.
@@ -63,7 +72,7 @@ def list_objects(*directories: str | os.PathLike[str]) -> list[IpcObject]:
     `/dev/mqueue` is mounted (mq_overview(7)). ObjectMissing or AccessDenied for a directory that cannot be read.
     """
     found = [*_system_v(), *_posix()]
-    bound = _bound_sockets()
+    bound = {path: len(inodes) for path, inodes in bound_sockets().items()}
     paths = dict.fromkeys(bound)
     for directory in directories:
         where = os.path.abspath(directory)
@@ -157,17 +166,6 @@ def _waiting(path: str) -> int | None:
         return None  # not readable, or gone
 
 
-def _bound_sockets() -> dict[str, int]:
-    """The paths that live sockets are bound to, with their numbers (proc_pid_net(5)); sockets connected to a listener count, too."""
-    paths: dict[str, int] = {}
-    table = Path("/proc/net/unix").read_text(errors="surrogateescape")
-    for line in table.splitlines()[1:]:
-        path = "".join(line.split(maxsplit=7)[7:])
-        if path.startswith("/"):
-            paths[path] = paths.get(path, 0) + 1
-    return paths
-
-
 def _files(paths: dict[str, None], bound: dict[str, int]) -> Iterator[IpcObject]:
     for path in paths:
         try:
@@ -204,12 +202,15 @@ def _remove_system_v(kind: str, identifier: int | str | None, project: int | Non
         "sysv-sem": sysv_ipc.remove_semaphore,
         "sysv-shm": sysv_ipc.remove_shared_memory,
     }
+    row = sysv_tables.row(kind, identifier)
     try:
         remove[kind](identifier)
     except sysv_ipc.ExistentialError:
         raise os_error(errno.ENOENT, where, "there is no such object") from None
     except sysv_ipc.PermissionsError:
         raise os_error(errno.EPERM, where, "only its owner, its creator or root may remove it") from None
+    if kind == "sysv-sem" and row is not None:
+        primitives.forget(row["key"], row["uid"])
     called, what_for = _WAITED_FOR.get(kind, ("", ()))
     for suffix in what_for:
         doorbell = Doorbell(object_name(called, identifier) + suffix)

@@ -207,6 +207,7 @@ def open_lock(url: str, **options: Unpack[LockOptions]) -> Opening[Lock]:
             - counter: POSIX: a plain counter: nothing is held.
             - robust: POSIX: give back what a dead process held.
             - ttl: `redis:`: seconds for which the lock is held without a renewal.
+            - wait: `redis:`: wait until the server listens.
             - db, name: `redis+unix:`: the database's number, and the lock's name there.
             - cafile, certfile, keyfile, server_hostname, ssl_context: `rediss:`: as for TLS channels.
 
@@ -252,9 +253,15 @@ def _mechanism(
         others = [name for name, rows in _TABLES.items() if address.scheme in rows]
         hint = f"; it is a scheme of {' and '.join(others)}" if others else ""
         raise AddressError(f"{address.url!r}: {caller} knows no scheme {address.scheme!r}, only {', '.join(table)}{hint}")
-    name, _, opener = table[address.scheme].partition(":")
-    module = importlib.import_module(name)
-    return getattr(module, opener), getattr(module, "check", None)
+    module = importlib.import_module(table[address.scheme].partition(":")[0])
+    return opener_of(table, address), getattr(module, "check", None)
+
+
+def opener_of(table: Mapping[str, str], address: Address) -> Callable[..., Awaitable[Any]]:
+    """The mechanism's function; its keyword-only parameters are the options. KeyError for a scheme that `table` lacks."""
+    module, _, name = table[address.scheme].partition(":")
+    function: Callable[..., Awaitable[Any]] = getattr(importlib.import_module(module), name)
+    return function
 
 
 _TABLES = {"open_channel": CHANNELS, "listen": LISTENERS, "open_lock": LOCKS}

@@ -222,6 +222,7 @@ class LockOptions(TypedDict, total=False):
     undo: bool
     unlink: bool
     value: int
+    wait: bool
     whence: Literal["start", "end"]
 
 

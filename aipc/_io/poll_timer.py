@@ -15,7 +15,7 @@ from functools import partial
 from heapq import heappop, heappush
 from math import floor, inf, log2
 from time import monotonic
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from aipc._sys import probes, timerfd
 
@@ -177,8 +177,7 @@ class PollTimer:
 def poll_timer(reactor: Reactor | None = None) -> PollTimer:
     """The clock of this loop's reactor, made when it is first needed; `release` it once for each call."""
     reactor = reactor or reactor_of(backend.current())
-    if reactor.poll_timer is None:
-        reactor.poll_timer = PollTimer(reactor)
-    used = cast(PollTimer, reactor.poll_timer)
-    used.users += 1
-    return used
+    used: Any = reactor.poll_timer or PollTimer(reactor)
+    reactor.poll_timer = used
+    used.users += 1  # without a call before: the garbage collector may release the last other user there
+    return cast(PollTimer, used)

@@ -8,7 +8,7 @@ import sys
 def main() -> None:
     """Run the command, or say which extra it needs."""
     try:
-        from .main import app
+        from .commands import app
     except ModuleNotFoundError as error:
         sys.exit(f"aipc: the command needs {error.name}; install it with: pip install 'aipc[cli]'")
     app()

@@ -19,16 +19,19 @@ from typing import Any
 import anyio
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 import aipc
+from aipc._address import Address
+from aipc._sys.sysv.key import key_of
 from aipc.abc import ChannelAttribute, Lock
 from aipc.testing import kernel_objects
 
+from . import table
 from .tour_meetings import CHANNELS, LOCKS, Peer
 
 ROUND_TRIPS = 3_000
 ACQUISITIONS = 500
+_NUMBERS = ("MESSAGES", "MiB/s", "P50 µs", "P99 µs")
 PATIENCE = 120  # seconds for one mechanism
 
 
@@ -86,7 +89,6 @@ def run(loop: str, names: Sequence[str], console: Console) -> list[Row]:
 
 
 async def _visit(name: str, loop: str, files: list[Path], advance: Advance) -> Row:
-    before = kernel_objects()
     row = Row(name)
     with tempfile.TemporaryDirectory(prefix="aipc-tour-") as directory, _Peers(loop) as peer:
         try:
@@ -97,9 +99,16 @@ async def _visit(name: str, loop: str, files: list[Path], advance: Advance) -> R
                     await _visit_lock(row, *LOCKS[name](Path(directory)), Path(directory), peer, advance)
         except Exception as error:  # noqa: BLE001 - a row that fails is a result; the tour goes on
             row.verdict = f"{type(error).__name__}: {error}"
-        left = sorted(entry.name for entry in Path(directory).iterdir() if entry.name not in ("lock", "counter"))
-    row.left_behind = (*sorted(kernel_objects() - before), *left)
+        row.left_behind = tuple(_left_in(Path(directory)))
     return row
+
+
+def _left_in(directory: Path) -> list[str]:
+    """What the tour has left: files in its directory, System V objects by its keys, POSIX objects by its name."""
+    keys = {key_of(Address(str(directory), "ftok", str(directory)), project) for project in (1, 2, 3)}
+    marks = {f"(key {key & 0xFFFFFFFF:#x})" for key in keys if key is not None} | {directory.name}
+    objects = sorted(name for name in kernel_objects() if any(mark in name for mark in marks))
+    return objects + sorted(entry.name for entry in directory.iterdir() if entry.name not in ("lock", "counter"))
 
 
 class _Peers:
@@ -209,17 +218,23 @@ def _percentiles(samples: list[float]) -> tuple[float, float]:
     return ordered[len(ordered) // 2] * 1e6, ordered[len(ordered) * 99 // 100] * 1e6
 
 
-def table(rows: Sequence[Row]) -> Table:
-    """Format the rows as a table."""
-    drawn = Table(title="aipc tour")
-    drawn.add_column("mechanism")
-    for heading in ("messages", "MiB/s", "round trip p50", "p99"):
-        drawn.add_column(heading, justify="right")
-    drawn.add_column("verdict")
-    drawn.add_column("left behind")
+def show(rows: Sequence[Row]) -> None:
+    """Print the rows, and how many are good."""
+    shown = [
+        (
+            row.mechanism,
+            f"{row.messages:,}",
+            "" if row.mib_per_second is None else f"{row.mib_per_second:,.0f}",
+            f"{row.p50:,.1f}",
+            f"{row.p99:,.1f}",
+            row.verdict if row.good or row.verdict != "ok" else "left objects behind",
+        )
+        for row in rows
+    ]
+    table.show(("MECHANISM", "MESSAGES", "MiB/s", "P50 µs", "P99 µs", "VERDICT"), shown, right=_NUMBERS)
     for row in rows:
-        rate = "" if row.mib_per_second is None else f"{row.mib_per_second:,.0f}"
-        verdict = f"[green]{row.verdict}[/]" if row.good else f"[red]{row.verdict}[/]"
-        left = ", ".join(row.left_behind) or "none"
-        drawn.add_row(row.mechanism, f"{row.messages:,}", rate, f"{row.p50:,.1f} µs", f"{row.p99:,.1f} µs", verdict, left)
-    return drawn
+        for left in row.left_behind:
+            print(f"{row.mechanism} left behind: {left}")
+    print("Times: 64 bytes there and back; of a lock: from acquiring it until it is free")
+    print("again, with a file changed meanwhile, against a second process.")
+    print(f"{sum(row.good for row in rows)} of {len(rows)} ok")

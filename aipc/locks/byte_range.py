@@ -20,7 +20,7 @@ from aipc._io.errors import os_error, translate
 from aipc._io.polling import Polling
 from aipc._sys import byte_locks
 from aipc._sys.byte_locks import TOP, Conflict, Range
-from aipc._sys.proc_locks import awaited, open_file_holder
+from aipc._sys.proc.file_locks import awaited, open_file_holder
 from aipc.exceptions import AddressError
 
 from . import process_locks

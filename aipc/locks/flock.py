@@ -16,7 +16,7 @@ from functools import partial
 from aipc._address import Address
 from aipc._io.errors import translate
 from aipc._sys.files import same_file
-from aipc._sys.proc_locks import awaited, complete, holders, open_file_holder
+from aipc._sys.proc.file_locks import awaited, complete, holders, open_file_holder
 
 from .file_lock_base import SHARED_ACCESS, HeldFile, HeldFileLock, lock_path, open_lock_file
 

@@ -11,7 +11,7 @@ from typing import Self
 from aipc._io.errors import os_error
 from aipc._io.handle import Handle
 from aipc._io.polling import Polling
-from aipc._sys.proc_locks import holders
+from aipc._sys.proc.file_locks import holders
 from aipc.abc import Buffer
 from aipc.exceptions import UnsupportedOperation
 from aipc.wire import snapshot as wire

@@ -62,7 +62,7 @@ class AnsweringChannel(NumberedChannel):
 
     async def receive(self, **selection: Any) -> bytes:
         while not self._takes(data := await self._transport.receive(**selection)):
-            pass
+            await backend.checkpoint()  # the call runs first: otherwise this would spin, and the call wait behind it
         return data[SIZE:]
 
     def receive_nowait(self, **selection: Any) -> bytes:
@@ -75,9 +75,11 @@ class AnsweringChannel(NumberedChannel):
         while not messages:
             batch = await self._transport.receive_many(max_messages, **selection)
             messages = [data[SIZE:] for data in batch if self._takes(data)]
+            if not messages:
+                await backend.checkpoint()
         return messages
 
     async def receive_message(self, **selection: Any) -> Message:
         while not self._takes((message := await self._transport.receive_message(**selection)).data):
-            pass
+            await backend.checkpoint()
         return message._replace(data=message.data[SIZE:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
+from aipc._io.loop import backend
 from aipc.transports.shm.channel import RingChannel
 
 from .answering import AnsweringChannel
@@ -55,6 +56,7 @@ class AnsweringRing(_LendingChannel, AnsweringChannel):
                     with self._behind_number(whole) as view:
                         yield view
                     return
+            await backend.checkpoint()  # the call runs first
 
 
 class AskingRing(_LendingChannel, AskingChannel):

@@ -12,7 +12,7 @@ from aipc._open import open_channel
 from aipc.abc import Channel
 from aipc.exceptions import ProtocolError
 
-from .errors import explain
+from .errors import NotReady, explain
 from .scripts import loading, pack
 from .server import Server
 
@@ -78,11 +78,13 @@ async def dial(server: Server, replaces: int = 0) -> Connection:
         connection = Connection(channel, server.url)
         try:
             await _greet(connection, server, replaces)
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            if type(error) in (anyio.EndOfStream, anyio.BrokenResourceError):
+                raise NotReady(f"{server.url}: the server closed the connection at once") from None
             raise
         return connection
-    raise anyio.BrokenResourceError(f"{server.url}: no answer in {_DIALING:.0f} s")
+    raise NotReady(f"{server.url}: no answer in {_DIALING:.0f} s")
 
 
 async def _greet(connection: Connection, server: Server, replaces: int) -> None:
@@ -90,7 +92,7 @@ async def _greet(connection: Connection, server: Server, replaces: int) -> None:
     optional = [pack("CLIENT", "KILL", "ID", replaces)] if replaces else []  # a new server does not know it
     commands = [pack("SELECT", server.db), *scripts, pack("CLIENT", "ID"), *optional]
     if not await _say(connection, commands, server):
-        raise anyio.BrokenResourceError(f"{server.url}: the connection was lost at once")
+        raise NotReady(f"{server.url}: the server closed the connection at once")
     needed = len(commands) - len(optional) + bool(server.password)
     replies: list[Any] = []
     while len(replies) < len(commands) + bool(server.password):

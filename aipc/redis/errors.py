@@ -26,6 +26,10 @@ PASSING = frozenset(
 """Errors of a server that is not ready, or no longer the one that takes writes: a new connection asks again."""
 
 
+class NotReady(anyio.BrokenResourceError):
+    """A server that is there, and can't serve now: it starts, loads its data, is a replica, or just went."""
+
+
 _WITHIN = re.compile(r"ERR Error running script .*?-([A-Z]+) ")
 
 
@@ -43,7 +47,7 @@ def explain(error: Exception, where: str) -> Exception:
         known, code = _KINDS[kind]
         return known(code, text)
     if kind in PASSING:
-        return anyio.BrokenResourceError(text)
+        return NotReady(text)
     if "invalid password" in str(error) or "without any password" in str(error):
         return AccessDenied(errno.EACCES, text)
     return ProtocolError(text)

@@ -18,6 +18,7 @@ from aipc.wire.framing import MAX_MESSAGE_SIZE
 from . import registry
 from .calls import RemoteConnectionChannel
 from .channel import RemoteJobChannel
+from .errors import NotReady
 from .link import Link
 from .queue import JobQueue
 from .server import Place, place
@@ -131,7 +132,7 @@ async def listen(
     return RemoteListener(await _join(where), where, max_message_size, max_connections)
 
 
-@can_wait(*MISSING_OR_REFUSED)
+@can_wait(*MISSING_OR_REFUSED, NotReady)
 async def connect(
     address: Address,
     *,

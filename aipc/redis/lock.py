@@ -167,7 +167,7 @@ class RemoteLock(Semaphore):
                     self._release_grant(grant)
         finally:
             swallowed = scope.__exit__(kind, error, trace)
-        if swallowed or (grant.lost and kind is None):  # nobody else cancels this scope
+        if grant.lost and (swallowed or kind is None):  # trio's scopes say that they swallow nothing, too
             raise self._lease_lost()
 
     def _release_grant(self, grant: Grant) -> None:

@@ -11,6 +11,7 @@ from aipc.wire.framing import MAX_MESSAGE_SIZE
 
 from . import registry
 from .channel import RemoteJobChannel
+from .errors import NotReady
 from .lock import RemoteLock
 from .queue import JobQueue
 from .scripts import call
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import ssl
 
 
-@can_wait(*MISSING_OR_REFUSED)
+@can_wait(*MISSING_OR_REFUSED, NotReady)
 async def connect(
     address: Address,
     *,
@@ -73,6 +74,7 @@ async def connect(
     )
 
 
+@can_wait(*MISSING_OR_REFUSED, NotReady)
 async def open_lock(
     address: Address,
     *,

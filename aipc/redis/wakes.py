@@ -49,7 +49,7 @@ class WaitingPlace(WaitQueue):
             while True:
                 check()
                 self.rung = False
-                registers = self._wakes.connection is not None
+                registers = self._wakes.listening
                 result = await try_(registers)
                 if result is not None:
                     return result
@@ -106,6 +106,8 @@ class Wakes(Line):
         self._name = name
         self._tell = tell
         self._places: dict[str, WaitingPlace] = {}
+        self.listening: bool = False
+        """Whether the server can wake us now."""
         self._ready = WaitQueue()
         self._pinged = False
         self._error: Exception | None = None
@@ -130,7 +132,7 @@ class Wakes(Line):
     async def subscribed(self) -> None:
         """Wait until the server can wake us. Cancelled: nothing happened."""
         self.start()
-        if self.connection is None and not self.closed:
+        if not self.listening and not self.closed:
             self._error = None
             await self._ready.queue()
             if self._error is not None:
@@ -153,6 +155,7 @@ class Wakes(Line):
             if kind == b"message":
                 self._ring(rest[1].decode(errors="surrogateescape"))
             elif kind == b"subscribe":
+                self.listening = True
                 self._ready.wake_all()
                 self._ring_all()
         self.watch()
@@ -170,6 +173,7 @@ class Wakes(Line):
             place.ring(everybody=True)
 
     def _lost(self) -> None:
+        self.listening = False
         self._ring_all()
 
     def _failed(self, error: Exception, seconds: float) -> None:

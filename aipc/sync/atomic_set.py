@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aipc._io.errors import translate
+from aipc._sys.sysv import primitives
 from aipc._sys.sysv import semaphore as sysv
 from aipc._sys.sysv.key import object_name
 from aipc.exceptions import WrongObject
@@ -149,7 +151,7 @@ class AtomicSet(LockHandle):
             pass  # the set was removed
         try:
             if self.unlink:
-                self._semaphores.remove()
+                self._remove_set()
         except OSError as error:
             if error.errno != errno.EIDRM:  # already removed
                 raise translate(error, self.name) from None
@@ -167,7 +169,11 @@ class AtomicSet(LockHandle):
 
     def _remove(self) -> None:
         self.check()
+        self._remove_set()
+
+    def _remove_set(self) -> None:
         self._semaphores.remove()
+        primitives.forget(self._semaphores.key, os.geteuid())
 
 
 def _steps(seen: Values, change: Change) -> Iterable[tuple[int, int, int]]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Self, Unpack
 
 from aipc._address import Key
+from aipc._sys.sysv import primitives
 from aipc._sys.sysv.semaphore import LARGEST_VALUE
 from aipc.exceptions import BrokenBarrierError
 
@@ -29,7 +30,7 @@ class Barrier(Primitive):
     """
 
     __slots__ = ()
-    _KIND: ClassVar[int] = 0x4103
+    _KIND: ClassVar[int] = primitives.BARRIER
     _MORE: ClassVar[frozenset[str]] = frozenset({"parties"})
 
     def __init__(self, key: Key, parties: int | None = None, **given: Unpack[PrimitiveOptions]) -> None:

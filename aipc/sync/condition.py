@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeVar, Unpack
 import anyio
 
 from aipc._address import Key
+from aipc._sys.sysv import primitives
 from aipc.exceptions import LimitExceeded
 
 from .atomic_set import AtomicSet, Change, Values
@@ -43,7 +44,7 @@ class Condition(Primitive):
     """
 
     __slots__ = ("_inner",)
-    _KIND: ClassVar[int] = 0x4102
+    _KIND: ClassVar[int] = primitives.CONDITION
     _MORE: ClassVar[frozenset[str]] = frozenset({"waiters"})
 
     def __init__(self, key: Key, **given: Unpack[ConditionOptions]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from aipc._sys.sysv import primitives
 from aipc._sys.sysv.semaphore import LARGEST_VALUE
 
 from .atomic_set import Change, Values
@@ -20,7 +21,7 @@ class Event(Primitive):
     """
 
     __slots__ = ()
-    _KIND: ClassVar[int] = 0x4101
+    _KIND: ClassVar[int] = primitives.EVENT
 
     def _first(self) -> tuple[int, int]:
         return 1, 0

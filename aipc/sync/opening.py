@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
-import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 
 from aipc._address import Address
 from aipc._sys.create_or_open import create_or_open
+from aipc._sys.sysv import primitives
 from aipc._sys.sysv import semaphore as sysv
 from aipc._sys.sysv.key import check_key, key_of
 from aipc.exceptions import WrongObject
@@ -34,10 +33,9 @@ def _bare_path(address: Address, project: int | None) -> bool:
 
 
 def key(address: Address, project: int | None) -> int | None:
-    """The System V key; that of a path without a project is the CRC-32 of its bytes, and no file need exist there."""
+    """The System V key. For a path without a project it is the CRC-32 of the path's bytes, and no file need exist there."""
     if _bare_path(address, project):
-        number = zlib.crc32(os.fsencode(os.path.abspath(address.path))) or 1
-        return key_of(replace(address, path=hex(number)), None)
+        return key_of(replace(address, path=hex(primitives.key_of_path(address.path))), None)
     return key_of(address, project)
 
 
@@ -71,6 +69,8 @@ def open_set(
             if made:
                 _give_up(semaphores, number)
             raise
+    if made and project is None and address.path.startswith("/"):
+        primitives.remember(address.path)
     return AtomicSet(semaphores, count, address.url, unlink=number is None if unlink is None else unlink)
 
 

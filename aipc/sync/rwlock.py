@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Unpack
 
 from aipc._address import Key
+from aipc._sys.sysv import primitives
 from aipc.abc import Lock
 
 from .atomic_set import AtomicSet, Change, Values
@@ -42,7 +43,7 @@ class RWLock(Primitive):
     """
 
     __slots__ = ("_reader", "_writer")
-    _KIND: ClassVar[int] = 0x4104
+    _KIND: ClassVar[int] = primitives.RWLOCK
 
     def __init__(self, key: Key, **given: Unpack[PrimitiveOptions]) -> None:
         super().__init__(key, **given)

@@ -19,7 +19,7 @@ MISSING_OR_REFUSED = (FileNotFoundError, ConnectionRefusedError)
 """Of a path: there is no socket yet, or nobody listens on it."""
 
 
-def can_wait(*errors: type[OSError]) -> Callable[[Connect[Opened]], Connect[Opened]]:
+def can_wait(*errors: type[Exception]) -> Callable[[Connect[Opened]], Connect[Opened]]:
     """Give an opener the option `wait`: on one of `errors` it tries again after a pause, of a quarter of a second at most."""
 
     def decorate(connect: Connect[Opened]) -> Connect[Opened]:

@@ -14,6 +14,7 @@ ROOMS = (
     "aipc/sync",
     "aipc/processes",
     "aipc/services",
+    "aipc/redis",
 )
 """Where defects are put."""
 
@@ -43,6 +44,7 @@ _TESTS = {
     "aipc/transports/shm/readiness": Tests("tests/transports/test_shm*.py", "shm"),
     "aipc/_io/loop/signals": Tests("tests/signals tests/test_service.py", "signal"),
     "aipc/transports/pipes/fifo_write_lock": Tests("tests/transports/test_fifo*.py", "fifo"),
+    "aipc/cli/": Tests("tests/cli tests/test_tour.py", ""),
     "aipc/locks/": Tests("tests/locks", "test_lock or test_acquire or test_operate or test_wait_zero"),
     "aipc/locks/byte_range": Tests("tests/locks/test_{byte_range,process_locks,file_lock*}.py " + _ANY_LOCK, "fcntl"),
     "aipc/locks/flock": Tests("tests/locks/test_{flock*,file_lock*}.py " + _ANY_LOCK, "flock"),
@@ -57,6 +59,7 @@ _TESTS = {
         "tests/locks/test_{sysv*,semaphores,layouts}.py tests/sync " + _ANY_LOCK,
         "sysv-sem or test_operate or test_wait_zero",
     ),
+    "aipc/redis/": Tests("tests/redis", "redis"),
     "aipc/processes/": Tests("tests/processes", "exec or popen"),
     "aipc/processes/backoff": Tests(_POOL, ""),
     "aipc/processes/changes": Tests(_POOL, ""),

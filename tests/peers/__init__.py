@@ -99,10 +99,15 @@ def python(code: str, *arguments: str, cwd: Path | None = None) -> Iterator[Peer
             forked.kill()
 
 
+LASTING: set[int] = set()
+"""Child processes that live as long as this one: no test has left them behind."""
+
+
 @cache
 def the_template() -> Template:
     """One for this process, ended with it."""
     template = Template()
+    LASTING.add(template.pid)
     atexit.register(template.close)
     return template
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers import compile_peer, the_template
+from tests.peers import LASTING, compile_peer
 
 
 def children() -> list[int]:
@@ -14,7 +14,7 @@ def children() -> list[int]:
     found = []
     for task in os.listdir("/proc/self/task"):
         found += [int(pid) for pid in Path(f"/proc/self/task/{task}/children").read_text().split()]
-    return [pid for pid in found if pid != the_template().pid]
+    return [pid for pid in found if pid not in LASTING]
 
 
 @pytest.fixture(autouse=True)

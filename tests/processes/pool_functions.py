@@ -93,3 +93,26 @@ def fail_elsewhere(number: int) -> None:
 
 async def take(channel: aipc.Channel, argument: object) -> None:
     await anyio.sleep_forever()
+
+
+async def answer_by(channel: Any, way: str) -> None:
+    """Answer each message with itself; receive it in this way."""
+    while True:
+        try:
+            if way == "receive_many":
+                (message,) = await channel.receive_many()
+            elif way == "receive_message":
+                message = (await channel.receive_message()).data
+            elif way == "receive_view":
+                async with channel.receive_view() as view:
+                    message = bytes(view)
+            elif way == "receive_nowait":
+                message = channel.receive_nowait()
+            else:
+                message = await channel.receive()
+        except anyio.WouldBlock:
+            await anyio.sleep(1e-3)
+        except anyio.EndOfStream:
+            return
+        else:
+            await channel.send(message)

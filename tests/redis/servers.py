@@ -13,7 +13,7 @@ import time
 from functools import cache
 from pathlib import Path
 
-from ..peers import require
+from ..peers import LASTING, require
 
 
 class RedisServer:
@@ -95,6 +95,8 @@ def shared_server() -> RedisServer:
     """One for all tests that do no harm to it; it ends with this process."""
     directory = Path(tempfile.mkdtemp())
     server = RedisServer(directory)
+    assert server.process is not None
+    LASTING.add(server.process.pid)
     atexit.register(shutil.rmtree, directory)
     atexit.register(server.end)
     return server

@@ -83,8 +83,7 @@ async def test_waiters_have_their_turn_in_order(server: RedisServer) -> None:
         async with lock:
             for number in range(6):
                 tasks.start_soon(enter, number)
-                await settle()
-                await lock._link.flushed()
+                await until(lambda waiting=number + 1: server.command("ZCARD", "{lock}:queue") == b":%d\r\n" % waiting)
     assert order == [0, 1, 2, 3, 4, 5]
 
 

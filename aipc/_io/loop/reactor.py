@@ -151,8 +151,8 @@ class Reactor:
         try:
             while True:
                 await trio.lowlevel.wait_readable(epoll.fileno())
-        except (trio.ClosedResourceError, ValueError):  # closed, also before this task began: no descriptor is left in the set
-            pass
+        except (trio.ClosedResourceError, ValueError, OSError):
+            pass  # closed, because no descriptor is left in it: while this waited, before it began, or before trio registers it
         finally:
             trio.lowlevel.remove_instrument(instrument)
 

@@ -85,6 +85,11 @@ def _check_used(result: int) -> int:
     return check(result)
 
 
+def value_of(identifier: int, index: int) -> int:
+    """GETVAL of a semaphore in the set of that number."""
+    return _check_used(libc.semctl(identifier, index, _GETVAL))
+
+
 class SemaphoreSet:
     """One set. Every error is an OSError with the errno of the system call; BlockingIOError where it would wait."""
 
@@ -93,6 +98,11 @@ class SemaphoreSet:
     def __init__(self, key: int | None, count: int, flags: int) -> None:
         self._key = key
         self.id: int = check(libc.semget(sysv_ipc.IPC_PRIVATE if key is None else key, count, flags))
+
+    @property
+    def key(self) -> int:
+        """Its key, 32 bits; 0 for a private set."""
+        return (self._key or 0) & 0xFFFFFFFF
 
     def operate(self, steps: Operations) -> None:
         """semop(2): all steps or none."""

@@ -26,7 +26,7 @@ from . import registry
 from .files import open_files
 from .lease import Lease
 from .requests import Put, Request, Step, Take
-from .tables import Job, JobsStatus, NewJob, Selection, Tables
+from .tables import Job, JobsStatus, NewJob, Selection, StoredJob, Tables
 from .worker import Worker
 
 Result = TypeVar("Result")
@@ -217,6 +217,10 @@ class JobChannel(Channel):
         WouldBlock after a second: another process was stopped in its turn.
         """
         return self._ask_now(Step(Tables.status, looks=True, now=True), patience=_LONG_PATIENCE)
+
+    async def jobs(self, most: int = 100) -> list[StoredJob]:
+        """Return the oldest jobs, at most `most`, whatever their state, and leave them there. Cancelled: nothing happened."""
+        return await self._ask(Step(lambda tables: tables.stored(most), looks=True))
 
     async def revive(self) -> int:
         """Make all dead jobs ready again, with no attempts; return their number. Cancelled: all or none."""

@@ -13,6 +13,7 @@ from time import time
 from typing import NamedTuple
 
 READY, LEASED, DEAD, DELAYED = range(4)
+_STATES = ("ready", "leased", "dead", "delayed")
 APPLICATION, VERSION = 0x61697063, 1  # "aipc", and the version of these tables
 _SCHEMA = f"""
 CREATE TABLE jobs (
@@ -55,6 +56,17 @@ class Job(NamedTuple):
     attempts: int
     data: bytes
     owner: int
+
+
+class StoredJob(NamedTuple):
+    """A job as it is in the queue. `state` is "ready", "leased", "dead" or "delayed"; `attempts` counts its leases."""
+
+    id: int
+    state: str
+    type: int
+    priority: int
+    attempts: int
+    data: bytes
 
 
 class NewJob(NamedTuple):
@@ -232,6 +244,11 @@ class Tables:
         self.readied += count
         self._live += count
         return count
+
+    def stored(self, most: int) -> list[StoredJob]:
+        """The oldest jobs."""
+        found = self._db.execute("SELECT id, state, type, priority, attempts, data FROM jobs ORDER BY id LIMIT ?", (most,))
+        return [StoredJob(row[0], _STATES[row[1]], *row[2:]) for row in found]
 
     def status(self) -> JobsStatus:
         """Count the jobs of each kind."""

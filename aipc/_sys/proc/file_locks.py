@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from .byte_locks import TOP, Range
+from ..byte_locks import TOP, Range
 
 WHOLE = Range(0, TOP)
 _LOCKS = Path("/proc/locks")

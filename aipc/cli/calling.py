@@ -4,21 +4,40 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from enum import StrEnum
+from typing import Annotated, Any
 
 import anyio
-import msgspec
+import typer
 
-from aipc import rpc
 from aipc._io.loop import backend
 
 
-def run(url: str, method: str, args: Sequence[str], *, codec: Any, stream: bool, timeout: float | None) -> None:
-    """Call, and print the result as a line of JSON; each item, if it is a stream. Errors as `Client.call`."""
-    backend.run("asyncio", _call, url, method, args, codec, stream, timeout)
+class Codec(StrEnum):
+    """How messages are written."""
+
+    msgpack = "msgpack"
+    json = "json"
+
+
+def call(
+    url: Annotated[str, typer.Argument(help="Where the service listens.")],
+    method: Annotated[str, typer.Argument(help="The method's name.")],
+    args: Annotated[list[str] | None, typer.Argument(help="JSON, or else text; name=value goes by name.")] = None,
+    codec: Annotated[Codec, typer.Option(help="The service's codec.")] = Codec.msgpack,
+    stream: Annotated[bool, typer.Option("--stream", help="Print the items of a stream as they come.")] = False,
+    timeout: Annotated[float | None, typer.Option(help="Seconds until the call is given up.")] = None,
+) -> None:
+    """Call a service's method, and print the result.
+
+    The service is one of `aipc.rpc`, the result a line of JSON.
+    """
+    backend.run("asyncio", _call, url, method, args or [], codec.value, stream, timeout)
 
 
 async def _call(url: str, method: str, args: Sequence[str], codec: Any, stream: bool, timeout: float | None) -> None:
+    from aipc import rpc  # needs msgspec, which the other commands do not
+
     positional, named = arguments(args)
     with anyio.fail_after(timeout):
         async with rpc.connect(url, codec) as client:
@@ -50,4 +69,6 @@ def _value(text: str) -> Any:
 
 
 def _print(value: Any) -> None:
+    import msgspec
+
     print(msgspec.json.encode(value).decode(), flush=True)

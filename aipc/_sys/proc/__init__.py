@@ -1,0 +1,1 @@
+"""What /proc tells of other processes: their open files, locks and bound sockets."""

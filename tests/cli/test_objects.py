@@ -1,0 +1,142 @@
+"""`aipc list`, `aipc remove`, `aipc lock`, and what all commands have in common."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import anyio
+
+import aipc
+from aipc.cli import table
+from tests import peers
+
+from .runs import run, started
+
+
+def listed(*arguments: str) -> dict[str, dict[str, object]]:
+    status, printed = run("list", "--json", *arguments)
+    assert status == 0, printed
+    return {row["object"]: row for row in json.loads(printed)}
+
+
+def test_every_listed_name_can_be_removed(place: Path, key: str) -> None:
+    name = f"/aipc-cli-{os.getpid()}"
+    os.mkfifo(place / "fifo")
+    with (
+        aipc.SysVSharedMemory.create(key, 5000),
+        aipc.SysVSharedMemory.create(None, 6000, unlink=False) as private,
+        aipc.SharedMemory.create(name, 100),
+        socket.socket(socket.AF_UNIX) as stale,
+    ):
+        stale.bind(f"{place}/socket")
+        names = [f"sysv-shm:{key}", f"sysv-shm#{private.id}", f"posix-shm:{name}", f"fifo:{place}/fifo", f"unix:{place}/socket"]
+        rows = listed(str(place))
+        assert [rows[one]["holders"] for one in names] == [[os.getpid()]] * 3 + [[], [os.getpid()]]
+        status, printed = run("list", str(place))
+        assert status == 0
+        words = [line.split()[0] for line in printed.splitlines()]
+        assert set(names) <= set(words)  # each whole, without a terminal
+        assert run("remove", *names)[0] == 1  # a live process has the socket
+        assert not {names[0], *names[2:4]} & set(listed(str(place)))
+    assert names[1] not in listed()
+    assert run("remove", "--stale", "--yes", str(place)) == (0, f"removed unix:{place}/socket\n")
+    assert run("remove", names[0])[0] == 3
+
+
+def test_remove_by_kind_and_number_and_by_url(place: Path, key: str) -> None:
+    run("send", f"sysv-mq:{key}?create=1", "x")
+    number = str(listed()[f"sysv-mq:{key}"]["id"])
+    assert run("remove", "-y", "sysv-mq", number) == (0, f"removed sysv-mq:{key}\n")
+    run("send", f"sysv-mq:{place}?project=7&create=1", "x")
+    assert run("remove", "-y", f"sysv-mq:{place}?project=7")[0] == 0
+    status, printed = run("remove", "-y", f"flock:{place}/lock")
+    assert status == 2
+    assert "stays" in printed
+
+
+def test_a_primitive_is_called_by_its_path(place: Path) -> None:
+    async def look() -> None:
+        async with aipc.Event(f"{place}/ready"), aipc.Barrier(f"{place}/start", parties=2):
+            names = await anyio.to_thread.run_sync(listed)
+            assert names[f"event:{place}/ready"]["kind"] == "sysv-sem"
+            assert f"barrier:{place}/start" in names
+            assert await anyio.to_thread.run_sync(run, "remove", "-y", f"barrier:{place}/start") == (
+                0,
+                f"removed barrier:{place}/start\n",
+            )
+
+    anyio.run(look)
+    assert run("remove", "-y", f"event:{place}/ready")[0] == 0
+
+
+def test_a_narrow_terminal_cuts_no_name() -> None:
+    rows = [("unix:/" + "long" * 12, "1", "user", "10 messages"), ("fifo:/a", "2", "user", "")]
+    wide = [*table.lines(("OBJECT", "ID", "OWNER", "FILL"), rows, ("ID",), None)]
+    assert wide[1].split("  ")[0] == rows[0][0]
+    narrow = [*table.lines(("OBJECT", "ID", "OWNER", "FILL"), rows, ("ID",), 60)]
+    assert narrow[2] == rows[0][0]
+    assert narrow[3].split() == ["1", "user", "10", "messages"]
+
+
+def test_lock_runs_a_command(place: Path) -> None:
+    url = f"flock:{place}/lock"
+    assert run("lock", url, "--", "sh", "-c", "echo held; exit 5") == (5, "held\n")
+    assert run("lock", url, "--", "sh", "-c", "kill -9 $$")[0] == 128 + signal.SIGKILL
+    assert run("lock", url, "--", f"{place}/none")[0] == 127
+    with started("lock", url, "--", "sh", "-c", "echo held; exec sleep 60") as holding:
+        assert holding.stdout is not None
+        assert holding.stdout.readline() == "held\n"
+        status, printed = run("lock", "-n", "-E", "9", url, "--", "true")
+        assert (status, printed) == (9, f"aipc: {url}: held by process {holding.pid}\n")
+        assert run("lock", "-w", "0.01", url, "--", "true")[0] == 1
+        holding.terminate()  # goes on to the command: the lock is not free before that has ended
+        assert holding.wait() == 128 + signal.SIGTERM
+    assert run("lock", "-n", url, "--", "true") == (0, "")
+
+
+def test_errors_are_one_line_and_have_their_status(place: Path) -> None:
+    for status, arguments in {
+        2: ("send", f"unix:{place}/s?no_such_option=1", "x"),
+        3: ("send", f"unix:{place}/s", "x"),
+    }.items():
+        ended, printed = run(*arguments)
+        assert ended == status
+        assert printed.startswith("aipc: ")
+        assert printed.count("\n") == 1
+    assert run("nonsense")[0] == 2
+    assert run("--version") == (0, f"aipc {aipc.__version__}\n")
+    status, printed = run()
+    assert status == 2
+    assert all(len(line) <= 80 and not line.endswith("...") for line in printed.splitlines()[1:])
+
+
+def test_on_a_terminal(place: Path) -> None:
+    """In tmux, at 80 columns: `list` cuts no name, and `remove` asks."""
+    peers.require("tmux")
+    name = place / ("f" * 20)
+    os.mkfifo(name)
+    server = ["tmux", "-S", str(place / "tmux"), "-f", "/dev/null"]
+
+    def tmux(*arguments: str) -> str:
+        return subprocess.run([*server, *arguments], check=True, capture_output=True, text=True, timeout=20).stdout
+
+    aipc_ = f"{sys.executable} -m aipc"
+    answered = f"{aipc_} remove fifo:{name}; echo status $?; tmux wait-for -S answered"
+    tmux("new-session", "-d", "-x", "80", "-y", "60", f"{aipc_} list {place}; tmux wait-for -S listed; {answered}; sleep 60")
+    try:
+        tmux("wait-for", "listed")
+        lines = tmux("capture-pane", "-p", "-J").splitlines()
+        assert lines[0].split()[0] == "OBJECT"
+        assert f"fifo:{name}" in [line.split("  ")[0].rstrip() for line in lines]
+        tmux("send-keys", "n", "Enter")
+        tmux("wait-for", "answered")
+        assert "status 1" in tmux("capture-pane", "-p").splitlines()
+        assert name.exists()
+    finally:
+        tmux("kill-server")
