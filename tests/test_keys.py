@@ -52,7 +52,7 @@ def test_removal(by: str, path: str, here: Path) -> None:
 
     def remove() -> bool:
         if by == "command line":
-            return command("remove", "sysv-mq", path, "--project", "66").returncode == 0
+            return command("remove", "--yes", f"sysv-mq:{path}?project=66").returncode == 0
         aipc.remove_object("sysv-mq", *((path,) if by == "keyword" else (f"{path}?project=66",)), **PROJECTS[by])
         return True
 
