@@ -328,9 +328,9 @@ def test_command_line(place: Path, key: str) -> None:
     for arguments in (("sysv-shm", str(segment.id)), ("fifo", str(place / "fifo"))):
         assert command("remove", *arguments).returncode == 0
         failed = command("remove", *arguments)
-        assert failed.returncode == 2
+        assert failed.returncode == 3
         assert "Traceback" not in failed.stderr
     assert os.listdir(place) == []
     with pytest.raises(aipc.ObjectMissing):
         aipc.SysVSharedMemory.open(key)
-    assert command("list", str(place / "none")).returncode == 2
+    assert command("list", str(place / "none")).returncode == 3

@@ -75,6 +75,17 @@ def test_a_primitive_is_called_by_its_path(place: Path) -> None:
     assert run("remove", "-y", f"event:{place}/ready")[0] == 0
 
 
+def test_doctor_finds_what_is_missing() -> None:
+    status, printed = run("doctor", "--json")
+    findings = {row["name"]: row for row in json.loads(printed)}
+    assert findings["kernel.msgmax"]["value"] == Path("/proc/sys/kernel/msgmax").read_text().strip()
+    assert findings["pidfd_open"]["good"] is True
+    assert status == (1 if any(row["good"] is False for row in findings.values()) else 0)
+    _, shown = run("doctor")
+    assert all(name in shown for name in findings)
+    assert all(len(line) <= 100 for line in shown.splitlines())
+
+
 def test_a_narrow_terminal_cuts_no_name() -> None:
     rows = [("unix:/" + "long" * 12, "1", "user", "10 messages"), ("fifo:/a", "2", "user", "")]
     wide = [*table.lines(("OBJECT", "ID", "OWNER", "FILL"), rows, ("ID",), None)]
