@@ -14,13 +14,13 @@ from typing import NamedTuple
 from aipc._address import Address, parse
 from aipc._io.errors import naming
 from aipc._open import CHANNELS, LISTENERS, LOCKS, opener_of
-from aipc._sys import proc_locks
-from aipc._sys.file_users import command_of, users_of
 from aipc._sys.holder_record import HolderRecord
+from aipc._sys.proc import file_locks
+from aipc._sys.proc.file_users import command_of, users_of
+from aipc._sys.proc.unix_sockets import bound_sockets
 from aipc._sys.sysv import semaphore as sysv
 from aipc._sys.sysv import tables
 from aipc._sys.sysv.key import key_of
-from aipc._sys.unix_sockets import bound_sockets
 from aipc.exceptions import UnsupportedOperation
 
 _SEMAPHORE = struct.Struct("=II")
@@ -107,7 +107,7 @@ def _flock(address: Address) -> Inspection:
     users = _users(address.path)
     fd = os.open(address.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        holders, waiters = proc_locks.holders(fd, b"FLOCK"), proc_locks.sleepers(fd, b"FLOCK")
+        holders, waiters = file_locks.holders(fd, b"FLOCK"), file_locks.sleepers(fd, b"FLOCK")
     finally:
         os.close(fd)
     return _found(address, holders, waiters, users)

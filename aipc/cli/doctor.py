@@ -16,7 +16,8 @@ from typing import Annotated, NamedTuple
 import typer
 
 import aipc
-from aipc._sys import membarrier, probes, proc_locks
+from aipc._sys import membarrier, probes
+from aipc._sys.proc import file_locks
 from aipc._sys.sysv import primitives, tables
 
 from . import objects
@@ -96,7 +97,7 @@ def _features() -> Iterator[Finding]:
         ("membarrier", lambda: _needed(membarrier.registered()), "each message over shm: costs a system call"),
         (primitives.DIRECTORY, _writable_shm, "no POSIX shared memory or semaphores; waits poll, instead of being called"),
         ("/dev/mqueue", lambda: os.listdir("/dev/mqueue"), "POSIX queues are not listed: mount -t mqueue none /dev/mqueue"),
-        ("/proc/locks", lambda: _needed(proc_locks.complete()), "not every holder of a file's lock is seen"),
+        ("/proc/locks", lambda: _needed(file_locks.complete()), "not every holder of a file's lock is seen"),
         ("signalfd", lambda: _present("signalfd"), "no details=True for signals, and no signal: channels"),
     )
     for name, check, advice in checks:
