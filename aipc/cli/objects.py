@@ -138,7 +138,7 @@ def _fill(one: aipc.IpcObject) -> str:
         case "sysv-sem":
             return table.counted(one.items or 0, "semaphore")
         case "sysv-shm":
-            return f"{one.users} attached{', removed' * one.removed}"
+            return f"{one.users} attached{', dest' * one.removed}"
         case "unix":
             return table.counted(one.users, "socket") if one.users else "stale"
         case "posix-mq":
