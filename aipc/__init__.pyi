@@ -1,3 +1,6 @@
+from ._inspect import Inspection as Inspection
+from ._inspect import ProcessInfo as ProcessInfo
+from ._inspect import inspect as inspect
 from ._objects import IpcObject as IpcObject
 from ._objects import list_objects as list_objects
 from ._objects import remove_object as remove_object

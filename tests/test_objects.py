@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import anyio
 import posix_ipc
 import pytest
 import sysv_ipc
@@ -334,3 +335,25 @@ def test_command_line(place: Path, key: str) -> None:
     with pytest.raises(aipc.ObjectMissing):
         aipc.SysVSharedMemory.open(key)
     assert command("list", str(place / "none")).returncode == 3
+
+
+def test_inspect(place: Path, key: str) -> None:
+    async def look() -> None:
+        name = f"posix-sem:/aipc-inspect-{os.getpid()}?robust=1"  # only then the holder is recorded
+        async with (
+            aipc.open_lock(name, create=True, unlink=True) as lock,
+            aipc.open_lock(f"sysv-sem:{key}", create=True, unlink=True),
+        ):
+            assert aipc.inspect(name).state == {"value": 1, "sleepers": 0}
+            async with lock:
+                assert [process.pid for process in aipc.inspect(name).holders] == [os.getpid()]
+            assert aipc.inspect(f"sysv-sem:{key}").state["value"] == 1
+        async with aipc.listen(f"unix:{place}/socket"):
+            assert [process.pid for process in aipc.inspect(f"unix:{place}/socket").holders] == [os.getpid()]
+
+    anyio.run(look)
+    for url in (f"unix:{place}/socket", f"flock:{place}/none", f"sysv-sem:{key}", "posix-sem:/aipc-none"):
+        with pytest.raises(aipc.ObjectMissing):
+            aipc.inspect(url)
+    with pytest.raises(aipc.UnsupportedOperation):
+        aipc.inspect("tcp://127.0.0.1:1")

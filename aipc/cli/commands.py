@@ -8,7 +8,7 @@ import typer
 
 import aipc
 
-from . import calling, jobs, joining, locking, messages, objects, topics, touring
+from . import calling, doctor, inspecting, jobs, joining, locking, messages, objects, topics, touring
 from .ending import Commands
 
 _STATUS = """Exit status: 0 done, 1 failed, 2 wrong option, argument or URL, 3 no such object, or nobody listens."""
@@ -41,6 +41,8 @@ for _name, _command, _example in (
     ("publish", topics.publish, "aipc publish --subscribers 0 unix:/tmp/aipc.topics eur.usd 1.08"),
     ("subscribe", topics.subscribe, "aipc subscribe unix:/tmp/aipc.topics 'eur.*'"),
     ("call", calling.call, "aipc call unix:/tmp/aipc.sock add 1 2"),
+    ("inspect", inspecting.inspect, "aipc inspect flock:/tmp/aipc.lock"),
+    ("doctor", doctor.doctor, "aipc doctor --json"),
     ("tour", touring.tour, "aipc tour --only unix"),
 ):
     app.command(_name, epilog=f"Example: {_example}")(_command)

@@ -77,7 +77,7 @@ def remove(
         raise typer.BadParameter("say which objects, or --stale")
     if len(objects) == 2 and objects[0] in KINDS:
         objects = [_form_of(*objects)]
-    found = [*_stale([Path(name) for name in objects])] if stale else [_named(name) for name in objects]
+    found = [*stale_objects([Path(name) for name in objects])] if stale else [_named(name) for name in objects]
     if not found:
         print("nothing to remove")
         return
@@ -138,7 +138,7 @@ def _fill(one: aipc.IpcObject) -> str:
         case "sysv-sem":
             return table.counted(one.items or 0, "semaphore")
         case "sysv-shm":
-            return f"{one.users} attached{', removed' * one.removed}"
+            return f"{one.users} attached{', dest' * one.removed}"
         case "unix":
             return table.counted(one.users, "socket") if one.users else "stale"
         case "posix-mq":
@@ -206,7 +206,7 @@ def _is_at(one: aipc.IpcObject, path: str, name: str) -> bool:
     return key is not None and key & 0xFFFFFFFF == one.key
 
 
-def _stale(directories: Sequence[Path]) -> Iterator[Found]:
+def stale_objects(directories: Sequence[Path]) -> Iterator[Found]:
     """Socket files without a socket; private segments that nobody has attached, and whose creator and last user have ended."""
     for one in find(directories):
         found = one.object

@@ -51,8 +51,11 @@ def test_every_listed_name_can_be_removed(place: Path, key: str) -> None:
 
 def test_remove_by_kind_and_number_and_by_url(place: Path, key: str) -> None:
     run("send", f"sysv-mq:{key}?create=1", "x")
+    shown = json.loads(run("inspect", "--json", f"sysv-mq:{key}")[1])
+    assert (shown["state"]["messages"], shown["state"]["bytes"]) == (1, 1)
     number = str(listed()[f"sysv-mq:{key}"]["id"])
     assert run("remove", "-y", "sysv-mq", number) == (0, f"removed sysv-mq:{key}\n")
+    assert run("inspect", f"sysv-mq:{key}")[0] == 3
     run("send", f"sysv-mq:{place}?project=7&create=1", "x")
     assert run("remove", "-y", f"sysv-mq:{place}?project=7")[0] == 0
     status, printed = run("remove", "-y", f"flock:{place}/lock")
@@ -75,6 +78,17 @@ def test_a_primitive_is_called_by_its_path(place: Path) -> None:
     assert run("remove", "-y", f"event:{place}/ready")[0] == 0
 
 
+def test_doctor_finds_what_is_missing() -> None:
+    status, printed = run("doctor", "--json")
+    findings = {row["name"]: row for row in json.loads(printed)}
+    assert findings["kernel.msgmax"]["value"] == Path("/proc/sys/kernel/msgmax").read_text().strip()
+    assert findings["pidfd_open"]["good"] is True
+    assert status == (1 if any(row["good"] is False for row in findings.values()) else 0)
+    _, shown = run("doctor")
+    assert all(name in shown for name in findings)
+    assert all(len(line) <= 100 for line in shown.splitlines())
+
+
 def test_a_narrow_terminal_cuts_no_name() -> None:
     rows = [("unix:/" + "long" * 12, "1", "user", "10 messages"), ("fifo:/a", "2", "user", "")]
     wide = [*table.lines(("OBJECT", "ID", "OWNER", "FILL"), rows, ("ID",), None)]
@@ -92,6 +106,9 @@ def test_lock_runs_a_command(place: Path) -> None:
     with started("lock", url, "--", "sh", "-c", "echo held; exec sleep 60") as holding:
         assert holding.stdout is not None
         assert holding.stdout.readline() == "held\n"
+        found = aipc.inspect(url)
+        assert [process.pid for process in found.holders] == [holding.pid]
+        assert "held by" in run("inspect", url)[1]
         status, printed = run("lock", "-n", "-E", "9", url, "--", "true")
         assert (status, printed) == (9, f"aipc: {url}: held by process {holding.pid}\n")
         assert run("lock", "-w", "0.01", url, "--", "true")[0] == 1

@@ -69,6 +69,14 @@ def holders(fd: int, kind: bytes) -> list[int]:
     return [entry.pid for entry in found if entry.file == wanted and entry.kind == kind and not entry.waits]
 
 
+def sleepers(fd: int, kind: bytes) -> list[int]:
+    """Return the processes that sleep until a lock of `kind` (FLOCK, POSIX) on the file that is open as `fd` is released."""
+    if not _LOCKS.exists():
+        return []
+    wanted = _identity(fd)
+    return [entry.pid for entry in _entries(_LOCKS.read_bytes()) if entry.file == wanted and entry.kind == kind and entry.waits]
+
+
 def awaited(fd: int, kinds: Collection[bytes], where: Range = WHOLE) -> bool:
     """Whether a process sleeps until a lock of one of `kinds` (FLOCK, POSIX, OFDLCK) on a byte of `where` is released.
 
