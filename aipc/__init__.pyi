@@ -82,7 +82,7 @@ from .processes.pools.statistics import PoolStatistics as PoolStatistics
 from .processes.spawn import spawn as spawn
 from .processes.stopping import stop_children as stop_children
 from .processes.waiting import wait as wait
-from .processes.worker import Worker as Worker
+from .processes.workers.worker import Worker as Worker
 from .redis.channel import RemoteJobChannel as RemoteJobChannel
 from .redis.lock import Holder as Holder
 from .redis.lock import RemoteLock as RemoteLock

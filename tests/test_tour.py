@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from aipc.cli import tour
+from aipc.cli.tours import tour
 
 from .conftest import LOOPS
 from .subjects import LONG

@@ -29,7 +29,7 @@ def tour(
     """
     from rich.console import Console
 
-    from . import tour as touring
+    from .tours import tour as touring
 
     unknown = [name for name in only or [] if name not in touring.NAMES]
     if unknown:

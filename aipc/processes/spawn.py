@@ -18,8 +18,9 @@ from aipc._open import Opening
 from aipc.abc import Channel, StreamChannel
 from aipc.exceptions import AddressError
 
-from . import task_pickle, worker_channels
-from .worker import Worker
+from . import task_pickle
+from .workers import channels as worker_channels
+from .workers.worker import Worker
 
 if TYPE_CHECKING:
     from aipc.transports.shm.channel import RingChannel
@@ -30,7 +31,7 @@ ResultT = TypeVar("ResultT")
 _BOOT = (
     "import pickle, sys\n"
     "with open({task}, 'rb') as file: sys.path[:], task = pickle.load(file)\n"
-    "from aipc.processes.worker_main import main\n"
+    "from aipc.processes.workers.main import main\n"
     "main(task)"
 )
 

@@ -10,7 +10,7 @@ from aipc._child.termination import GRACE, terminate
 from aipc.transports.process import ProcessChannel
 
 from .pipeline import Pipeline
-from .worker import Worker
+from .workers.worker import Worker
 
 Stoppable = TypeVar("Stoppable", bound=ProcessChannel | Pipeline | Worker)
 

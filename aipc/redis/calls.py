@@ -19,8 +19,8 @@ from aipc.abc import Buffer, Channel, ChannelAttribute, ChannelStatistics, Messa
 from aipc.exceptions import MessageTooLarge, UnsupportedOperation
 from aipc.wire.framing import as_bytes
 
-from . import registry
-from .link import Link
+from .links import registry
+from .links.link import Link
 from .scripts import call
 from .server import Place
 

@@ -23,9 +23,9 @@ from aipc.services.jobs.lease import Lease
 from aipc.services.jobs.tables import JobsStatus
 from aipc.wire.framing import as_bytes
 
-from . import registry
 from .leases import Leases
-from .link import Link
+from .links import registry
+from .links.link import Link
 from .queue import JobQueue, RemoteJob, jobs_of
 from .server import Place
 

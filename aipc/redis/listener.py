@@ -15,11 +15,11 @@ from aipc.abc import Listener
 from aipc.transports.wait_listener import MISSING_OR_REFUSED, can_wait
 from aipc.wire.framing import MAX_MESSAGE_SIZE
 
-from . import registry
 from .calls import RemoteConnectionChannel
 from .channel import RemoteJobChannel
 from .errors import NotReady
-from .link import Link
+from .links import registry
+from .links.link import Link
 from .queue import JobQueue
 from .server import Place, place
 

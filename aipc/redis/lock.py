@@ -20,9 +20,9 @@ from aipc._io import fork
 from aipc.abc import Semaphore
 from aipc.exceptions import LeaseLost, UnsupportedOperation
 
-from . import registry
 from .grant import Grant
-from .link import Link
+from .links import registry
+from .links.link import Link
 from .scripts import call
 from .server import Place
 

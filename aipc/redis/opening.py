@@ -9,9 +9,9 @@ from aipc.exceptions import ObjectMissing
 from aipc.transports.wait_listener import MISSING_OR_REFUSED, can_wait
 from aipc.wire.framing import MAX_MESSAGE_SIZE
 
-from . import registry
 from .channel import RemoteJobChannel
 from .errors import NotReady
+from .links import registry
 from .lock import RemoteLock
 from .queue import JobQueue
 from .scripts import call

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from .link import Link, Undo
+from .links.link import Link, Undo
 from .scripts import call
 from .server import Place
 

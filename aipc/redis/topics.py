@@ -22,11 +22,11 @@ from aipc.services.topics.publisher import Publisher
 from aipc.services.topics.subscriber import Received, Subscriber
 from aipc.wire.framing import MAX_MESSAGE_SIZE, as_bytes
 
-from . import registry
-from .connection import Connection, dial
 from .errors import explain
-from .line import SILENCE
-from .link import Link
+from .links import registry
+from .links.connection import Connection, dial
+from .links.line import SILENCE
+from .links.link import Link
 from .scripts import call, pack
 from .server import Place, place
 

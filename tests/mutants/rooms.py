@@ -71,7 +71,7 @@ _TESTS = {
     "aipc/processes/redirect": Tests("tests/processes/test_{pipeline,redirections,ending,popen}.py", "popen"),
     "aipc/processes/spawn": Tests("tests/processes/test_{spawn,pool}*.py", ""),
     "aipc/processes/task_pickle": Tests("tests/processes/test_{spawn,pool}*.py", ""),
-    "aipc/processes/worker": Tests("tests/processes/test_{spawn,pool}*.py", ""),
+    "aipc/processes/workers/worker": Tests("tests/processes/test_{spawn,pool}*.py", ""),
     "aipc/services/": Tests("tests/services", ""),
     "aipc/services/rpc": Tests("tests/services/test_rpc*.py", ""),
     "aipc/services/supervise": Tests("tests/services/test_supervise.py", ""),

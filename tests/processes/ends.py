@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from aipc.processes import worker_channels
 from aipc.processes.asking import AskingChannel
-from aipc.processes.worker_channels import Kind
+from aipc.processes.workers import channels as worker_channels
+from aipc.processes.workers.channels import Kind
 
 KINDS = ("stream", "seqpacket", "shm")
 

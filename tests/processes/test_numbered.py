@@ -13,9 +13,9 @@ import pytest
 
 import aipc
 from aipc.abc import Channel
-from aipc.processes import worker_channels
 from aipc.processes.asking import MOST_UNASKED, AskingChannel
-from aipc.processes.worker_channels import Kind
+from aipc.processes.workers import channels as worker_channels
+from aipc.processes.workers.channels import Kind
 from aipc.testing import CANCELLED, CHANNEL_CHECKS, ChannelSubject, inject
 from aipc.testing.expect import settle
 

@@ -23,8 +23,8 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aipc.redis.link.SILENCE", 0.5)
-    monkeypatch.setattr("aipc.redis.wakes.SILENCE", 0.5)
+    monkeypatch.setattr("aipc.redis.links.link.SILENCE", 0.5)
+    monkeypatch.setattr("aipc.redis.links.wakes.SILENCE", 0.5)
 
 
 def queue_at(url: str, **options: Any) -> aipc.Opening[RemoteJobChannel]:

@@ -15,7 +15,7 @@ from aipc.exceptions import WorkerDied
 
 from .. import task_pickle
 from ..changes import Changes
-from ..worker import Worker
+from ..workers.worker import Worker
 from .requests import Request, Requests
 from .slot import Plan, Slot
 from .statistics import PoolStatistics, quantiles

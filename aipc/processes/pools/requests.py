@@ -14,7 +14,7 @@ from aipc.abc import Buffer
 from aipc.exceptions import PoolBusy, ProtocolError, WorkerDied
 
 from ..changes import Changes
-from ..worker import Worker
+from ..workers.worker import Worker
 from .slot import GONE, Slot
 from .spares import asking
 

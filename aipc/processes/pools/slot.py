@@ -12,7 +12,7 @@ from aipc.exceptions import WorkerDied
 
 from ..backoff import Backoff
 from ..changes import Changes
-from ..worker import Worker
+from ..workers.worker import Worker
 from .spares import Spares, asking
 
 _logger = logging.getLogger("aipc")

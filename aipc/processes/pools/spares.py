@@ -10,7 +10,7 @@ from aipc._child.termination import terminate
 from aipc._open import Opening
 
 from ..asking import AskingChannel
-from ..worker import Worker
+from ..workers.worker import Worker
 
 _logger = logging.getLogger("aipc")
 

@@ -12,9 +12,9 @@ from aipc._open import open_channel
 from aipc.abc import Channel
 from aipc.exceptions import ProtocolError
 
-from .errors import NotReady, explain
-from .scripts import loading, pack
-from .server import Server
+from ..errors import NotReady, explain
+from ..scripts import loading, pack
+from ..server import Server
 
 _DIALING = 5.0
 """Seconds for a connection and its greeting."""

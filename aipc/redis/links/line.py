@@ -14,9 +14,9 @@ from aipc._io import fork
 from aipc._io.loop import backend
 from aipc.exceptions import ProtocolError
 
+from ..errors import NotReady
+from ..server import Server
 from .connection import GONE, Connection, dial
-from .errors import NotReady
-from .server import Server
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 1.0
 SILENCE = 5.0

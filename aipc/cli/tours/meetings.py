@@ -20,7 +20,7 @@ from anyio.abc import SocketAttribute
 import aipc
 from aipc.abc import Channel, ChannelAttribute
 
-from .tour_peer import Acknowledged
+from .peer import Acknowledged
 
 
 class Peer(Protocol):

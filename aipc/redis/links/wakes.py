@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 from aipc._io.loop import backend
 from aipc._io.loop.wait_queue import WaitQueue
 
+from ..errors import explain, lasting
+from ..scripts import call, pack
+from ..server import Server
 from .connection import Connection
-from .errors import explain, lasting
 from .line import SILENCE, Line
-from .scripts import call, pack
-from .server import Server
 
 Result = TypeVar("Result")
 

@@ -17,7 +17,8 @@ from aipc._io.loop import backend
 from aipc.abc import Channel
 from aipc.transports.base import TransportChannel
 
-from . import task_pickle, worker_channels
+from .. import task_pickle
+from . import channels as worker_channels
 
 if sys.version_info >= (3, 13):
     from typing import TypeVar

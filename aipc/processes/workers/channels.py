@@ -22,10 +22,10 @@ from aipc.transports.unix.stream_channel import UnixChannel
 from aipc.wire.framing import MAX_MESSAGE_SIZE, framing
 from aipc.wire.ring import DEFAULT
 
-from .answering import AnsweringChannel
-from .asking import AskingChannel
-from .numbered import SIZE
-from .numbered_ring import AnsweringRing, AskingRing
+from ..answering import AnsweringChannel
+from ..asking import AskingChannel
+from ..numbered import SIZE
+from ..numbered_ring import AnsweringRing, AskingRing
 
 _WORKER, _PARENT = 0, 1  # the directions of a ring
 End = Callable[[socket.socket, str, int], TransportChannel]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from aipc._io import fork
 from aipc._io.loop import backend
 
+from ..server import Server
 from .link import Link
-from .server import Server
 
 _links: dict[tuple[Server, object], Link] = {}
 

@@ -18,10 +18,10 @@ import anyio
 from aipc._io.loop.wait_queue import WaitQueue
 from aipc.abc import ChannelAttribute
 
+from ..errors import PASSING, explain, kind_of, lasting
+from ..server import Server
 from .connection import GONE, Connection
-from .errors import PASSING, explain, kind_of, lasting
 from .line import SILENCE, Line
-from .server import Server
 from .wakes import Wakes
 
 _PATIENCE = 30.0

@@ -1,4 +1,4 @@
-"""The tour's second process: `python -m aipc.cli.tour_peer LOOP TASK ...`.
+"""The tour's second process: `python -m aipc.cli.tours.peer LOOP TASK ...`.
 
 The tasks: channel URL [URL] | greet URL URL | acknowledge URL | count URL FILE TIMES | hold URL
 """

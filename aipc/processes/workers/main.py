@@ -17,8 +17,9 @@ from aipc._sys.processes import die_with
 from aipc.abc import Channel
 from aipc.signals import SignalReceiver, open_signal_receiver
 
-from . import task_pickle, worker_channels
-from .answering import AnsweringChannel
+from .. import task_pickle
+from ..answering import AnsweringChannel
+from . import channels as worker_channels
 
 _Outcome = task_pickle.Report | SystemExit | None
 

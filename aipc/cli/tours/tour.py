@@ -26,8 +26,8 @@ from aipc._sys.sysv.key import key_of
 from aipc.abc import ChannelAttribute, Lock
 from aipc.testing import kernel_objects
 
-from . import table
-from .tour_meetings import CHANNELS, LOCKS, Peer
+from .. import table
+from .meetings import CHANNELS, LOCKS, Peer
 
 ROUND_TRIPS = 3_000
 ACQUISITIONS = 500
@@ -122,7 +122,7 @@ class _Peers:
         return self
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "aipc.cli.tour_peer", self._loop, *arguments]
+        return [sys.executable, "-m", "aipc.cli.tours.peer", self._loop, *arguments]
 
     def __call__(self, *arguments: str, inherit: Sequence[int] = ()) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(self.command(*arguments), pass_fds=inherit, stdout=subprocess.PIPE)

@@ -1,0 +1,1 @@
+"""The tour: every mechanism between two processes."""

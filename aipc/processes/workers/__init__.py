@@ -1,0 +1,1 @@
+"""One worker: its start, its channel, and what runs in it."""
