@@ -159,7 +159,7 @@ async def test_ready_is_not_waited_for_in_vain() -> None:
     async with aipc.spawn_pool(2, functions.answer, restart="never") as pool:
         await pool.wait_ready()
         pool.workers[0].kill()
-        await until(lambda: len(children()) == 1)
+        await until(lambda: len(pool.workers) == 1)
         with anyio.fail_after(30), pytest.raises(aipc.WorkerDied, match="none will be started in its place"):
             await pool.wait_ready()
 
