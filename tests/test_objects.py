@@ -112,7 +112,7 @@ def test_removed_but_in_use(key: str) -> None:
         (found,) = [one for one in listed("sysv-shm") if one.id == segment.id]
         assert (found.removed, found.name, found.users, found.size) == (True, "private", 2, 1001)
         assert "dest" in next(line for line in run("ipcs", "-m").splitlines() if str(segment.id) in line.split())
-        assert "2 attached, removed" in command("list").stdout
+        assert "2 attached, dest" in command("list").stdout
         segment.close()
         with aipc.SysVSharedMemory.create(key, 50, unlink=True) as newer:
             assert {one.id: one.removed for one in listed("sysv-shm")} == {other.id: True, newer.id: False}

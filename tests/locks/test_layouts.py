@@ -11,7 +11,7 @@ import pytest
 
 import aipc
 from aipc._sys import membarrier
-from aipc._sys.sysv import queue as sysv_queue
+from aipc._sys.sysv import permissions
 from aipc._sys.sysv.semaphore import Semun
 
 from ..peers import require
@@ -38,7 +38,7 @@ def test_numbers_of_membarrier(machine: str, size: int, header: str) -> None:
 @pytest.mark.anyio
 async def test_status_of_a_queue_in_a_32_bit_python(monkeypatch: pytest.MonkeyPatch) -> None:
     """Refused by name, and the queue works on. There is no such Python here, so that the constant stands for it."""
-    monkeypatch.setattr(sysv_queue, "_BITS", 32)
+    monkeypatch.setattr(permissions, "_BITS", 32)
     async with aipc.open_channel("sysv-mq:private") as queue:
         assert isinstance(queue, aipc.SysVQueueChannel)
         with pytest.raises(aipc.UnsupportedOperation, match="64-bit Python; this one has 32 bits"):

@@ -127,7 +127,7 @@ def test_waits_for_a_preparation(how: str, key: str) -> None:
     )
     with python(PREPARING, key) as maker:
         assert said(maker) == "half"
-        (found,) = [one for one in aipc.list_objects() if one.kind == "sysv-shm"]
+        (found,) = [one for one in aipc.list_objects() if one.kind == "sysv-shm" and one.key == int(key, 16)]
         assert found.mode == 0o610
         with python(waiting + "\nprint(segment.buf[1], flush=True)\nsegment.close()", key, str(found.id)) as finder:
             assert said(finder) == "here"
