@@ -32,7 +32,7 @@ async def test_calls_from_the_shell(place: Path) -> None:
         assert await call(url, "nothing") == ("", "aipc: Method not found: nothing (code -32601)\n", 1)
         assert await call(url, "wait", "--timeout", "0.1") == ("", "aipc: no answer in time\n", 1)
     out, error, code = await call(url, "add")
-    assert (out, code) == ("", 1)
+    assert (out, code) == ("", 3)
     assert error.startswith("aipc: ")
     async with listening(Service(), url + "?framing=lines", "json"):
         assert await call(url + "?framing=lines", "add", "1", "2", "--codec", "json") == ("3\n", "", 0)
