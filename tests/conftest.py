@@ -44,14 +44,25 @@ def anyio_backend(request: pytest.FixtureRequest) -> object:
     return request.param
 
 
+_ONE_LOOP = tuple(f"tests/{room}/" for room in ("cli", "locks", "memory", "processes", "redis", "services", "sync"))
+"""Rooms whose code does not know the loops: what differs between them is tested in the other rooms, on each loop."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A short run has each test that is marked `one_loop` on one loop: which one, its name and its other parameters decide."""
+    """A short run has each test of some rooms, and each that is marked `one_loop`, on one loop.
+
+    Its name and its other parameters decide which one: so each room is tested on all of them.
+    """
     if LONG or any("[" in argument for argument in config.args):
         return
-    left = [item for item in items if item.get_closest_marker("one_loop") and _loop(item) != _its_loop(item)]
+    left = [item for item in items if _on_one_loop(item) and _loop(item) != _its_loop(item)]
     config.hook.pytest_deselected(items=left)
     gone = set(left)
     items[:] = [item for item in items if item not in gone]
+
+
+def _on_one_loop(item: pytest.Item) -> bool:
+    return item.nodeid.startswith(_ONE_LOOP) or item.get_closest_marker("one_loop") is not None
 
 
 def _loop(item: pytest.Item) -> str:
