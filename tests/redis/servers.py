@@ -10,8 +10,10 @@ import socket
 import subprocess
 import tempfile
 import time
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+
+from aipc._sys.processes import die_with
 
 from ..peers import LASTING, require
 
@@ -47,6 +49,7 @@ class RedisServer:
                 ],
                 stdout=log,
                 stderr=log,
+                preexec_fn=partial(die_with, os.getpid()),  # noqa: PLW1509 - it makes system calls only
             )
         self.command("PING")
 
