@@ -89,7 +89,11 @@ def text_of(error: BaseException) -> str:
         return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
     if text := str(error.args[-1] if isinstance(error, OSError) and error.args else error):
         return text
-    names = {anyio.EndOfStream: "the other side has ended", TimeoutError: "no answer in time", anyio.WouldBlock: "it would wait"}
+    names = {
+        anyio.EndOfStream: "the other side has ended",
+        TimeoutError: "no answer in time",
+        anyio.WouldBlock: "it would wait",
+    }
     return next((text for kind, text in names.items() if isinstance(error, kind)), "the other side is gone")
 
 

@@ -37,7 +37,8 @@ def test_every_listed_name_can_be_removed(place: Path, key: str) -> None:
         stale.bind(f"{place}/socket")
         names = [f"sysv-shm:{key}", f"sysv-shm#{private.id}", f"posix-shm:{name}", f"fifo:{place}/fifo", f"unix:{place}/socket"]
         rows = listed(str(place))
-        assert [rows[one]["holders"] for one in names] == [[os.getpid()]] * 3 + [[], [os.getpid()]]
+        holds = [os.getpid() in rows[one]["holders"] for one in names]  # with a forked child, which has what its parent had
+        assert holds == [True, True, True, False, True]
         status, printed = run("list", str(place))
         assert status == 0
         words = [line.split()[0] for line in printed.splitlines()]

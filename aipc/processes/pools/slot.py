@@ -83,7 +83,8 @@ class Slot:
     @property
     def settled(self) -> bool:
         """Whether its worker is ready, or none will come."""
-        return self.worker is not None or self.over or self.retired
+        runs = self.worker is not None and self.worker.returncode is None  # else the slot's task has not noticed its end yet
+        return runs or self.over or self.retired
 
     def free_worker(self) -> Worker | None:
         """The worker, if it could take a request now."""
