@@ -24,7 +24,7 @@ class Readiness(Waiter):
     for has taken all that there was, and the next byte fires (epoll(7)).
     """
 
-    _LOOKS: ClassVar[int] = 8
+    _LOOKS: ClassVar[int] = 32
     """How often to look for events between two turns of the loop."""
 
     __slots__ = ("_direction", "_fd", "_fired", "_watched", "trusts_edges")
