@@ -11,15 +11,15 @@ import typer
 from .parts import PARTS
 from .report import Report
 
-RATIOS = Path(__file__).parent / "ratios.json"
-
 
 def main(
     parts: Annotated[list[str] | None, typer.Argument(help=f"Which: {', '.join(PARTS)}. All, if none is named.")] = None,
     rounds: Annotated[int, typer.Option(help="How often the contestants take turns; the median counts.")] = 3,
     write: Annotated[Path | None, typer.Option(help="Write the figures into this file, as JSON.")] = None,
     plots: Annotated[Path | None, typer.Option(help="Write an SVG for each part into this directory.")] = None,
-    gate: Annotated[bool, typer.Option(help="Fail only if a ratio is worse by half than in benchmarks/ratios.json.")] = False,
+    gate: Annotated[
+        Path | None, typer.Option(help="Fail only if a ratio is worse by half than in this file of `--write`.")
+    ] = None,
 ) -> None:
     """Measure, and judge each promise as soon as it is measured."""
     chosen = parts or list(PARTS)
@@ -35,8 +35,8 @@ def main(
         report.write(write)
     if plots is not None:
         report.plot(plots)
-    lost = report.gate(RATIOS) if gate else [row.what for row in report.missed]
-    for what in lost if gate else ():
+    lost = [row.what for row in report.missed] if gate is None else report.gate(gate)
+    for what in () if gate is None else lost:
         report.console.print(f"[red]lost[/] {what}")
     report.console.print(f"{len(report.rows)} figures in {(monotonic() - start) / 60:.1f} min")
     raise typer.Exit(1 if lost else 0)

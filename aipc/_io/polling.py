@@ -1,7 +1,7 @@
 """Waiting for an object without a descriptor: System V queues, semaphores, locks on files.
 
 Each try is a non-blocking system call. Between tries the pauses double, from 50 µs to 10 ms; a wait that has lasted over a
-second doubles them on, to 100 ms, because the kernel alone charges some 40 µs for each wake-up. `clock` measures them, for all
+second doubles them on, to 100 ms, because the kernel alone charges some 40 µs for each wake-up. `poll_timer` measures them, for all
 waits of a loop together, and stretches them when there are many. A doorbell cuts them short when the other side is aipc, too.
 """
 
@@ -126,7 +126,7 @@ class Polling(Waiter):
             doorbell.notify(most)
 
     def others_wait(self) -> bool | None:
-        """Whether anybody else waits for it, another object of this loop included; None if there is no board that tells."""
+        """Whether anybody else waits for it, another object of this loop included; None if there is no table that tells."""
         known = [doorbell.others_wait(self._listener, self) for doorbell in self._doorbells]
         return None if None in known else any(known)
 
@@ -186,7 +186,7 @@ class Polling(Waiter):
             used.release()
 
     def close(self) -> None:
-        """Let go of the clock; every waiter retries and finds the object closed."""
+        """Release the timer; every waiter retries and finds the object closed."""
         self._leave_loop()
         doorbells, self._doorbells = self._doorbells, ()
         for doorbell in doorbells:

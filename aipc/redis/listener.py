@@ -168,10 +168,6 @@ async def connect(
 
 
 async def _join(where: Place) -> Link:
-    link = registry.join(where.server)
-    try:
+    with registry.joined(where.server) as link:
         await link.ask(JobQueue(link, Place(where.server, where.key("calls"), where.url)).stat(), patient=False)
-    except BaseException:
-        registry.leave(link)
-        raise
     return link

@@ -55,14 +55,10 @@ async def connect(
     where = place(address, tls, db, name)
     if not 0.1 <= lease_seconds <= 86_400:
         raise address.error(f"lease_seconds={lease_seconds}: must be from 0.1 to 86400")
-    link = registry.join(where.server)
-    try:
+    with registry.joined(where.server) as link:
         *_, exists = await link.ask(JobQueue(link, where).stat(), patient=False)
         if not exists and not create:
             raise ObjectMissing(2, f"{address.url}: no such queue there; create=1 makes it")
-    except BaseException:
-        registry.leave(link)
-        raise
     return RemoteJobChannel(
         link,
         where,
@@ -104,11 +100,7 @@ async def open_lock(
         raise address.error(f"ttl={ttl}: must be from 0.1 to 86400")
     if value < 1:
         raise address.error(f"value={value}: must be 1 or more")
-    link = registry.join(where.server)
-    lock = RemoteLock(link, where, ttl=ttl, value=value)
-    try:
+    with registry.joined(where.server) as link:
+        lock = RemoteLock(link, where, ttl=ttl, value=value)
         await link.ask(call("look", lock._keys), patient=False)
-    except BaseException:
-        registry.leave(link)
-        raise
     return lock

@@ -302,10 +302,6 @@ async def subscribe_to(
 
 
 async def _join(where: Place) -> Link:
-    link = registry.join(where.server)
-    try:
+    with registry.joined(where.server) as link:
         await link.ask(pack("PING"), patient=False)
-    except BaseException:
-        registry.leave(link)
-        raise
     return link

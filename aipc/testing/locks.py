@@ -36,12 +36,12 @@ class LockSubject:
 
 
 _HOLD = """
-import asyncio, sys, aipc
+import sys, aipc, anyio
 async def main():
     async with aipc.open_lock(sys.argv[1]) as lock, lock:
         print("held", flush=True)
-        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-asyncio.run(main())
+        await anyio.to_thread.run_sync(sys.stdin.read)
+anyio.run(main)
 """
 
 

@@ -75,10 +75,8 @@ class Reactor:
             events = self._mask(fd) | select.EPOLLET
             try:
                 epoll.register(fd, events)
-            except (
-                FileExistsError
-            ):  # the set knows better than the tables: `fd` may be new, if somebody else closed the old one
-                epoll.modify(fd, events)
+            except FileExistsError:
+                epoll.modify(fd, events)  # not by the tables: `fd` may be a new descriptor, if somebody else closed the old one
         except BaseException:
             table.pop(fd, None)
             self._close_if_empty()
@@ -95,9 +93,7 @@ class Reactor:
         epoll, rest = self._epoll, self._mask(fd)
         if epoll is None:
             return
-        with suppress(
-            OSError, ValueError
-        ):  # somebody else closed it: then it has left the set; or the set was closed meanwhile
+        with suppress(OSError, ValueError):  # `fd` was closed by somebody else, and has left the set; or the set was closed
             if rest:
                 epoll.modify(fd, rest | select.EPOLLET)
             else:

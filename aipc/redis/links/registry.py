@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from aipc._io import fork
 from aipc._io.loop import backend
 
@@ -27,6 +30,17 @@ def leave(link: Link) -> None:
     if not link.users:
         _links.pop((link.server, link.loop), None)
         link.close()
+
+
+@contextmanager
+def joined(server: Server) -> Iterator[Link]:
+    """`join`; a block that raises leaves the link again."""
+    link = join(server)
+    try:
+        yield link
+    except BaseException:
+        leave(link)
+        raise
 
 
 fork.in_child(_links.clear)

@@ -266,7 +266,7 @@ class _Session:
             self._notify(served)
 
     def _carry_out(self, claimed: list[Request[Any]], *, here: bool) -> Served:
-        """One transaction; `here`: in this session's thread, which alone looks for owners that have ended."""
+        """One transaction; `here`: in the queue's thread, the only one that looks for owners that have ended."""
         return self._database.transact(lambda tables: self._work(tables, claimed, here), waits=here, failed=self._failed)
 
     def _work(self, tables: Tables, claimed: list[Request[Any]], here: bool) -> Served:
