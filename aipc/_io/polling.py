@@ -193,7 +193,8 @@ class Polling(Waiter):
             doorbell.close()
         self.wake_all()
 
-    def _look(self, _: Reactor) -> Look:
-        if not self._probes or any(self._available() for _ in range(self._probes)):
+    def _look(self, reactor: Reactor) -> Look:
+        probes = min(self._probes, 1) if reactor.spin.alone else self._probes
+        if not probes or any(self._available() for _ in range(probes)):
             return Look.PROMISING
         return Look.NOTHING

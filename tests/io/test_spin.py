@@ -6,8 +6,10 @@ import os
 
 import pytest
 
+import aipc
 from aipc._io.loop import spin
 from aipc._io.loop.spin import LONGEST, SHORTEST, Spin
+from aipc._io.readiness import Readiness
 
 
 class Clock:
@@ -114,18 +116,38 @@ def test_a_spin_in_vain_is_no_reason_to_park(clock: Clock) -> None:
     assert learnt.pays
 
 
-def test_on_one_processor_it_parks(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It looks for another one now and then."""
+def test_on_one_processor_it_gives_way_instead(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks again for the number of processors whenever a spin met nothing."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     learnt = Spin()
-    for _ in range(2):
-        spun = [wait(learnt, clock, 0) for _ in range(257)]
-        assert [seconds > 0 for seconds in spun] == [False] * 256 + [True]
-        learnt.in_vain()
+    assert learnt.alone
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    assert [wait(learnt, clock, 0) > 0 for _ in range(257)] == [False] * 256 + [True]
     learnt.in_vain()
-    assert wait(learnt, clock, 0)
+    assert not learnt.alone
+
+
+@pytest.mark.anyio
+async def test_on_one_processor_a_peer_runs_during_a_wait(
+    anyio_backend: object, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer comes while this process gives way: the wait does not park."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    one, other = aipc.channel_pair()
+    async with one, other:
+        given = 0
+
+        def answer() -> None:
+            nonlocal given
+            given += 1
+            clock.now += 20e-6
+            if given == 2:
+                other.send_nowait(b"answer")
+
+        monkeypatch.setattr(os, "sched_yield", answer)
+        parked: list[object] = []
+        monkeypatch.setattr(Readiness, "_park", lambda self, reactor, *, front: parked.append(self))
+        assert await one.receive() == b"answer"
+        assert (given, parked) == (2, [])
 
 
 def test_quick_looks_count(clock: Clock) -> None:

@@ -4,7 +4,8 @@ To park and to be woken costs some 50 µs of latency, and processor time on both
 both; one that does not is wasted. So a loop spins while its waits are expected to end sooner than parking pays, and for a few
 times as long as they last. Parked waits count as well: so a loop that had stopped to spin begins again when its peers are quick.
 
-One wait spins at a time in a loop, and it looks for the events of all: see `Reactor.poll_now`.
+One wait spins at a time in a loop, and it looks for the events of all: see `Reactor.poll_now`. Where a process has one processor
+only, the spin is a few calls of sched_yield(2), with a look after each: two turns of an event loop cost more.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _MOST_SKIPPED = 256
 class Spin:
     """What one event loop has learnt about its waits."""
 
-    __slots__ = ("_began", "_expected", "_penalty", "_skip", "active")
+    __slots__ = ("_began", "_expected", "_penalty", "_skip", "active", "alone")
 
     def __init__(self) -> None:
         self.active: bool = False
@@ -39,7 +40,9 @@ class Spin:
         self._began = 0.0
         self._expected = SHORTEST
         self._penalty = 1
-        self._skip = 0 if _has_choice() else _MOST_SKIPPED
+        self._skip = 0
+        self.alone: bool = _has_one_processor()
+        """Whether this process may run on one processor only: its peer, too, can then run only while this process does not."""
 
     def wait_begins(self, patience: int = 1) -> float:
         """Until when to spin, by `perf_counter`; 0 to park at once. `patience` multiplies the time."""
@@ -82,11 +85,9 @@ class Spin:
 
     def in_vain(self, lost: float = 0.0) -> None:
         """A spin met nothing. `lost` is what `give_way` gave."""
-        if not _has_choice():
-            self._penalty = _MOST_SKIPPED
-        elif not lost:
-            return
-        self._park_next()
+        self.alone = _has_one_processor()
+        if lost:
+            self._park_next()
 
     def _park_next(self) -> None:
         self._skip = self._penalty
@@ -98,6 +99,5 @@ class Spin:
         return not (self.active or self._skip) and self._expected <= LONGEST
 
 
-def _has_choice() -> bool:
-    """Whether this process may run on more than one processor; if not, its peer can hardly run while it spins."""
-    return len(os.sched_getaffinity(0)) > 1
+def _has_one_processor() -> bool:
+    return len(os.sched_getaffinity(0)) == 1

@@ -45,7 +45,7 @@ class RingReadable(Readiness):
         reactor = self._reactor
         if reactor is None or not self._spins or not reactor.spin.pays:
             return self._end.watch(1)
-        there = self._end.watch(_POLLS)
+        there = self._end.watch(_looks(reactor))
         if there:
             reactor.spin.was_quick()
         return there
@@ -70,8 +70,8 @@ class RingReadable(Readiness):
 
     def _spin_begins(self, _: Reactor) -> None: ...
 
-    def _look(self, _: Reactor) -> Look:
-        return Look.PROMISING if self._end.watch(_POLLS) else Look.NOTHING
+    def _look(self, reactor: Reactor) -> Look:
+        return Look.PROMISING if self._end.watch(_looks(reactor)) else Look.NOTHING
 
 
 class RingWritable(Waiter):
@@ -96,8 +96,12 @@ class RingWritable(Waiter):
 
     def _leave_loop(self) -> None: ...
 
-    def _look(self, _: Reactor) -> Look:
-        return Look.PROMISING if self._end.watch(_POLLS) else Look.NOTHING
+    def _look(self, reactor: Reactor) -> Look:
+        return Look.PROMISING if self._end.watch(_looks(reactor)) else Look.NOTHING
 
     def close(self) -> None:
         self._doorbell.wake_all()
+
+
+def _looks(reactor: Reactor) -> int:
+    return 1 if reactor.spin.alone else _POLLS
