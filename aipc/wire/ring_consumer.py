@@ -18,7 +18,7 @@ _PARTS, _BYTES = 64, 8 * 1024 * 1024  # of a message that are taken at once: the
 class Consumer(End):
     """The end that reads. `limit`: the longest message, bytes."""
 
-    __slots__ = ("_body", "_failed", "_limit", "_plain", "_shown")
+    __slots__ = ("_body", "_failed", "_limit", "_peeked", "_plain", "_shown")
 
     position: int
 
@@ -28,6 +28,7 @@ class Consumer(End):
         self._plain = limit  # the longest record that is a whole message; -1 when none is
         self._body: Body | None = None  # a message in parts, under way
         self._failed: Exception | None = None
+        self._peeked: bytes | None = None  # a message in parts that `peek` has put together
         self._shown = -1  # the size of the message that `show` has shown
 
     def watch(self, looks: int) -> bool:
@@ -85,8 +86,22 @@ class Consumer(End):
         self._consume(position)
         return messages
 
+    def peek(self) -> bytes:
+        """What the next `take` gives, left there for it. Errors as `take`."""
+        if self._peeked is not None:
+            return self._peeked
+        start, size, part = self._next()
+        if not part and self._body is None:
+            data: bytes = self._memory[start : start + size]
+            return data
+        self._peeked = self._take_other()
+        self._plain = -1
+        return self._peeked
+
     def show(self) -> tuple[int, int] | None:
         """The next message's payload in the memory: first and last place; it stays until `free`. None if it comes in parts."""
+        if self._peeked is not None:
+            return None
         start, size, part = self._next()
         if part or self._body is not None:
             return None
@@ -103,10 +118,14 @@ class Consumer(End):
     def close(self) -> None:
         if self._memory is not None:
             self._words[self._reader_sleeps] = ALWAYS  # waking fails, and tells the peer that no process reads
+        self._peeked = None
         super().close()
 
     def _take_other(self) -> bytes:
         """A message in parts, one behind a skip, or a bad one; or none."""
+        if self._peeked is not None:
+            peeked, self._peeked, self._plain = self._peeked, None, self._limit
+            return peeked
         until = self.position + _BYTES
         for _ in range(_PARTS):
             start, size, part = self._next()

@@ -78,6 +78,9 @@ _TESTS = {
     "aipc/services/typed": Tests("tests/services/test_typed.py", ""),
     "aipc/sync/": Tests("tests/sync tests/test_modes.py", ""),
     "aipc/transports/": Tests("tests/transports", "all"),
+    "aipc/transports/frame_sender": Tests(
+        f"{_STREAMS} tests/transports/test_{{tls*,shm*,stream_*}}.py", "unix or pipe or fd or fifo or tcp or shm"
+    ),
     "aipc/transports/byte_stream": Tests(f"{_STREAMS} tests/transports/test_tls.py", "unix or pipe or fd or fifo or tcp"),
     "aipc/transports/fd": Tests("tests/transports/test_{descriptor,pipe,fifo,unix,tls,packet_descriptors}*.py", "fd"),
     "aipc/transports/pipes/fifo": Tests("tests/transports/test_fifo*.py", "fifo"),

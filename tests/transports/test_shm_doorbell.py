@@ -14,7 +14,7 @@ from aipc import RingChannel
 from aipc._io.loop import backend
 from aipc.abc import ChannelAttribute
 from aipc.testing.expect import settle
-from aipc.transports.shm import channel as shm_channel
+from aipc.transports.shm import handle as shm_handle
 from aipc.transports.shm.channel import pair
 
 from ..conftest import LOOPS
@@ -110,7 +110,7 @@ async def give_up(ours: RingChannel, theirs: RingChannel) -> None:
 @pytest.mark.parametrize("loop", LOOPS)
 def test_refused_for_ever(loop: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sleeper gets what was sent, then the end: hanging up needs no memory."""
-    monkeypatch.setattr(shm_channel, "_PAUSES", [1e-3] * 5)
+    monkeypatch.setattr(shm_handle, "_PAUSES", [1e-3] * 5)
     refused(1 << 30, errno.EPERM, loop, give_up)
 
 

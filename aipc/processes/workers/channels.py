@@ -16,7 +16,8 @@ from aipc.abc import Channel, ChannelAttribute
 from aipc.exceptions import AddressError
 from aipc.transports.base import TransportChannel
 from aipc.transports.packet import PacketHandle
-from aipc.transports.shm.channel import RingChannel, RingHandle
+from aipc.transports.shm.channel import RingChannel
+from aipc.transports.shm.handle import RingHandle
 from aipc.transports.unix.seqpacket_channel import SeqpacketChannel
 from aipc.transports.unix.stream_channel import UnixChannel
 from aipc.wire.framing import MAX_MESSAGE_SIZE, framing

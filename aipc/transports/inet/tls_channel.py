@@ -31,7 +31,8 @@ from aipc.abc import Buffer
 from aipc.exceptions import CertificateRefused, ProtocolError
 from aipc.wire.framing import Frame, Framing
 
-from ..byte_stream import GONE, READ_SIZE
+from ..byte_stream import READ_SIZE
+from ..frame_sender import GONE
 from .stream import InetStreamChannel
 
 _RECORD = 16 * 1024

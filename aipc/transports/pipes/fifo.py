@@ -27,7 +27,8 @@ from aipc.exceptions import AipcError, NobodyListens, WrongObject
 from aipc.wire.framing import MAX_MESSAGE_SIZE, Frame, Framing
 from aipc.wire.framing import framing as framing_named
 
-from ..byte_stream import READ_SIZE, Unfinished, size_of
+from ..byte_stream import READ_SIZE
+from ..frame_sender import Unfinished, size_of
 from .fifo_write_lock import FifoWriterHandle
 from .pipe_end import PipeEnd, set_capacity
 

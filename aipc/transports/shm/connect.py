@@ -16,7 +16,8 @@ from aipc.wire.ring import DEFAULT, LARGEST, SMALLEST, is_capacity
 from ..listener import SocketListener
 from ..unix import address as unix_address
 from ..wait_listener import MISSING_OR_REFUSED, can_wait
-from .channel import RingChannel, RingHandle
+from .channel import RingChannel
+from .handle import RingHandle
 
 _LISTENER, _CLIENT = 0, 1
 
