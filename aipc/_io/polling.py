@@ -194,7 +194,7 @@ class Polling(Waiter):
         self.wake_all()
 
     def _look(self, reactor: Reactor) -> Look:
-        probes = min(self._probes, 1) if reactor.spin.alone else self._probes
+        probes = min(self._probes, 1) if reactor.spin.brief else self._probes
         if not probes or any(self._available() for _ in range(probes)):
             return Look.PROMISING
         return Look.NOTHING

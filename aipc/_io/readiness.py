@@ -76,7 +76,7 @@ class Readiness(Waiter):
         self._fired = None
 
     def _look(self, reactor: Reactor) -> Look:
-        for _ in range(1 if reactor.spin.alone else self._LOOKS):
+        for _ in range(1 if reactor.spin.brief else self._LOOKS):
             others = not self._fired and reactor.poll_now()
             if self._fired:
                 self._fired = False

@@ -30,8 +30,6 @@ Arguments = TypeVarTuple("Arguments")
 
 BUDGET = 128
 """Immediate successes in a row before a turn of the loop: a busy channel must not starve the rest."""
-_YIELDS = 3
-"""How often a task on the only processor lets other processes run before it parks."""
 LONG_MESSAGE_PATIENCE = 3
 """How many times longer to spin in the middle of a long message: its rest comes as fast as the peer can copy."""
 
@@ -229,57 +227,30 @@ class Waiter(WaitQueue, ABC):
     async def _spin(
         self, reactor: Reactor, deadline: float, operation: Callable[[*Arguments], Result], *arguments: *Arguments
     ) -> Result | _Outcome:
-        """Retry without sleeping, until `deadline`."""
-        self._spin_begins(reactor)
-        reactor.spin.active = True
-        try:
-            if reactor.spin.alone:
-                return self._let_peers_run(reactor, operation, *arguments)
-            result = await self._look_until(deadline, reactor, operation, *arguments)
-        finally:
-            reactor.spin.active = False
-            self._spin_ends()
-        return _try(operation, *arguments) if result is _BLOCKED else result  # a task that parks must have tried just now
-
-    async def _look_until(
-        self, deadline: float, reactor: Reactor, operation: Callable[[*Arguments], Result], *arguments: *Arguments
-    ) -> Result | _Outcome:
-        """The spin where the peer has a processor of its own: look again and again, with turns of the loop in between."""
+        """Retry without sleeping, with turns of the loop in between, until `deadline`."""
         turn = backend.checkpoint_function()
         spin = reactor.spin
-        lost = 0.0
-        while True:
-            found = self._look(reactor)
-            if found is Look.PROMISING:
-                result = _try(operation, *arguments)
-                if result is not _BLOCKED:
-                    spin.was_useful(lost)
-                    return result
-            if lost or perf_counter() >= deadline:
-                spin.in_vain(lost)
-                return _BLOCKED
-            if found is not Look.OTHERS:
-                lost = spin.give_way()
-            if not lost:
-                await turn()
-
-    def _let_peers_run(
-        self, reactor: Reactor, operation: Callable[[*Arguments], Result], *arguments: *Arguments
-    ) -> Result | _Outcome:
-        """The spin on the only processor: the peer can answer while this process gives way, and at no other time."""
-        lost = 0.0
-        for _ in range(_YIELDS):
-            lost += reactor.spin.give_way()
-            found = self._look(reactor)
-            if found is Look.OTHERS:
-                return _try(operation, *arguments)
-            if found is Look.PROMISING:
-                result = _try(operation, *arguments)
-                if result is not _BLOCKED:
-                    reactor.spin.was_useful(lost)
-                    return result
-        reactor.spin.in_vain(lost)
-        return _try(operation, *arguments)
+        self._spin_begins(reactor)
+        spin.begins()
+        try:
+            while True:
+                found = self._look(reactor)
+                if found is Look.PROMISING:
+                    result = _try(operation, *arguments)
+                    if result is not _BLOCKED:
+                        spin.was_useful()
+                        return result
+                if spin.gave_enough or perf_counter() >= deadline:
+                    break
+                if found is not Look.OTHERS:
+                    spin.give_way()
+                if found is Look.OTHERS or not spin.lost:
+                    await turn()
+        finally:
+            spin.active = False
+            self._spin_ends()
+        spin.in_vain()
+        return _try(operation, *arguments)  # a task that parks must have tried just now
 
 
 def _try(operation: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result | _Outcome:

@@ -7,7 +7,9 @@ import os
 import pytest
 
 import aipc
-from aipc._io.loop import spin
+from aipc._io import waiter
+from aipc._io.loop import backend, spin
+from aipc._io.loop.reactor import reactor_of
 from aipc._io.loop.spin import LONGEST, SHORTEST, Spin
 from aipc._io.readiness import Readiness
 
@@ -42,6 +44,14 @@ def wait(learnt: Spin, clock: Clock, lasts: float) -> float:
     clock.now += lasts
     learnt.wait_ends()
     return spins
+
+
+def gave_way(learnt: Spin) -> Spin:
+    """A spin that gave way once."""
+    learnt.begins()
+    learnt.give_way()
+    learnt.active = False
+    return learnt
 
 
 def test_a_spin_lasts_a_few_times_as_long_as_waits_do(clock: Clock) -> None:
@@ -83,16 +93,18 @@ def test_in_the_middle_of_a_long_message_it_has_patience(clock: Clock) -> None:
 def test_it_parks_while_another_process_wants_the_processor(clock: Clock) -> None:
     """1, 2, 4 and more waits in a row, at most 256; a spin that meets its event halves the number."""
     learnt = Spin()
-    assert learnt.give_way() == 0
+    gave_way(learnt)
+    assert not learnt.gave_enough
     clock.others_take = 1e-3
     for skipped in (1, 2, 4, 8, 16, 32, 64, 128, 256, 256):
         assert wait(learnt, clock, 0)
-        learnt.in_vain(learnt.give_way())
+        gave_way(learnt).in_vain()
         assert not learnt.pays
         assert [wait(learnt, clock, 0) for _ in range(skipped)] == [0] * skipped
     assert wait(learnt, clock, 0)
+    learnt.begins()
     learnt.was_useful()
-    learnt.in_vain(learnt.give_way())
+    gave_way(learnt).in_vain()
     assert [wait(learnt, clock, 0) > 0 for _ in range(129)] == [False] * 128 + [True]
 
 
@@ -101,11 +113,11 @@ def test_a_peer_that_answers_on_the_same_processor_is_no_other_process(clock: Cl
     clock.others_take = 20e-6
     for _ in range(10):
         assert wait(learnt, clock, 0)
-        learnt.was_useful(learnt.give_way())
+        gave_way(learnt).was_useful()
     assert learnt.pays
     clock.others_take = 1e-3  # it has answered meanwhile, but that was not what took so long
     assert wait(learnt, clock, 0)
-    learnt.was_useful(learnt.give_way())
+    gave_way(learnt).was_useful()
     assert not learnt.pays
 
 
@@ -116,14 +128,27 @@ def test_a_spin_in_vain_is_no_reason_to_park(clock: Clock) -> None:
     assert learnt.pays
 
 
-def test_on_one_processor_it_gives_way_instead(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_the_only_processor_it_gives_way_first_and_some_times(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """It asks again for the number of processors whenever a spin met nothing."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     learnt = Spin()
-    assert learnt.alone
+    learnt.begins()
+    assert not learnt.brief  # no other process wants the processor: the peer may have another one
+    clock.others_take = 20e-6
+    learnt.begins()
+    assert learnt.lost == 0  # so it looks first
+    learnt.in_vain()
+    learnt.begins()
+    assert learnt.lost == pytest.approx(20e-6)
+    assert learnt.brief
+    assert not learnt.gave_enough
+    learnt.give_way()
+    learnt.give_way()
+    assert learnt.gave_enough
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     learnt.in_vain()
-    assert not learnt.alone
+    learnt.begins()
+    assert not learnt.lost
 
 
 @pytest.mark.anyio
@@ -132,6 +157,8 @@ async def test_on_one_processor_a_peer_runs_during_a_wait(
 ) -> None:
     """The answer comes while this process gives way: the wait does not park."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    monkeypatch.setattr(waiter, "perf_counter", clock)
+    monkeypatch.setattr(reactor_of(backend.current()), "spin", Spin())
     one, other = aipc.channel_pair()
     async with one, other:
         given = 0

@@ -4,8 +4,10 @@ To park and to be woken costs some 50 µs of latency, and processor time on both
 both; one that does not is wasted. So a loop spins while its waits are expected to end sooner than parking pays, and for a few
 times as long as they last. Parked waits count as well: so a loop that had stopped to spin begins again when its peers are quick.
 
-One wait spins at a time in a loop, and it looks for the events of all: see `Reactor.poll_now`. Where a process has one processor
-only, the spin is a few calls of sched_yield(2), with a look after each: two turns of an event loop cost more.
+One wait spins at a time in a loop, and it looks for the events of all: see `Reactor.poll_now`.
+
+Where a process may use one processor only, its peer may need the same one. If others run when it gives way, a spin does so first,
+and again after each look, a few times: two passes of an event loop cost more than that.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ _WEIGHT = 1 / 8
 """Of the last wait, in the expectation."""
 _YIELDED = 5e-6
 """Seconds: a sched_yield(2) that takes longer has let another process run."""
+_YIELDS = 3
+"""How often a spin gives way to others that want the only processor, before it parks."""
 _MOST_SKIPPED = 256
 """Waits parked without a spin, at most, where another process wants this processor."""
 
@@ -32,17 +36,20 @@ _MOST_SKIPPED = 256
 class Spin:
     """What one event loop has learnt about its waits."""
 
-    __slots__ = ("_began", "_expected", "_penalty", "_skip", "active", "alone")
+    __slots__ = ("_alone", "_began", "_expected", "_given", "_penalty", "_shared", "_skip", "active", "lost")
 
     def __init__(self) -> None:
         self.active: bool = False
         """Whether a wait of this loop spins now."""
+        self.lost: float = 0.0
+        """Seconds for which other processes ran while it gave way."""
         self._began = 0.0
         self._expected = SHORTEST
         self._penalty = 1
         self._skip = 0
-        self.alone: bool = _has_one_processor()
-        """Whether this process may run on one processor only: its peer, too, can then run only while this process does not."""
+        self._given = 0  # how often others ran
+        self._alone = _has_one_processor()
+        self._shared = self._alone  # whether others ran on the only processor when this process gave way
 
     def wait_begins(self, patience: int = 1) -> float:
         """Until when to spin, by `perf_counter`; 0 to park at once. `patience` multiplies the time."""
@@ -59,10 +66,18 @@ class Spin:
         lasted = min(perf_counter() - self._began, _CAP)
         self._expected += (lasted - self._expected) * _WEIGHT
 
-    def was_useful(self, lost: float = 0.0) -> None:
-        """A spin met its event, and so the wait ends. `lost` is what `give_way` gave."""
+    def begins(self) -> None:
+        """A wait spins now."""
+        self.active = True
+        self.lost, self._given = 0.0, 0
+        if self._shared:
+            self.give_way()
+            self._shared = self._given > 0
+
+    def was_useful(self) -> None:
+        """The spin met its event, and so the wait ends."""
         self.wait_ends()
-        if lost < LONGEST:
+        if self.lost < LONGEST:
             self._penalty = max(self._penalty // 2, 1)
         else:
             self._park_next()
@@ -71,8 +86,8 @@ class Spin:
         """A wait was over at the first look, without a clock."""
         self._expected *= 1 - _WEIGHT
 
-    def give_way(self) -> float:
-        """Let another process run if one wants this processor: the seconds that it took, 0 if none did.
+    def give_way(self) -> None:
+        """Let another process run if one wants this processor.
 
         The kernel often wakes a peer on the processor of the process that wakes it, even if another one is idle. There it can't
         answer while this process spins. If it answers now, all is well: soon the kernel moves one of the two. If another process
@@ -81,12 +96,25 @@ class Spin:
         before = perf_counter()
         os.sched_yield()
         took = perf_counter() - before
-        return took if took > _YIELDED else 0.0
+        if took > _YIELDED:
+            self.lost += took
+            self._given += 1
+            self._shared = self._alone
 
-    def in_vain(self, lost: float = 0.0) -> None:
-        """A spin met nothing. `lost` is what `give_way` gave."""
-        self.alone = _has_one_processor()
-        if lost:
+    @property
+    def gave_enough(self) -> bool:
+        """Whether others ran so often that it must park."""
+        return self._given >= (_YIELDS if self._alone else 1)
+
+    @property
+    def brief(self) -> bool:
+        """Whether one look is enough: the peer can't run on the only processor meanwhile."""
+        return self._shared and self._given > 0
+
+    def in_vain(self) -> None:
+        """The spin met nothing."""
+        self._alone = self._shared = _has_one_processor()
+        if self._given:
             self._park_next()
 
     def _park_next(self) -> None:

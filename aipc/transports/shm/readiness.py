@@ -104,4 +104,4 @@ class RingWritable(Waiter):
 
 
 def _looks(reactor: Reactor) -> int:
-    return 1 if reactor.spin.alone else _POLLS
+    return 1 if reactor.spin.brief else _POLLS
