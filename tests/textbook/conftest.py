@@ -51,9 +51,7 @@ def in_c(compiled: Compile, place: Path) -> Start:
 @pytest.fixture
 def in_python(anyio_backend: object, place: Path) -> Start:
     """`in_python(name, *arguments)` runs the example likewise."""
-    return lambda name, *arguments: python(
-        RUN, json.dumps(anyio_backend), str(EXAMPLES / f"{name}.py"), *arguments, cwd=place
-    )
+    return lambda name, *arguments: python(RUN, json.dumps(anyio_backend), str(EXAMPLES / f"{name}.py"), *arguments, cwd=place)
 
 
 @pytest.fixture(params=["c-python", "python-c"])

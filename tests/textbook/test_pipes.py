@@ -26,7 +26,11 @@ def test_a_child_in_c_writes(in_python: Start, compiled: Compile) -> None:
 
 @pytest.mark.parametrize(
     ("example", "half", "text", "times"),
-    [("pipes_notes", "pipe4", "123", 1), ("pipes_alp", "reader", "Hello, world.\n", 5), ("pipes_kalin", "reader", "leaves\n", 1)],
+    [
+        ("pipes_notes", "pipe4", "123", 1),
+        ("pipes_alp", "reader", "Hello, world.\n", 5),
+        ("pipes_kalin", "reader", "leaves\n", 1),
+    ],
 )
 def test_a_parent_in_c_writes(in_c: Start, python_words: Words, example: str, half: str, text: str, times: int) -> None:
     printed = output(in_c("pipes", "to", text, str(times), *python_words(example, half)))
