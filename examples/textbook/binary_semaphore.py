@@ -35,15 +35,16 @@ async def main() -> None:
     key = hex(0x53_000000 + os.getpid())
     await allocate(key)
     command = [sys.executable, __file__, "enter", key]
-    async with aipc.popen(command, "r+", framing="lines") as first, aipc.popen(command, "r+", framing="lines") as second:
+    async with aipc.popen(command, "r+", framing="lines") as first:
         for _ in ("waiting", "inside"):
             print("first: ", (await first.receive()).decode())
-        print("second:", (await second.receive()).decode())
-        first.kill()
-        print("first:  killed")
-        print("second:", (await second.receive()).decode())
-        await second.send(b"")
-        print("second:", (await second.receive()).decode())
+        async with aipc.popen(command, "r+", framing="lines") as second:
+            print("second:", (await second.receive()).decode())
+            first.kill()
+            print("first:  killed")
+            print("second:", (await second.receive()).decode())
+            await second.send(b"")
+            print("second:", (await second.receive()).decode())
     await deallocate(key)
 
 

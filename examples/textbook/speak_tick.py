@@ -18,7 +18,11 @@ async def speak() -> None:
     async with aipc.open_channel(FIFO, direction="send") as fifo, aipc.open_channel("fd:0", framing="lines") as stdin:
         print("speak: got a reader, type some stuff", flush=True)
         async for line in stdin:
-            await fifo.send(line)
+            try:
+                await fifo.send(line)
+            except anyio.BrokenResourceError:  # where C gets SIGPIPE
+                print("speak: the reader has left", flush=True)
+                return
             print(f"speak: wrote {len(line)} bytes", flush=True)
 
 

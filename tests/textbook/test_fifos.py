@@ -32,6 +32,16 @@ def test_speak_and_tick(pair: Pair) -> None:
         assert ticking.wait(30) == 0
 
 
+def test_a_killed_tick(in_python: Start, in_c: Start) -> None:
+    with in_python("speak_tick", "speak") as speaking, in_c("speak_tick", "tick") as ticking:
+        assert [said(speaking) for _ in range(2)][1] == "speak: got a reader, type some stuff"
+        ticking.kill()
+        ticking.wait(30)
+        tell(speaking, "Hello?")
+        assert said(speaking) == "speak: the reader has left"
+        assert speaking.wait(30) == 0
+
+
 def test_integers(pair: Pair) -> None:
     count = times(4_000, 768_000)
     write, read = pair

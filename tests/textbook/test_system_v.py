@@ -6,8 +6,6 @@ import os
 import signal
 from pathlib import Path
 
-import pytest
-
 import aipc
 
 from ..peers import said, tell, wait_ended
@@ -95,15 +93,15 @@ def test_binary_semaphore(pair: Pair, key: str) -> None:
     """P and V; a process that is killed inside posts, by SEM_UNDO."""
     one, other = pair
     assert output(one("binary_semaphore", "allocate", key)) == "allocated\n"
-    with one("binary_semaphore", "enter", key) as first, other("binary_semaphore", "enter", key) as second:
-        if said(first) == "waiting":
-            tell(first, "")
-        assert said(second) == "waiting"
-        first.kill()
-        assert said(second) == "inside"
-        tell(second, "")
-        assert said(second) == "posting"
-        second.wait(30)
+    with one("binary_semaphore", "enter", key) as first:
+        assert [said(first) for _ in range(2)] == ["waiting", "inside"]
+        with other("binary_semaphore", "enter", key) as second:
+            assert said(second) == "waiting"
+            first.kill()
+            assert said(second) == "inside"
+            tell(second, "")
+            assert said(second) == "posting"
+            assert second.wait(30) == 0
     assert output(other("binary_semaphore", "deallocate", key)) == "deallocated\n"
 
 
@@ -128,14 +126,13 @@ def test_listing_5_1(either: Start) -> None:
     assert output(either("shm", "listing")) == "segment size: 0x6400\nHello, world.\n"
 
 
-@pytest.mark.parametrize("name", ["kirk_spock"])
-def test_a_stopped_spock(name: str, pair: Pair, place: Path) -> None:
+def test_a_stopped_spock(pair: Pair, place: Path) -> None:
     """What kirk sends meanwhile waits in the queue."""
     (place / "kirk.c").touch()
     start_kirk, start_spock = pair
-    with start_kirk(name, "kirk") as kirk:
+    with start_kirk("kirk_spock", "kirk") as kirk:
         assert said(kirk) == "Enter lines of text, ^D to quit:"
-        with start_spock(name, "spock") as spock:
+        with start_spock("kirk_spock", "spock") as spock:
             assert said(spock) == "spock: ready to receive messages, captain."
             os.kill(spock.pid, signal.SIGSTOP)
             for line in ("one", "two"):
