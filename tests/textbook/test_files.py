@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import select
 from pathlib import Path
+
+import pytest
+
+import aipc
 
 from ..peers import said, tell
 from .conftest import Start, output
@@ -30,6 +35,26 @@ def test_lockdemo(pair: Pair, place: Path) -> None:
         assert said(second) == "Press <RETURN> to release lock:"
         tell(second, "")
         assert said(second) == "Unlocked."
+
+
+@pytest.mark.anyio
+async def test_a_starving_writer(either: Start, place: Path) -> None:
+    """Readers that overlap keep it out: a lock that fits is given at once, whoever has been waiting."""
+    (place / "lockdemo.c").touch()
+    url = f"fcntl:{place}/lockdemo.c?shared=1"
+    async with aipc.open_lock(url) as one, aipc.open_lock(url) as other:
+        with either("lockdemo", "lockdemo") as writer:
+            await one.acquire()
+            tell(writer, "")
+            assert [said(writer) for _ in range(2)][1] == "Trying to get lock..."
+            for held, free in ((one, other), (other, one), (one, other)):
+                await free.acquire()
+                held.release()
+            assert select.select([writer.stdout], [], [], 0)[0] == []
+            other.release()
+            assert said(writer) == "got lock"
+            tell(writer, "")
+            assert writer.wait(30) == 0
 
 
 def test_a_consumer_finds_the_holder(pair: Pair, place: Path) -> None:
