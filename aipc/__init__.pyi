@@ -67,6 +67,7 @@ from .lifecycle import service as service
 from .locks.byte_range import ByteRangeLock as ByteRangeLock
 from .locks.byte_range import HeldRange as HeldRange
 from .locks.sysv_semaphore_set import SysVSemaphoreSet as SysVSemaphoreSet
+from .memory.creation import wait_ready as wait_ready
 from .memory.mapped_file import MappedFile as MappedFile
 from .memory.memfd import MemfdSegment as MemfdSegment
 from .memory.posix import SharedMemory as SharedMemory

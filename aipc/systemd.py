@@ -38,7 +38,7 @@ def notify(*assignments: str) -> bool:
             sock.connect("\0" + where[1:] if where[0] == "@" else where)
             sock.send("\n".join(assignments).encode(errors="surrogateescape"))
         except BlockingIOError:
-            raise anyio.WouldBlock from None
+            raise anyio.WouldBlock(f"NOTIFY_SOCKET={where}: the service manager's queue is full; try again later") from None
         except OSError as error:
             raise translate(error, f"NOTIFY_SOCKET={where}") from None
     return True

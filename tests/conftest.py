@@ -44,7 +44,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> object:
     return request.param
 
 
-_ONE_LOOP = tuple(f"tests/{room}/" for room in ("cli", "locks", "memory", "processes", "redis", "services", "sync"))
+_ONE_LOOP = tuple(f"tests/{room}/" for room in ("cli", "locks", "memory", "processes", "redis", "services", "sync", "textbook"))
 """Rooms whose code does not know the loops: what differs between them is tested in the other rooms, on each loop."""
 
 

@@ -219,7 +219,7 @@ async def test_a_pair_after_a_fork(kind: str) -> None:
 
 
 async def test_nothing_there_and_the_end(place: Path) -> None:
-    for pair in (aipc.pipe(), aipc.channel_pair("stream"), aipc.channel_pair("seqpacket")):
+    for pair in (aipc.pipe(), aipc.channel_pair("stream"), aipc.channel_pair("seqpacket"), aipc.channel_pair("shm")):
         receiver, sender = pair
         async with receiver, sender:
             with pytest.raises(anyio.WouldBlock, match="await receive"):
@@ -230,6 +230,18 @@ async def test_nothing_there_and_the_end(place: Path) -> None:
     async with aipc.open_lock(f"flock:{place}/lock") as one, aipc.open_lock(f"flock:{place}/lock") as other, one:
         with pytest.raises(anyio.WouldBlock, match="taken; await acquire"):
             other.acquire_nowait()
+
+
+async def test_primitives_that_are_taken(key: str) -> None:
+    async with aipc.Condition(key, unlink=True) as condition, condition, aipc.Condition(key) as other:
+        with pytest.raises(anyio.WouldBlock, match="taken; await acquire"):
+            other.acquire_nowait()
+    async with aipc.RWLock(key, unlink=True) as lock, lock.reader, aipc.RWLock(key) as other:
+        with pytest.raises(anyio.WouldBlock, match="taken; await acquire"):
+            other.writer.acquire_nowait()
+    async with aipc.SysVSemaphoreSet("sysv-sem:private", values=[0]) as row:
+        with pytest.raises(anyio.WouldBlock, match="await operate"):
+            row.operate_nowait([(0, -1)])
 
 
 def fill(sender: aipc.Channel) -> None:

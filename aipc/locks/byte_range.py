@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import BinaryIO, NamedTuple, cast
 
+import anyio
+
 from aipc._address import Address
 from aipc._io.errors import os_error, translate
 from aipc._io.polling import Polling
@@ -178,7 +180,10 @@ class ByteRangeLock(HeldFileLock):
 
     def upgrade_nowait(self) -> None:
         """`upgrade` without waiting. WouldBlock: still held, and shared."""
-        self._handle.upgrading.attempt_nowait(self._upgrade)
+        try:
+            self._handle.upgrading.attempt_nowait(self._upgrade)
+        except anyio.WouldBlock:
+            raise anyio.WouldBlock(f"{self._handle.name}: shared by others, too; await upgrade() waits for them") from None
 
     def _upgrade(self) -> None:
         handle = self._handle

@@ -11,6 +11,8 @@ from collections.abc import Generator, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, Unpack
 
+import anyio
+
 from aipc._address import Key, keyed, options, parse
 from aipc._io.errors import translate
 from aipc._sys.sysv import semaphore as sysv
@@ -197,7 +199,11 @@ class SysVSemaphoreSet(Closing):
     def operate_nowait(self, operations: Iterable[tuple[int, int]], *, undo: bool | None = None) -> None:
         """`operate` without waiting. WouldBlock: none of the steps was done."""
         _, prepared = self._prepared(operations, undo)
-        self._opened().polling.attempt_nowait(self._try, prepared)
+        handle = self._opened()
+        try:
+            handle.polling.attempt_nowait(self._try, prepared)
+        except anyio.WouldBlock:
+            raise anyio.WouldBlock(f"{handle.name}: the values do not allow it now; await operate() waits for it") from None
 
     @property
     def values(self) -> list[int]:

@@ -83,8 +83,8 @@ class MappedFile(FileSegment):
         """Map the file, or make it, as `open` and `create` do: any number of processes may at once.
 
         `prepare(view)` writes the first bytes of a new one, before anybody else can open it: it runs in one process only. If it
-        raises, there is no file. WrongObject if there is a shorter one. An empty one is waited for, up to a second, because
-        another program may be about to fill it; the loop waits as well.
+        raises, there is no file. WrongObject if there is a shorter one. An empty one is waited for, up to 0.1 s, because
+        another program may be about to fill it, and the loop waits as well; `aipc.wait_ready` waits longer.
         """
         checked_size(_checked_path(path), size)
         fill = filling(size, prepare)

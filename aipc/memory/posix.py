@@ -74,7 +74,7 @@ class SharedMemory(FileSegment):
 
         `prepare(view)` writes the first bytes of a new one, before anybody else can open it: it runs in one process only. If it
         raises, there is no segment. WrongObject if there is a smaller one. One that has no size yet, as between shm_open(3) and
-        ftruncate(2) of a C program, is waited for, up to a second; the loop waits as well.
+        ftruncate(2) of a C program, is waited for, up to 0.1 s, as the loop waits as well; `aipc.wait_ready` waits longer.
         """
         checked_size(name, size)
         fill = filling(size, prepare)

@@ -108,8 +108,8 @@ class SysVSharedMemory(MappedSegment):
 
         `prepare(view)` writes the first bytes of a new one; it runs in one process only. If it raises, there is no segment; if
         its process dies, another one begins anew. Meanwhile the segment's mode is 0o610, for which aipc's `open` and `attach`
-        wait, too: up to a second, then WrongObject. The loop waits as well. A C program does not wait. WrongObject if there is
-        a smaller segment.
+        wait, too: up to 0.1 s, as the loop waits as well, then WrongObject; `aipc.wait_ready` waits longer. A C program does
+        not wait. WrongObject if there is a smaller segment.
         """
         address = _address(key)
         number = key_of(address, project)

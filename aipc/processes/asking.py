@@ -112,7 +112,7 @@ class AskingChannel(NumberedChannel):
         fork.check(self._generation, self._name)
         while not self._unasked:
             if self._reading:  # that task gets the next message, and passes it on
-                raise anyio.WouldBlock
+                raise anyio.WouldBlock(f"{self._name}: another task is receiving; await receive() waits for its turn")
             self._sort(Message(self._transport.receive_nowait(**selection)))
         return self._taken()
 

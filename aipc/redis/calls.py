@@ -100,7 +100,7 @@ class RemoteConnectionChannel(Channel):
     def send_nowait(self, item: Buffer, **meta: Any) -> None:
         messages = [self._message(item, meta)]
         if not self._pushed(messages, self._link.ask_now(self._push_command(messages, waits=False))):
-            raise anyio.WouldBlock
+            raise anyio.WouldBlock(f"{self._name}: no room to send now; await send() waits for it")
 
     async def send_many(self, items: Iterable[Buffer], **meta: Any) -> None:
         messages: list[bytes] = []
@@ -165,7 +165,7 @@ class RemoteConnectionChannel(Channel):
     def receive_nowait(self, **selection: Any) -> bytes:
         self._check(selection)
         if not self._ready and not self._pulled(self._link.ask_now(self._pull_command(waits=False))):
-            raise anyio.WouldBlock
+            raise anyio.WouldBlock(f"{self._name}: nothing to receive now; await receive() waits for it")
         return self._pop(1)[0]
 
     async def receive_many(self, max_messages: int | None = None, **selection: Any) -> list[bytes]:

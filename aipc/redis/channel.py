@@ -74,7 +74,7 @@ class RemoteJobChannel(Channel):
         jobs = [self._new_job(item, meta)]
         sent = self._link.ask_now(self._queue.send(jobs, self._most, delay, waits=False))
         if not sent:
-            raise anyio.WouldBlock
+            raise anyio.WouldBlock(f"{self._name}: no room to send now; await send() waits for it")
         self._count_sent(jobs)
 
     async def send_many(self, items: Iterable[Buffer], **meta: Any) -> None:
@@ -174,7 +174,7 @@ class RemoteJobChannel(Channel):
         queue, _ = self._selected(selection)
         jobs = jobs_of(self._link.ask_now(queue.take(1, self._lease, waits=False)))
         if not jobs:
-            raise anyio.WouldBlock
+            raise anyio.WouldBlock(f"{self._name}: nothing to receive now; await receive() waits for it")
         return self._acknowledged(queue, jobs)[0].data
 
     async def receive_many(self, max_messages: int | None = None, **selection: Any) -> list[bytes]:

@@ -95,7 +95,7 @@ class RemoteLock(Semaphore):
             self._give_back(name, n, 1, n)
             raise
         if not token:
-            raise anyio.WouldBlock
+            raise anyio.WouldBlock(f"{self._name}: taken; await acquire() waits for it")
         self._hold(self._granted(name, n, token, asked))
 
     def _new_name(self) -> str:

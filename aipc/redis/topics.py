@@ -59,7 +59,7 @@ class RemotePublisher(Publisher):
     def publish_nowait(self, topic: str, data: Buffer) -> None:
         command = self._command(topic, data)
         if self._link.connection is None or self._link.unanswered >= _MOST_UNANSWERED:
-            raise anyio.WouldBlock
+            raise anyio.WouldBlock(f"{self._url}: not connected, or too much is unanswered; await publish() waits for that")
         self._link.tell(command, repeats=False)
 
     def _command(self, topic: str, data: Buffer) -> bytes:

@@ -70,7 +70,7 @@ class ReconnectingChannel(Channel):
         self._check()
         channel = self._channel
         if channel is None:
-            raise anyio.WouldBlock
+            raise anyio.WouldBlock("not connected now; the call that is awaited waits for a connection")
         try:
             return call(channel)
         except _LOST as error:

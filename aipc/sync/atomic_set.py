@@ -17,6 +17,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import anyio
+
 from aipc._io.errors import translate
 from aipc._sys.sysv import primitives
 from aipc._sys.sysv import semaphore as sysv
@@ -129,7 +131,10 @@ class AtomicSet(LockHandle):
 
     def update_nowait(self, decide: Decide) -> Any:
         """`update`, or WouldBlock."""
-        return self.polling.attempt_nowait(self.update, decide)
+        try:
+            return self.polling.attempt_nowait(self.update, decide)
+        except anyio.WouldBlock:
+            raise anyio.WouldBlock(f"{self.name}: taken; await acquire() waits for it") from None
 
     def values(self) -> list[int]:
         """Return all values, read at one moment."""

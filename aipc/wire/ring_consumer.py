@@ -216,7 +216,7 @@ class Consumer(End):
             raise BlockingIOError
         if self._body is not None:
             self._fail(ProtocolError("the peer closed in the middle of a message"))
-        raise anyio.EndOfStream
+        raise anyio.EndOfStream("the other side sends no more: it closed, or called send_eof()")
 
 
 def _too_large(size: int, limit: int) -> MessageTooLarge:

@@ -6,8 +6,10 @@ import os
 import signal
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
+import anyio
 import pytest
 
 import aipc
@@ -118,7 +120,7 @@ aipc.SysVSharedMemory.open_or_create(sys.argv[1], 100, prepare=prepare).close()
 @pytest.mark.parametrize("how", ["open", "open_or_create", "attach"])
 def test_waits_for_a_preparation(how: str, key: str) -> None:
     waiting = (
-        "import sys, aipc\nprint('here', flush=True)\n"
+        "import sys, aipc\nfrom aipc.memory import creation\ncreation.PATIENCE = 60\nprint('here', flush=True)\n"
         + {
             "open": "segment = aipc.SysVSharedMemory.open(sys.argv[1])",
             "open_or_create": "segment = aipc.SysVSharedMemory.open_or_create(sys.argv[1], 100)",
@@ -136,8 +138,31 @@ def test_waits_for_a_preparation(how: str, key: str) -> None:
         aipc.remove_object(found)
 
 
-def test_waits_for_a_second_at_most(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(creation, "PATIENCE", 0.05)
+@pytest.mark.anyio
+@pytest.mark.parametrize("how", ["open", "open_or_create"])
+async def test_waits_without_the_loop(how: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The maker is slow: the loop goes on, and a timeout ends the wait."""
+    monkeypatch.setattr(creation, "PATIENCE", 60)  # a call that waits itself would stay
+    call = partial(aipc.SysVSharedMemory.open_or_create, size=100) if how == "open_or_create" else aipc.SysVSharedMemory.open
+    with python(PREPARING, key) as maker:
+        assert said(maker) == "half"
+        with pytest.raises(TimeoutError), anyio.fail_after(0.03):
+            await aipc.wait_ready(call, key)
+        async with anyio.create_task_group() as tasks:
+            opened: list[aipc.SysVSharedMemory] = []
+
+            async def open_it() -> None:
+                opened.append(await aipc.wait_ready(call, key))
+
+            tasks.start_soon(open_it)
+            await anyio.wait_all_tasks_blocked()
+            tell(maker, "go on")
+        with opened[0] as segment:
+            assert segment.buf[1] == 5
+            segment.unlink()
+
+
+def test_waits_for_a_moment_only(key: str) -> None:
     with python(PREPARING, key) as maker:
         assert said(maker) == "half"
         os.kill(maker.pid, signal.SIGSTOP)
@@ -146,7 +171,7 @@ def test_waits_for_a_second_at_most(key: str, monkeypatch: pytest.MonkeyPatch) -
             aipc.SysVSharedMemory.open_or_create(key, 100)
         with pytest.raises(aipc.WrongObject, match=f"{maker.pid} made it.*ipcrm -m"):
             aipc.SysVSharedMemory.open(key)
-        assert 0.1 <= time.monotonic() - begin < 5
+        assert 0.2 <= time.monotonic() - begin < 5
     aipc.remove_object("sysv-shm", key)
 
 
@@ -190,6 +215,7 @@ def test_waits_for_a_size(cls: type[aipc.SharedMemory | aipc.MappedFile], place:
             patched.setattr(creation, "PATIENCE", 0.05)
             with pytest.raises(aipc.WrongObject):
                 cls.open_or_create(name, 100)
+        monkeypatch.setattr(creation, "PATIENCE", 60)
         tell(maker, "go on")
         with cls.open_or_create(name, 100) as segment:
             assert segment.size == 100

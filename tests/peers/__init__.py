@@ -38,8 +38,8 @@ def require(tool: str) -> None:
 
 def compile_peer(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The C program `name`.c of this directory, compiled."""
-    program = tmp_path_factory.mktemp("peers") / name
-    run("cc", "-Wall", "-Werror", "-o", str(program), str(Path(__file__).with_name(f"{name}.c")))
+    program = tmp_path_factory.mktemp("peers") / Path(name).name
+    run("cc", "-Wall", "-Werror", "-o", str(program), str(Path(__file__).parent / f"{name}.c"))
     return program
 
 

@@ -128,7 +128,7 @@ class Link(Line):
         WouldBlock if there is no connection now; BrokenResourceError if there is no answer in 5 s.
         """
         if self.connection is None or self.closed:
-            raise anyio.WouldBlock
+            raise anyio.WouldBlock("not connected now; the call that is awaited waits for a connection")
         request = Request(data)
         request.abandoned = True
         self._submit(request)

@@ -307,7 +307,7 @@ class JobChannel(Channel):
             return request.result()
         self._worker.submit(request)
         if not self._worker.inbox.wait(request, patience):
-            raise anyio.WouldBlock
+            raise anyio.WouldBlock(f"{self._name}: other requests come first; the call that is awaited waits for them")
         return request.result()
 
 

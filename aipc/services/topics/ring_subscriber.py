@@ -60,7 +60,7 @@ class _Ring(Handle):
         self.check()
         if not self.reader.behind:
             if self.gone:
-                raise anyio.EndOfStream
+                raise anyio.EndOfStream(f"{self.name}: the publisher has closed")
             raise BlockingIOError
         return self.reader.read()
 

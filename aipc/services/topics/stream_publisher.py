@@ -47,7 +47,7 @@ class StreamPublisher(ListeningPublisher):
     def publish_nowait(self, topic: str, data: Buffer) -> None:
         name, content = self._checked(topic, data)
         if self._overflow == "block" and self._first_full(topic) is not None:
-            raise anyio.WouldBlock
+            raise anyio.WouldBlock("a subscriber's queue is full; await publish() waits for it")
         self._put(topic, name, content)
 
     def _first_full(self, topic: str) -> Outbox | None:

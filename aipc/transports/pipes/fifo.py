@@ -93,9 +93,25 @@ class FifoSender(PipeEnd):
         self._owes = False  # release the lock once the unfinished message is written
 
     async def send(self, item: Buffer, **meta: Any) -> None:
-        self._writing(meta)
+        waiting = self._writing(meta)
         frame = self._framing.encode(item)
+        if self._unfinished is None and size_of(frame) <= self._turn.PIECE:
+            try:
+                waiting.try_now(self._put_piece, frame)
+            except OSError:
+                pass  # the long way waits, or words the error
+            else:
+                return
         await self._send_frames(frame, (frame,))
+
+    def _put_piece(self, frame: Frame) -> None:
+        """The kernel writes all of it or nothing."""
+        self._turn.acquire_nowait(size_of(frame))
+        try:
+            self._write(frame)
+        finally:
+            self._turn.release()
+        self._sent += 1
 
     async def _send_frames(self, frame: Frame, frames: Sequence[Frame]) -> None:
         size = size_of(frame)

@@ -85,8 +85,10 @@ class FifoWriteLock(Polling):
 
     def has_room(self, size: int) -> bool:
         """Whether to begin writing: the message fits at once, or is too long to fit ever."""
+        if size <= self.PIECE:
+            return True
         half = pipes.capacity(self._fd) // 2  # the pages of a pipe are at least about half full
-        return not self.PIECE < size <= half or pipes.unread(self._fd) + size <= half
+        return size > half or pipes.unread(self._fd) + size <= half
 
     def close(self) -> None:
         """Stop waiting, and release the lock: a forked child's copy of the descriptor would keep it."""
