@@ -20,7 +20,7 @@ ROOMS = (
 
 _SUITES = "tests/test_{conformance,cancellation,modes,opening_*}.py"
 _CHILDREN = "tests/processes tests/transports/test_process.py"
-_ANY_LOCK = "tests/locks/test_{fairness,forked,turns,*_waiters}.py"
+_ANY_LOCK = "tests/locks/test_{fairness,forked,turns,*_waiters}.py tests/io/test_doorbell*.py"
 _POOL = "tests/processes/test_{pool*,numbered}.py"
 _STREAMS = "tests/wire tests/transports/test_{unix,pipe,descriptor,fifo,tcp,unix_descriptors}.py"
 
@@ -115,6 +115,7 @@ _TESTS = {
     "aipc/wire/": Tests(
         "tests/wire tests/transports/test_{shm*,unix,pipe}.py tests/memory/test_snapshot.py", "unix or fifo or fd or shm"
     ),
+    "aipc/wire/broadcast": Tests("tests/wire/test_broadcast.py tests/services/test_topics_shm.py", ""),
     "aipc/wire/framing": Tests(_STREAMS, "unix or fifo or fd"),
     "aipc/wire/ring": Tests("tests/wire/test_ring*.py tests/transports/test_shm*.py", "shm"),
     "aipc/wire/snapshot": Tests("tests/memory/test_snapshot*.py", "test_changed"),

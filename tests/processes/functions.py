@@ -163,3 +163,12 @@ async def serve(channel: aipc.Channel, url: str) -> None:
 
 def plain(channel: aipc.Channel) -> int:
     return 3
+
+
+async def write_into_second(channel: aipc.Channel) -> None:
+    """Receive a plain message, then one with a descriptor, and write into that."""
+    await channel.receive()
+    message = await channel.receive_message()
+    for fd in message.fds:
+        os.write(fd, message.data)
+        os.close(fd)

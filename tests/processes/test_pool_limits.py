@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import anyio
 import pytest
 
 import aipc
+from aipc.processes.pools.spares import Spares
 from aipc.testing.expect import until
 
 from . import functions, pool_functions
@@ -148,3 +150,12 @@ async def test_wrong_limits_are_refused() -> None:
         with pytest.raises(aipc.AddressError, match="0 or more"):
             async with aipc.spawn_pool(1, functions.answer, **options):
                 pass
+
+
+async def test_no_spare_is_started_after_the_end() -> None:
+    """A slot that takes a worker while its pool ends gets one, and none is made for later: nobody would end it."""
+    before = children()
+    spares = Spares(partial(aipc.spawn, functions.echo), 1, 1.0)
+    await spares.aclose()
+    async with await spares.take() as worker:
+        assert set(children()) - set(before) == {worker.pid}

@@ -358,6 +358,18 @@ async def test_a_service_in_a_worker_stops_by_itself(tmp_path: Path) -> None:
         assert await worker.wait() == 0
 
 
+async def test_a_descriptor_in_the_read_of_an_earlier_message() -> None:
+    """Both messages are there when the worker starts, and one read takes them."""
+    reading, writing = os.pipe()
+    with open(reading, "rb") as pipe:
+        async with aipc.spawn(functions.write_into_second) as worker:
+            await worker.channel.send(b"plain")
+            await worker.channel.send(b"with it", fds=[writing])
+            os.close(writing)
+            await worker.result()
+        assert pipe.read() == b"with it"
+
+
 async def test_200_starts_and_cancels() -> None:
     """Each costs an interpreter's start, so 201 of them on the three backend, and not 10,000."""
     for number in range(67):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 import os
 import signal
-import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +17,7 @@ from aipc import TopicMessage
 from aipc._sys import memfd
 from aipc.testing import CANCELLED, Moment, inject
 from aipc.testing.expect import settle, until
-from aipc.wire.broadcast import PAGE, Reader, Writer, longest
+from aipc.wire.broadcast import longest
 
 pytestmark = pytest.mark.anyio
 
@@ -184,45 +183,3 @@ async def test_mistakes_are_named(url: str) -> None:
         await aipc.open_publisher(url, capacity=5000)
     with pytest.raises(aipc.AddressError, match="shm: only"):
         aipc.open_publisher(url.replace("shm", "unix", 1), capacity=4096)
-
-
-@pytest.fixture
-def memory() -> memoryview:
-    return memoryview(bytearray(PAGE + CAPACITY))
-
-
-def test_a_reader_never_gives_a_torn_message(memory: memoryview) -> None:
-    """The writer comes by in the middle of a copy."""
-    writer = Writer(memory, None)
-    fences = 0
-
-    def fence() -> None:
-        nonlocal fences
-        fences += 1
-        if fences % 2 == 0:
-            for _ in range(8):
-                writer.publish(b"t", b"2" * 900, 2)
-
-    reader = Reader(memory, 0, fence)
-    writer.publish(b"t", b"1" * 900, 1)
-    assert reader.read() == []
-    assert reader.overtaken == 1
-
-
-@pytest.mark.parametrize(
-    "header",
-    [(0, 0, 0, 1), (33, 0, 0, 1), (40, 100, 0, 1), (40, 0, 100, 1), (40, 0, 0, 3), (8000, 0, 0, 1)],
-)
-def test_a_hostile_writers_records_are_refused(memory: memoryview, header: tuple[int, ...]) -> None:
-    struct.pack_into("=IIHHIQQ", memory, PAGE, *header, 0, 1, 1)
-    memory[:PAGE].cast("Q")[0] = memory[:PAGE].cast("Q")[16] = 64
-    with pytest.raises(aipc.ProtocolError):
-        Reader(memory, 0, None).read()
-
-
-@pytest.mark.parametrize("published", [7, 1 << 63, 8])
-def test_a_hostile_writers_positions_are_refused(memory: memoryview, published: int) -> None:
-    memory[:PAGE].cast("Q")[16] = published
-    reader = Reader(memory, 64, None)
-    with pytest.raises(aipc.ProtocolError):
-        reader.read()

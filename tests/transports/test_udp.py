@@ -239,12 +239,23 @@ async def test_buffers(host: str) -> None:
         ("udp://::1:7000", "must be host:port"),
         ("udp://[127.0.0.1]:7000", "only an IPv6 address"),
         ("udp://127.0.0.1:65536", "from 0 to 65535"),
-        ("udp://127.0.0.1:0", "port 0"),
         ("udp:?bind=7000", "must be host:port"),
+    ],
+)
+def test_no_address(url: str, right: str) -> None:
+    """The call raises, and not only the `await`."""
+    with pytest.raises(aipc.AddressError, match=right):
+        aipc.open_channel(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "right"),
+    [
+        ("udp://127.0.0.1:0", "port 0"),
         ("udp://127.0.0.1:7000?bind=[::1]:0", "one address is IPv4, the other IPv6"),
     ],
 )
-async def test_no_address(url: str, right: str) -> None:
+async def test_addresses_of_no_use(url: str, right: str) -> None:
     with pytest.raises(aipc.AddressError, match=right):
         await aipc.open_channel(url)
 

@@ -182,4 +182,3 @@ class Slot:
                 await self._changes.until(lambda: not self.busy)
         finally:
             self.worker = None
-            self._changes.tell()
