@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -15,11 +14,12 @@ import aipc
 from aipc import JobChannel, JobsStatus
 from aipc.testing import CANCELLED, Moment, inject
 
+from ..subjects.counts import CANCELLATIONS
+
 pytestmark = pytest.mark.anyio
 
 Result = TypeVar("Result")
 
-ROUNDS = int(os.environ.get("AIPC_TESTS_CANCELLATIONS", "150"))
 MOMENTS = (Moment.AWAIT, Moment.READINESS)
 EMPTY = JobsStatus(0, 0, 0, 0)
 
@@ -49,7 +49,7 @@ async def leased(queue: JobChannel) -> bytes:
 async def test_taking(operation: str, early: bool, durable: bool, place: Path) -> None:
     """A job that is there before, or comes while a cancelled receive waits, is received once, now or later."""
     async with queue_in(place, durable=durable) as queue:  # which always goes through the thread
-        for round_number in range(ROUNDS // 5 if durable else ROUNDS):
+        for round_number in range(CANCELLATIONS // 5 if durable else CANCELLATIONS):
             message = b"%d" % round_number
             sent = early
 
@@ -76,7 +76,7 @@ async def test_taking(operation: str, early: bool, durable: bool, place: Path) -
 async def test_sending_to_a_full_queue(operation: str, durable: bool, place: Path) -> None:
     """A cancelled send has sent its job if it counts it, and else not."""
     async with queue_in(place, max_messages=2, durable=durable) as queue:
-        for round_number in range(ROUNDS // 5 if durable else ROUNDS):
+        for round_number in range(CANCELLATIONS // 5 if durable else CANCELLATIONS):
             await queue.send_many([b"1", b"2"])
             expected = [b"1", b"2"]
             got: list[bytes] = []
@@ -99,7 +99,7 @@ async def test_sending_to_a_full_queue(operation: str, durable: bool, place: Pat
 
 async def test_opening(place: Path) -> None:
     """A cancelled opening leaves nothing open, and no thread."""
-    for round_number in range(min(ROUNDS, 60)):
+    for round_number in range(min(CANCELLATIONS, 60)):
         opening = aipc.open_channel(f"jobs:{place}/app.jobs", create=True)
 
         async def opened(opening: aipc.Opening[aipc.Channel] = opening) -> aipc.Channel:

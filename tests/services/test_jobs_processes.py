@@ -24,10 +24,11 @@ from aipc._sys import probes
 from aipc.services.jobs import worker
 from aipc.testing.expect import until
 
+from ..subjects.counts import times
+
 pytestmark = pytest.mark.anyio
 
-JOBS = int(os.environ.get("AIPC_TESTS_JOBS", "800"))
-KILLS = int(os.environ.get("AIPC_TESTS_KILLS", "3"))
+JOBS, KILLS = times(800, 100_000), times(3, 200)
 _ROOT = Path(__file__).parent.parent.parent
 
 
@@ -79,12 +80,12 @@ async def test_a_killed_consumers_job_is_anothers_at_once(url: str) -> None:
                 assert queue.stat() == JobsStatus(0, 1, 0, 0)
                 async with patience(), anyio.create_task_group() as tasks:
                     begun = anyio.Event()
-                    times = []
+                    taken = []
 
-                    async def take(times: list[float] = times, begun: anyio.Event = begun) -> None:
+                    async def take(taken: list[float] = taken, begun: anyio.Event = begun) -> None:
                         begun.set()
                         async with queue.lease() as job:
-                            times.append(perf_counter())
+                            taken.append(perf_counter())
                             assert (job.data, job.attempts) == (b"job", 2)
 
                     tasks.start_soon(take)
@@ -92,7 +93,7 @@ async def test_a_killed_consumers_job_is_anothers_at_once(url: str) -> None:
                     await anyio.sleep(0.02)  # until the thread waits, too; either way the job must come
                     killed = perf_counter()
                     process.kill()
-                delays.append(times[0] - killed)
+                delays.append(taken[0] - killed)
         assert sorted(delays)[len(delays) // 2] < 0.5
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -20,10 +19,10 @@ from aipc.testing import CANCELLED, Moment, inject
 from aipc.testing.expect import in_child, until
 
 from ..subjects.channels import certified
+from ..subjects.counts import CANCELLATIONS
 
 pytestmark = pytest.mark.anyio
 
-ROUNDS = int(os.environ.get("AIPC_TESTS_CANCELLATIONS", "150"))
 _ROOT = Path(__file__).parent.parent.parent
 
 
@@ -265,7 +264,7 @@ async def test_a_forked_child_is_refused(url: str) -> None:
 
 async def test_cancelled_receives_lose_nothing(url: str) -> None:
     async with aipc.open_publisher(url) as publisher, aipc.open_subscriber(url) as subscriber:
-        for number in range(ROUNDS):
+        for number in range(CANCELLATIONS):
             published = False
 
             def suspended(at: int, parked: bool, number: int = number) -> None:

@@ -19,9 +19,10 @@ from aipc.testing import CANCELLED, Moment, inject
 from aipc.testing.expect import settle, until
 from aipc.wire.broadcast import longest
 
+from ..subjects.counts import CANCELLATIONS
+
 pytestmark = pytest.mark.anyio
 
-ROUNDS = int(os.environ.get("AIPC_TESTS_CANCELLATIONS", "150"))
 _ROOT = Path(__file__).parent.parent.parent
 CAPACITY = 4096
 
@@ -157,7 +158,7 @@ anyio.run(main)
 
 async def test_cancelled_receives_lose_nothing(url: str) -> None:
     async with aipc.open_publisher(url) as publisher, aipc.open_subscriber(url) as subscriber:
-        for number in range(ROUNDS):
+        for number in range(CANCELLATIONS):
             published = False
 
             def suspended(at: int, parked: bool, number: int = number) -> None:
