@@ -12,6 +12,7 @@ from aipc import _hints
 from aipc._address import Address, parse
 from aipc._address import options as options_of
 from aipc._io.errors import naming
+from aipc._io.shown import shown
 from aipc.abc import Channel, Listener, Lock
 from aipc.exceptions import AddressError, ObjectExists, ObjectMissing
 
@@ -78,8 +79,9 @@ Opened_co = TypeVar("Opened_co", bound=_Closable, covariant=True)
 class Opening(Generic[Opened_co]):
     """An object to be opened: await it, or use it as an async context manager, which also closes it. Only once."""
 
-    def __init__(self, opener: Callable[[], Awaitable[Opened_co]]) -> None:
+    def __init__(self, opener: Callable[[], Awaitable[Opened_co]], name: str = "") -> None:
         self._opener = opener
+        self._name = name
         self._opened: Opened_co | None = None
 
     def __await__(self) -> Generator[Any, Any, Opened_co]:
@@ -98,6 +100,9 @@ class Opening(Generic[Opened_co]):
             await self._opened.aclose()
         elif self._opened is not None:
             await self._opened.__aexit__(kind, error, trace)  # a child's end depends on the reason
+
+    def __repr__(self) -> str:
+        return shown(self, lambda: (self._name, "not open yet" if self._opened is None else f"opened as {self._opened!r}"))
 
     if not TYPE_CHECKING:  # or type checkers would take any member for one of its own
 
@@ -242,7 +247,7 @@ def opening(table: Mapping[str, str], caller: str, url: str, given: Mapping[str,
                 creates=creates,
             ) from None
 
-    return Opening(opened)
+    return Opening(opened, address.url)
 
 
 def _mechanism(

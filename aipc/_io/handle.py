@@ -141,6 +141,16 @@ class SocketHandle(FileHandle):
         """Return `question(socket)`, like `call`."""
         return self.call(lambda: question(self.socket()))
 
+    def glance(self, question: Callable[[_Socket], Result]) -> Result:
+        """Like `ask`, but no socket object stays: `repr` of an idle connection must not cost memory."""
+        made = self._sock is None
+        try:
+            return self.ask(question)
+        finally:
+            if made and self._sock is not None:
+                self._sock.detach()
+                self._sock = None
+
     def end_writing(self) -> None:
         """Shut the sending half down (shutdown(2))."""
         self.socket().shutdown(socket.SHUT_WR)

@@ -72,8 +72,9 @@ def popen(
         "dies_with_parent": dies_with_parent,
     }
 
+    name = f"popen ({called(command)})"
+
     async def start() -> ProcessChannel:
-        name = f"popen ({called(command)})"
         chosen = framing_of(framing, max_message_size)
         with ChildPipes(name) as pipes:
             streams = {
@@ -82,7 +83,7 @@ def popen(
             inherited = passed(pipes, pass_fds)
             return launch(pipes, command, mode, name, chosen, grace, pass_fds=inherited, **options, **streams)
 
-    return Opening(start)
+    return Opening(start, name)
 
 
 def pipeline(
@@ -130,5 +131,6 @@ def pipeline(
             grace=grace,
             pipefail=pipefail,
             **options,
-        )
+        ),
+        f"pipeline ({' | '.join(map(called, commands))})",
     )

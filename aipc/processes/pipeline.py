@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ import anyio
 from aipc._child.pipes import ChildPipes
 from aipc._child.process import Child, Command, called, start
 from aipc._child.termination import signal_all, terminate
+from aipc._io.shown import Fact, shown
 from aipc.abc import Buffer
 from aipc.exceptions import AddressError, UnsupportedOperation
 from aipc.transports.pipes.pipe import PipeChannel
@@ -137,7 +138,12 @@ class Pipeline:
                 channel.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {' | '.join(map(str, self.pids))}>"
+        return shown(self, self._facts)
+
+    def _facts(self) -> Iterator[Fact]:
+        yield ""
+        for child in self.processes:
+            yield f"{child.pid} {child.outcome}"
 
 
 async def _feed(stdin: PipeChannel, data: Buffer) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 from aipc._address import Key, keyed, options, parse
+from aipc._io.shown import Fact, parked, shown, state
 from aipc.abc import Closing
 
 from .atomic_set import AtomicSet
@@ -44,6 +45,10 @@ class Primitive(Closing):
         self._chosen: dict[str, Any] = options(self._address, _OPTIONS | self._MORE, given)
         check(self._address, self._chosen.get("project"))
         self._opened: AtomicSet | None = None
+
+    @abstractmethod
+    def _contents(self) -> str:
+        """What `repr` tells of its values."""
 
     @abstractmethod
     def _first(self) -> Sequence[int]:
@@ -87,4 +92,13 @@ class Primitive(Closing):
             self._opened.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._address.url}>"
+        return shown(self, self._facts)
+
+    def _facts(self) -> Iterator[Fact]:
+        yield self._address.url
+        if self._opened is None:
+            yield "not open yet"
+            return
+        yield state(self._opened)
+        yield self._contents
+        yield parked(self._opened.polling)

@@ -57,6 +57,9 @@ class Condition(Primitive):
     def _waiters(self) -> int:
         return int(self._chosen.get("waiters", 128))
 
+    def _contents(self) -> str:
+        return "held by this object" if self._state.own[LOCK] else "held" if self.locked() else "not held"
+
     def _first(self) -> tuple[int, ...]:
         return (0,) * (SLOTS - 1 + self._waiters)
 

@@ -6,7 +6,7 @@ import errno
 import math
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import anyio.abc
@@ -14,6 +14,7 @@ import anyio.abc
 from aipc._io import fork
 from aipc._io.handle import ListenerHandle
 from aipc._io.loop.connection_tasks import ConnectionTasks, connection_tasks
+from aipc._io.shown import Fact, counted, parked, shown, state
 from aipc.abc import ChannelAttribute, Listener
 
 from .base import TransportChannel
@@ -162,6 +163,11 @@ class SocketListener(Listener[TransportT_co]):
             tasks.stop_accepting()
 
     @property
+    def connections(self) -> int:
+        """The number of connections that `serve` handles now."""
+        return sum(tasks.running for tasks in self._crews)
+
+    @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
         return {
             ChannelAttribute.descriptor: lambda: self._handle.fd,
@@ -171,4 +177,11 @@ class SocketListener(Listener[TransportT_co]):
         }
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._handle.name}>"
+        return shown(self, self._facts)
+
+    def _facts(self) -> Iterator[Fact]:
+        yield self._handle.name
+        yield state(self._handle)
+        yield "draining" if self._draining and not self._handle.closed else ""
+        yield counted(self.connections, "connection")
+        yield parked(self._handle.readable, "to accept")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -13,6 +13,7 @@ from aipc._child.pipes import ChildPipes
 from aipc._child.process import Child, Command, start
 from aipc._child.termination import GRACE, terminate
 from aipc._io.handle import FileHandle
+from aipc._io.shown import Fact
 from aipc.abc import ChannelAttribute
 from aipc.exceptions import AddressError
 from aipc.wire.framing import MAX_MESSAGE_SIZE, Framing
@@ -60,6 +61,10 @@ class ProcessChannel(ByteStreamChannel, ChildMembers):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await terminate([self.child], self.close, self._grace, gently=error is None)
+
+    def _facts(self) -> Iterator[Fact]:
+        yield from super()._facts()
+        yield f"pid {self.pid} {self.outcome}"
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:

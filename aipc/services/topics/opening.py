@@ -64,7 +64,7 @@ def open_publisher(
     elif own["capacity"] is not None:
         raise address.error("capacity is an option of shm: only; over sockets, queue counts messages")
     rest = _socket_url(address, given)
-    return Opening(lambda: publish(rest, **chosen, **options))
+    return Opening(lambda: publish(rest, **chosen, **options), address.url)
 
 
 def open_subscriber(url: str, *patterns: str, **options: Any) -> Opening[Subscriber]:
@@ -82,7 +82,7 @@ def open_subscriber(url: str, *patterns: str, **options: Any) -> Opening[Subscri
         return opening(_SUBSCRIBERS, "open_subscriber", url, {**options, "patterns": patterns})
     subscribe = _function(address, 1)
     rest = _socket_url(address, {})
-    return Opening(lambda: subscribe(rest, patterns, **options))
+    return Opening(lambda: subscribe(rest, patterns, **options), address.url)
 
 
 def _function(address: Address, side: int) -> Callable[..., Any]:
