@@ -41,6 +41,7 @@ from .exceptions import AddressError as AddressError
 from .exceptions import AipcError as AipcError
 from .exceptions import BrokenBarrierError as BrokenBarrierError
 from .exceptions import CertificateRefused as CertificateRefused
+from .exceptions import CommandFailed as CommandFailed
 from .exceptions import Disconnected as Disconnected
 from .exceptions import ForkedError as ForkedError
 from .exceptions import InvalidMessage as InvalidMessage
@@ -80,6 +81,7 @@ from .processes.pipeline import Pipeline as Pipeline
 from .processes.pools.opening import spawn_pool as spawn_pool
 from .processes.pools.pool import Pool as Pool
 from .processes.pools.statistics import PoolStatistics as PoolStatistics
+from .processes.run import run as run
 from .processes.spawn import spawn as spawn
 from .processes.stopping import stop_children as stop_children
 from .processes.waiting import wait as wait

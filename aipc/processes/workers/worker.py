@@ -173,4 +173,4 @@ class Worker(ChildMembers, Generic[ResultT_co, ChannelT_co]):
     def _facts(self) -> Iterator[Fact]:
         yield self._name
         yield f"pid {self.pid}"
-        yield self.child.outcome
+        yield lambda: self.child.outcome
