@@ -256,7 +256,7 @@ def _mechanism(
     """The opener, and the module's `check`, if it has one: AddressError for what can be seen without opening anything."""
     if address.scheme not in table:
         others = [name for name, rows in _TABLES.items() if address.scheme in rows]
-        hint = f"; it is a scheme of {' and '.join(others)}" if others else ""
+        hint = f"; it is a scheme of {' and '.join(others)}" if others else _hints.meant_scheme(address.scheme, table)
         raise AddressError(f"{address.url!r}: {caller} knows no scheme {address.scheme!r}, only {', '.join(table)}{hint}")
     module = importlib.import_module(table[address.scheme].partition(":")[0])
     return opener_of(table, address), getattr(module, "check", None)

@@ -148,7 +148,7 @@ class HeldFileLock(Lock):
 def lock_path(address: Address) -> str:
     """The absolute path of the address."""
     if not address.path or address.authority:
-        raise address.error(f"needs a path, as in {address.scheme}:/run/app.lock")
+        raise address.no_path(f"{address.scheme}:/run/app.lock")
     return os.path.abspath(address.path)
 
 
