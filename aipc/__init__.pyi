@@ -1,6 +1,7 @@
-from ._inspect import Inspection as Inspection
-from ._inspect import ProcessInfo as ProcessInfo
 from ._inspect import inspect as inspect
+from ._inspect.inspection import ConnectionInfo as ConnectionInfo
+from ._inspect.inspection import Inspection as Inspection
+from ._inspect.inspection import ProcessInfo as ProcessInfo
 from ._objects import IpcObject as IpcObject
 from ._objects import list_objects as list_objects
 from ._objects import remove_object as remove_object

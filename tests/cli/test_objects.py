@@ -16,7 +16,8 @@ import aipc
 from aipc.cli import table
 from tests import peers
 
-from .runs import run, started
+from ..test_inspect import eventually, holding, made
+from .runs import run, started, wait_listening
 
 
 def listed(*arguments: str) -> dict[str, dict[str, object]]:
@@ -158,3 +159,37 @@ def test_on_a_terminal(place: Path) -> None:
         assert name.exists()
     finally:
         tmux("kill-server")
+
+
+def test_top_names_what_is_wrong(place: Path, key: str) -> None:
+    one, two = f"flock:{place}/lock", f"sysv-sem:{key}"
+    with made(two), holding(one, two) as first, holding(two, one) as second:
+        for process in (first, second):
+            peers.tell(process, "")
+        eventually(one, lambda found: found.waiters)
+        eventually(two, lambda found: found.waiters)
+        status, printed = run("top")
+        assert status == 0
+        lines = printed.splitlines()
+        assert "2 waiting processes" in lines[0]
+        assert lines[1].startswith("! deadlock: process ")
+        assert f"held by {first.pid}" in lines[1]
+        rows = {line.split()[0]: line.split()[1:] for line in lines if not line.startswith("!")}
+        assert rows[one][:2] == [str(first.pid), str(second.pid)]
+        assert rows[two][:2] == [str(second.pid), str(first.pid)]
+        assert "deadlock: " in run("inspect", one, two)[1]
+        looks = [json.loads(line) for line in run("top", "--json", "-n", "2", "-i", "0.1", two)[1].splitlines()]
+        assert [look[0]["holders"][0]["pid"] for look in looks] == [second.pid] * 2
+    status, printed = run("top", f"flock:{place}/none")
+    assert (status, printed.splitlines()[1]) == (0, f"! flock:{place}/none: there is no such object")
+
+
+def test_inspect_json_of_connections(place: Path) -> None:
+    with started("listen", f"unix:{place}/socket") as listening:
+        wait_listening(place / "socket")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(f"{place}/socket")
+            eventually(f"unix:{place}/socket", lambda found: found.connections and found.connections[0].server)
+            row = json.loads(run("inspect", "--json", f"unix:{place}/socket")[1])
+            assert [end["pid"] for end in (row["connections"][0]["server"], row["holders"][0])] == [listening.pid] * 2
+            assert f"connection     {listening.pid} and {os.getpid()}" in run("inspect", f"unix:{place}/socket")[1]
