@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from itertools import accumulate
 from typing import Annotated
 from urllib.parse import quote
 
@@ -22,7 +23,7 @@ from aipc.exceptions import AipcError, ObjectMissing
 
 from . import ending, inspecting, objects, table
 
-_HEADINGS = ("OBJECT", "HELD BY", "WAITED FOR BY", "OPEN IN", "FILL")
+_HEADINGS = ("HELD BY", "AWAITED BY", "OPEN IN", "FILL", "OBJECT")
 _OWN = "/aipc-bells-"
 """The names of the waiters' table begin so."""
 _SCHEMES = {b"FLOCK": "flock", b"OFDLCK": "fcntl", b"POSIX": "fcntl"}
@@ -80,26 +81,35 @@ def _importance(one: aipc.Inspection) -> tuple[bool, int, str]:
 
 
 def _show(found: Sequence[aipc.Inspection], *, clear: bool) -> None:
-    if clear:
-        print("\033[H\033[2J", end="")
     findings = [*deadlocks(found), *(f"{one.url}: {finding}" for one in found for finding in one.findings)]
-    waiting = {process.pid for one in found for process in one.waiters}
-    counts = (
-        table.counted(len(found), "object"),
-        table.counted(len(waiting), "waiting process").replace("processs", "processes"),
-    )
-    print(f"{time.strftime('%H:%M:%S')}  {', '.join(counts)}, {table.counted(len(findings), 'finding')}")
-    for finding in findings:
-        print(f"! {finding}")
+    waiting = len({process.pid for one in found for process in one.waiters})
+    processes = f"{waiting:,} waiting process{'' if waiting == 1 else 'es'}"
+    first = f"{time.strftime('%H:%M:%S')}  {table.counted(len(found), 'object')}, {processes}"
     rows = [_row(one) for one in found]
-    room = os.get_terminal_size().lines - len(findings) - 4 if clear else len(rows)
-    table.show(_HEADINGS, rows[: max(room, 1)])
-    if len(rows) > max(room, 1):
-        print(f"and {len(rows) - max(room, 1)} more", end="", flush=True)
+    lines = [
+        f"{first}, {table.counted(len(findings), 'finding')}",
+        *(f"! {finding}" for finding in findings),
+        *table.lines(_HEADINGS, rows, (), None),
+    ]
+    if clear:
+        size = os.get_terminal_size()
+        print("\033[H\033[2J" + "\n".join(fitting(lines, size.columns, size.lines)), end="", flush=True)
+    else:
+        print("\n".join(lines), flush=True)
+
+
+def fitting(lines: Sequence[str], columns: int, rows: int) -> list[str]:
+    """What fits on a screen, whole lines only; the last row says how many more there are. A long line takes several rows."""
+    heights = [max(1, -(-len(line) // columns)) for line in lines]
+    ends = [*accumulate(heights)]
+    if ends[-1] <= rows:
+        return list(lines)
+    fits = sum(end < rows for end in ends)
+    return [*lines[:fits], f"and {len(lines) - fits:,} lines more"[:columns]]
 
 
 def _row(one: aipc.Inspection) -> tuple[str, ...]:
-    return one.url, _numbers(one.holders), _numbers(one.waiters), _numbers(one.users), _fill(one)
+    return _numbers(one.holders), _numbers(one.waiters), _numbers(one.users), _fill(one), one.url
 
 
 def _numbers(processes: Sequence[aipc.ProcessInfo]) -> str:
@@ -108,11 +118,12 @@ def _numbers(processes: Sequence[aipc.ProcessInfo]) -> str:
 
 
 def _fill(one: aipc.Inspection) -> str:
-    parts = []
-    for name in ("messages", "ready", "leased", "value", "pending", "unread"):
-        if name in one.state:
-            limit = f"/{one.limits[name]:,}" if name in one.limits and name != "value" else ""
-            parts.append(f"{one.state[name]:,}{limit} {name}" if name != "value" else f"value {one.state[name]:,}")
+    state = one.state
+    parts = [f"value {state['value']:,}"] if "value" in state else []
+    if "messages" in state:
+        limit = f" of {one.limits['messages']:,}" if "messages" in one.limits else ""
+        parts.append(f"{state['messages']:,}{limit} message{'' if state['messages'] == 1 and not limit else 's'}")
+    parts += [f"{state[name]:,} {name}" for name in ("ready", "leased", "dead", "pending", "unread") if state.get(name)]
     if one.connections:
         parts.append(table.counted(len(one.connections), "connection"))
     return ", ".join(parts)

@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio
 
 import aipc
-from aipc.cli import table
+from aipc.cli import table, top
 from tests import peers
 
 from ..test_inspect import eventually, holding, made
@@ -174,7 +174,7 @@ def test_top_names_what_is_wrong(place: Path, key: str) -> None:
         assert "2 waiting processes" in lines[0]
         assert lines[1].startswith("! deadlock: process ")
         assert f"held by {first.pid}" in lines[1]
-        rows = {line.split()[0]: line.split()[1:] for line in lines if not line.startswith("!")}
+        rows = {line.split()[-1]: line.split() for line in lines if not line.startswith("!")}
         assert rows[one][:2] == [str(first.pid), str(second.pid)]
         assert rows[two][:2] == [str(second.pid), str(first.pid)]
         assert "deadlock: " in run("inspect", one, two)[1]
@@ -193,3 +193,10 @@ def test_inspect_json_of_connections(place: Path) -> None:
             row = json.loads(run("inspect", "--json", f"unix:{place}/socket")[1])
             assert [end["pid"] for end in (row["connections"][0]["server"], row["holders"][0])] == [listening.pid] * 2
             assert f"connection     {listening.pid} and {os.getpid()}" in run("inspect", f"unix:{place}/socket")[1]
+
+
+def test_a_screen_is_never_overfull() -> None:
+    lines = ["head", "x" * 25, "one", "two", "three"]
+    assert top.fitting(lines, 10, 7) == lines
+    assert top.fitting(lines, 10, 6) == [*lines[:3], "and 2 line"]
+    assert top.fitting(lines, 30, 3) == [*lines[:2], "and 3 lines more"]
