@@ -8,7 +8,7 @@ import typer
 
 import aipc
 
-from . import calling, doctor, inspecting, jobs, joining, locking, messages, objects, top, topics, touring
+from . import benchmark, calling, doctor, inspecting, jobs, joining, locking, messages, objects, top, topics, touring
 from .ending import Commands
 
 _STATUS = """Exit status: 0 done, 1 failed, 2 wrong option, argument or URL, 3 no such object, or nobody listens."""
@@ -43,6 +43,7 @@ for _name, _command, _example in (
     ("call", calling.call, "aipc call unix:/tmp/aipc.sock add 1 2"),
     ("inspect", inspecting.inspect, "aipc inspect flock:/tmp/aipc.lock"),
     ("top", top.top, "aipc top --count 1"),
+    ("bench", benchmark.bench, "aipc bench --only unix --only shm"),
     ("doctor", doctor.doctor, "aipc doctor --json"),
     ("tour", touring.tour, "aipc tour --only unix"),
 ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import time
@@ -100,6 +101,7 @@ PRINTS = {
     "tour": "1 of 1 ok",
     "top": "finding",
     "doctor": '"name"',
+    "bench": "asyncio streams",
 }
 WAITS = {
     "listen": ("send", "unix:{place}/aipc.sock", "typed"),
@@ -146,3 +148,13 @@ def test_the_example_of_receive() -> None:
         assert running.wait() == 0
     assert run("remove", "--yes", f"posix-mq:{name}") == (0, f"removed posix-mq:{name}\n")
     assert run("remove", "--yes", f"posix-mq:{name}")[0] == 3
+
+
+def test_bench_tells_ratios_and_what_failed() -> None:
+    status, printed = run("bench", "--only", "pipe", "--count", "100", "--json")
+    first, pipe, last = json.loads(printed)
+    assert (status, first["mechanism"], last["mechanism"]) == (0, "asyncio streams", "asyncio streams")
+    assert pipe["ratio"] == pytest.approx(2 * pipe["p50"] / (first["p50"] + last["p50"]))
+    assert pipe["p50"] <= pipe["p99"]
+    assert pipe["verdict"] == "ok"
+    assert run("bench", "--only", "nothing")[0] == 2
