@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar, Unpack
@@ -18,6 +19,8 @@ from aipc.exceptions import AddressError, ObjectExists, ObjectMissing
 
 if TYPE_CHECKING:
     from aipc._options import ChannelOptions, ListenerOptions, LockOptions
+
+_logger = logging.getLogger("aipc")
 
 CHANNELS: dict[str, str] = {
     "fd": "aipc.transports.fd:adopt",
@@ -237,7 +240,7 @@ def opening(table: Mapping[str, str], caller: str, url: str, given: Mapping[str,
     async def opened() -> Any:
         try:
             with naming(address.url):
-                return await function(address, **chosen)
+                made = await function(address, **chosen)
         except (ObjectMissing, ObjectExists) as error:
             raise _hints.about(
                 error,
@@ -246,6 +249,9 @@ def opening(table: Mapping[str, str], caller: str, url: str, given: Mapping[str,
                 connects=caller.startswith("open_") and address.scheme in CHANNELS,
                 creates=creates,
             ) from None
+        if _logger.isEnabledFor(logging.DEBUG):
+            _logger.debug("%s: opened by %s", repr(made), caller)  # its state now, not when a handler shows this
+        return made
 
     return Opening(opened, address.url)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
@@ -16,6 +17,7 @@ from aipc.exceptions import Disconnected
 if TYPE_CHECKING:
     from aipc._options import ChannelOptions
 
+_logger = logging.getLogger("aipc")
 Result = TypeVar("Result")
 
 _LOST = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
@@ -64,6 +66,7 @@ class ReconnectingChannel(Channel):
             return await call(channel)
         except _LOST as error:
             self._check()
+            _logger.debug("%s: lost, and connected again at the next call: %s", type(self).__name__, error)
             await self._lose(channel)
             raise _disconnected(channel, error) from error
 

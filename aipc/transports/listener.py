@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import math
 import socket
 import sys
@@ -24,6 +25,7 @@ if sys.version_info >= (3, 13):
 else:
     from typing_extensions import TypeVar
 
+_logger = logging.getLogger("aipc")
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _GONE = frozenset({errno.ECONNABORTED, errno.EPERM, errno.ENETDOWN, errno.EPROTO, errno.ENOPROTOOPT, errno.EHOSTDOWN})
 _GONE |= {errno.ENONET, errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH}
@@ -84,12 +86,15 @@ class SocketListener(Listener[TransportT_co]):
             if connection is None:
                 continue
             try:
-                return self._wrap(connection)
+                accepted = self._wrap(connection)
             except ConnectionError:
                 connection.close()  # the peer is gone: options cannot be set
             except BaseException:
                 connection.close()
                 raise
+            if _logger.isEnabledFor(logging.DEBUG):
+                _logger.debug("%s: accepted", repr(accepted))  # its state now
+            return accepted
         raise _NotNow
 
     def _connection(self) -> socket.socket | None:
