@@ -14,7 +14,7 @@ from aipc._address import Address, parse
 from aipc._address import options as options_of
 from aipc._io.errors import naming
 from aipc._io.shown import shown
-from aipc.abc import Channel, Listener, Lock
+from aipc.abc import Channel, Listener, Lock, stays_here
 from aipc.exceptions import AddressError, ObjectExists, ObjectMissing
 
 if TYPE_CHECKING:
@@ -103,6 +103,9 @@ class Opening(Generic[Opened_co]):
             await self._opened.aclose()
         elif self._opened is not None:
             await self._opened.__aexit__(kind, error, trace)  # a child's end depends on the reason
+
+    def __getstate__(self) -> object:
+        stays_here(self)
 
     def __repr__(self) -> str:
         return shown(self, lambda: (self._name, "not open yet" if self._opened is None else f"opened as {self._opened!r}"))

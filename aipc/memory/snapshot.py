@@ -14,7 +14,7 @@ from aipc._io.handle import Handle
 from aipc._io.polling import Polling
 from aipc._io.shown import Fact, counted, parked, shown, state
 from aipc._sys.proc.file_locks import holders
-from aipc.abc import Buffer
+from aipc.abc import Buffer, stays_here
 from aipc.exceptions import UnsupportedOperation
 from aipc.wire import snapshot as wire
 from aipc.wire.framing import as_bytes
@@ -154,6 +154,9 @@ class Snapshot:
     def close(self) -> None:
         """Close it; readers keep the value. Idempotent. Tasks in `changed` get ClosedResourceError."""
         self._handle.close()
+
+    def __getstate__(self) -> object:
+        stays_here(self)
 
     def __enter__(self) -> Self:
         return self

@@ -98,6 +98,11 @@ class RemoteListener(Listener[RemoteConnectionChannel]):
             for tasks in self._tasks:
                 tasks.stop_accepting()
 
+    @property
+    def connections(self) -> int:
+        """The number of connections that `serve` handles now."""
+        return sum(tasks.running for tasks in self._tasks)
+
     def __repr__(self) -> str:
         return shown(self, self._facts)
 
@@ -105,7 +110,7 @@ class RemoteListener(Listener[RemoteConnectionChannel]):
         yield self._place.url
         yield usable(self._closed, self._waiting._generation)
         yield "draining" if self._draining and not self._closed else ""
-        yield counted(sum(tasks.running for tasks in self._tasks), "connection")
+        yield counted(self.connections, "connection")
 
 
 def _waiting(link: Link, where: Place) -> RemoteJobChannel:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 from aipc._address import Key, keyed, options, parse
 from aipc._io.shown import Fact, parked, shown, state
-from aipc.abc import Closing
+from aipc.abc import Closing, stays_here
 
 from .atomic_set import AtomicSet
 from .opening import check, open_set
@@ -75,6 +75,11 @@ class Primitive(Closing):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    def __getstate__(self) -> object:
+        if self._opened is not None or self._address.path == "private":
+            stays_here(self)
+        return object.__getstate__(self)
 
     @property
     def _state(self) -> AtomicSet:
