@@ -160,8 +160,21 @@ def test_a_full_queue(key: str) -> None:
         async with aipc.open_channel(url, create=True, unlink=True) as queue:
             with pytest.raises(anyio.WouldBlock):
                 send_all(queue)
-            assert "full" in aipc.inspect(url).findings[0]
-            assert aipc.inspect(url).state["messages"] > 1
+            found = aipc.inspect(url)
+            assert "full: nobody receives" in found.findings[0]
+            assert found.state["messages"] > 1
+            assert found.limits.get("messages", 10) == 10
+            while found.findings:
+                await queue.receive()
+                found = aipc.inspect(url)
+            assert found.state["messages"] > 1
+            if url.startswith("sysv-mq"):
+                await queue.receive_many()
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(queue.receive)
+                    await until(lambda: aipc.inspect(url).waiters)
+                    assert aipc.inspect(url).findings == (f"process {os.getpid()} waits for a message",)
+                    tasks.cancel_scope.cancel()
 
     for url in (f"sysv-mq:{key}", f"posix-mq:{new_name()}"):
         anyio.run(fill, url)

@@ -5,15 +5,20 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from aipc._address import Address
 from aipc._sys.posix import queue as posix
 from aipc._sys.posix.name import name_of
+from aipc._sys.sysv import queue as sysv
 from aipc._sys.sysv import tables
 from aipc._sys.sysv.key import key_of, object_name
 
 from .inspection import Inspection, found
 from .machine import Machine, alive
+
+_NEARLY = 0.9
+"""The part of its bytes from which on a System V queue counts as full: how long the next message is, nobody knows."""
 
 
 def sysv_queue(address: Address, machine: Machine) -> Inspection:
@@ -27,17 +32,23 @@ def sysv_queue(address: Address, machine: Machine) -> Inspection:
     receivers = {*machine.asleep(row["id"], "msgrcv"), *machine.waiting(f"{name} in")}
     senders = {*machine.asleep(row["id"], "msgsnd"), *machine.waiting(f"{name} out")}
     state = {"messages": row["qnum"], "bytes": row["cbytes"], "last_sender": row["lspid"], "last_receiver": row["lrpid"]}
-    with open("/proc/sys/kernel/msgmnb") as limit:
-        limits = {"bytes": int(limit.read())}
-    full = row["cbytes"] * 2 > limits["bytes"]
+    most = _most_bytes(key, row)
     return found(
         address,
         waiters=receivers | senders,
         users=alive([row["lspid"], row["lrpid"]]),
         state=state,
-        limits=limits,
-        findings=_stuck(sorted(senders), sorted(receivers), row["qnum"], full=full),
+        limits={"bytes": most},
+        findings=_stuck(sorted(senders), sorted(receivers), row["qnum"], full=row["cbytes"] > _NEARLY * most),
     )
+
+
+def _most_bytes(key: int | None, row: dict[str, int]) -> int:
+    """The queue's own limit, or that of new queues if this one may not be read."""
+    try:
+        return sysv.Queue(key, 0, 0, 1).stat().max_bytes
+    except PermissionError:
+        return max(int(Path("/proc/sys/kernel/msgmnb").read_text()), row["cbytes"])
 
 
 def posix_queue(address: Address, machine: Machine) -> Inspection:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -16,6 +17,7 @@ import aipc
 from aipc.cli import table, top
 from tests import peers
 
+from ..subjects import new_name
 from ..test_inspect import eventually, holding, made
 from .runs import run, started, wait_listening
 
@@ -200,3 +202,34 @@ def test_a_screen_is_never_overfull() -> None:
     assert top.fitting(lines, 10, 7) == lines
     assert top.fitting(lines, 10, 6) == [*lines[:3], "and 2 line"]
     assert top.fitting(lines, 30, 3) == [*lines[:2], "and 3 lines more"]
+
+
+def test_top_names_each_cause(place: Path, key: str) -> None:
+    leftover, queue, socket_ = f"sysv-sem:{key}?undo=0", f"posix-mq:{new_name()}", f"unix:{place}/socket"
+
+    async def make() -> None:
+        async with (
+            aipc.open_channel(queue, create=True, unlink=True, max_messages=1) as full,
+            aipc.listen(socket_) as listener,
+            aipc.open_channel(socket_),
+            await listener.accept() as writer,
+        ):
+            await full.send(b"one")
+            fill(writer)
+            status, printed = await anyio.to_thread.run_sync(run, "top", leftover, queue, socket_)
+            assert status == 0
+            lines = printed.splitlines()
+            assert any(line.startswith(f"! {leftover}: its value is 0, and process {holder.pid}") for line in lines)
+            assert f"! {queue}: full: nobody receives" in lines
+            assert any(f"! {socket_}: process {os.getpid()} does not read" in line for line in lines)
+
+    with made(leftover), holding(leftover) as holder:
+        holder.kill()
+        holder.wait()
+        anyio.run(make)
+
+
+def fill(channel: aipc.Channel) -> None:
+    with suppress(anyio.WouldBlock):
+        while True:
+            channel.send_nowait(bytes(10_000))
