@@ -291,3 +291,30 @@ async def test_looking_drops_no_lock_of_this_process(place: Path) -> None:
     async with aipc.lock(url):
         assert pids(aipc.inspect(url).holders) == [os.getpid()]
         assert pids(aipc.inspect(url).holders) == [os.getpid()]
+
+
+@pytest.mark.anyio
+@pytest.mark.one_loop
+async def test_abstract_names_and_relative_paths(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    for url in (f"unix:@aipc-test-{os.getpid()}", "unix:socket"):
+        async with aipc.listen(url, backlog=7):
+            found = aipc.inspect(url)
+            assert pids(found.holders) == [os.getpid()]
+            assert (found.state["pending"], found.limits["pending"]) == (0, 7)
+        if "@" in url:
+            assert aipc.inspect(url).holders == ()
+
+
+def test_a_circle_of_three_is_said_once() -> None:
+    def lock(url: str, holder: int, *waiters: int) -> aipc.Inspection:
+        named = [aipc.ProcessInfo(pid, "") for pid in waiters]
+        return aipc.Inspection(url, (aipc.ProcessInfo(holder, ""),), tuple(named))
+
+    circle = [lock("flock:/a", 1, 3, 9), lock("flock:/b", 2, 1), lock("flock:/c", 3, 2)]
+    assert [*deadlocks(circle)] == [
+        "deadlock: process 1 waits for flock:/b, held by 2; process 2 waits for flock:/c, held by 3; "
+        "process 3 waits for flock:/a, held by 1"
+    ]
+    assert not [*deadlocks(circle[:2])]
+    assert not [*deadlocks([lock("flock:/a", 1, 1)])]  # tasks of one process, which take turns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from aipc._sys.holder_record import HolderRecord
 from aipc._sys.proc import file_locks
 from aipc._sys.sysv import semaphore as sysv
 from aipc._sys.sysv.key import key_of, object_name
+from aipc.exceptions import WrongObject
 from aipc.locks import process_locks
 
 from .inspection import Inspection, found
@@ -105,7 +107,10 @@ def posix_semaphore(address: Address, machine: Machine) -> Inspection:
     path = f"/dev/shm/sem.{address.path.removeprefix('/')}"  # noqa: S108 - where the C library keeps it
     users = machine.users_of_file(path)
     with open(path, "rb") as file, closing(HolderRecord(path)) as record:
-        value, asleep = _SEMAPHORE.unpack(file.read(_SEMAPHORE.size))
+        data = file.read(_SEMAPHORE.size)
+        if len(data) < _SEMAPHORE.size:
+            raise WrongObject(errno.EINVAL, f"{address.url}: the file in /dev/shm is not a semaphore")
+        value, asleep = _SEMAPHORE.unpack(data)
         holder = record.read()
     holders = [] if holder is None or value else [holder.pid]
     waiters = sorted(set(machine.waiting(f"file {path}", f"file {path} zero")).intersection(users))

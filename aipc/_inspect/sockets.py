@@ -23,11 +23,12 @@ _MUCH = 4096
 
 def unix_socket(address: Address, machine: Machine) -> Inspection:
     """The sockets bound to a path or an abstract name, and the connections that were accepted there."""
-    path = address.path if address.path.startswith("@") else os.path.abspath(address.path)
+    path, file = address.path, None
     if not path.startswith("@"):
-        os.stat(path)
+        path, status = os.path.abspath(path), os.stat(path)
+        file = status.st_dev, status.st_ino & 0xFFFFFFFF
     everywhere, pids = machine.unix_sockets, machine.users.sockets
-    here = [one for one in everywhere.values() if one.path == path]
+    here = [one for one in everywhere.values() if one.path == path or (file and one.file == file)]
     inodes = [one.inode for one in here] or bound_sockets().get(path, [])
     listeners = [one for one in here if one.listens]
     connections = [_unix_connection(one, machine) for one in here if one.peer]

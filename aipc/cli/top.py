@@ -62,10 +62,11 @@ def _found(urls: Sequence[str]) -> Iterator[aipc.Inspection]:
             except ObjectMissing:
                 if urls:
                     yield aipc.Inspection(url, findings=("there is no such object",))
-            except AipcError as error:
+            except (AipcError, OSError) as error:
                 if urls:
                     raise
-                yield aipc.Inspection(url, findings=() if isinstance(error, aipc.AccessDenied) else (ending.text_of(error),))
+                said = ending.text_of(error).removeprefix(f"{url}: ")
+                yield aipc.Inspection(url, findings=() if isinstance(error, aipc.AccessDenied) else (said,))
 
 
 def _everything() -> Iterator[str]:

@@ -233,3 +233,16 @@ def fill(channel: aipc.Channel) -> None:
     with suppress(anyio.WouldBlock):
         while True:
             channel.send_nowait(bytes(10_000))
+
+
+def test_top_goes_on_after_what_cannot_be_inspected() -> None:
+    name = new_name()
+    path = Path(f"/dev/shm/sem.{name[1:]}")
+    path.write_bytes(b"short")
+    try:
+        status, printed = run("top")
+        assert status == 0
+        assert f"! posix-sem:{name}: the file in /dev/shm is not a semaphore" in printed
+        assert run("inspect", f"posix-sem:{name}")[0] == 1
+    finally:
+        path.unlink()

@@ -11,17 +11,19 @@ from typing import NamedTuple
 _SOCK_DIAG, _BY_FAMILY = 4, 20
 _REQUEST, _DUMP = 1, 0x300
 _ERROR, _DONE = 2, 3
-_NAME, _PEER, _QUEUES = 0, 2, 4
-_SHOW = 1 << _NAME | 1 << _PEER | 1 << _QUEUES
+_NAME, _FILE, _PEER, _QUEUES = 0, 1, 2, 4
+_SHOW = 1 << _NAME | 1 << _FILE | 1 << _PEER | 1 << _QUEUES
 _LISTENS = 10
 _HEADER, _BODY, _ATTRIBUTE = struct.Struct("=IHHII"), struct.Struct("=BBBxIII"), struct.Struct("=HH")
 _BUFFER = 1 << 16
+_MINOR_BITS = 20  # of the kernel's own device numbers
 
 
 class UnixSocket(NamedTuple):
     """A socket.
 
-    path     the path or @name that it is bound to; empty if it is not
+    path     the path or @name that it is bound to, as it was given to bind(2); empty if it is not
+    file     the device, and the low half of the inode, of the file that it is bound to
     peer     the inode of the socket at the other end; 0 if there is none
     waiting  of a listener the connections that nobody has accepted yet, otherwise the bytes that nobody has read
     most     of a listener how many may wait, otherwise 0
@@ -29,6 +31,7 @@ class UnixSocket(NamedTuple):
 
     inode: int
     path: str
+    file: tuple[int, int] | None
     listens: bool
     peer: int
     waiting: int
@@ -64,8 +67,12 @@ def _socket(body: bytes) -> UnixSocket:
     peer = int.from_bytes(attributes.get(_PEER, b""), "little" if struct.pack("=H", 1)[0] else "big")
     unread, capacity = struct.unpack("=II", attributes.get(_QUEUES, bytes(8)))
     listens = state == _LISTENS
+    file = None
+    if _FILE in attributes:
+        number, device = struct.unpack("=II", attributes[_FILE])
+        file = os.makedev(device >> _MINOR_BITS, device & (1 << _MINOR_BITS) - 1), number
     shown = "@" + os.fsdecode(name[1:]) if name.startswith(b"\0") else os.fsdecode(name.rstrip(b"\0"))
-    return UnixSocket(inode, shown, listens, peer, unread, capacity if listens else 0)
+    return UnixSocket(inode, shown, file, listens, peer, unread, capacity if listens else 0)
 
 
 def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
