@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -137,6 +139,13 @@ def test_errors_are_one_line_and_have_their_status(place: Path) -> None:
     assert all(len(line) <= 80 and not line.endswith("...") for line in printed.splitlines()[1:])
 
 
+def looked_for(look: Callable[[], list[str]], good: Callable[[list[str]], object]) -> list[str]:
+    deadline = time.monotonic() + 20
+    while not good(found := look()):
+        assert time.monotonic() < deadline, found
+    return found
+
+
 def test_on_a_terminal(place: Path) -> None:
     """In tmux, at 80 columns: `list` cuts no name, and `remove` asks."""
     peers.require("tmux")
@@ -159,6 +168,14 @@ def test_on_a_terminal(place: Path) -> None:
         tmux("wait-for", "answered")
         assert "status 1" in tmux("capture-pane", "-p").splitlines()
         assert name.exists()
+        tmux("new-window", f"{aipc_} top -i 0.1 {' '.join(f'fifo:{name}{number}' for number in range(99))}")
+        rows = looked_for(
+            lambda: tmux("capture-pane", "-p").rstrip("\n").splitlines(), lambda rows: rows and rows[-1].startswith("and ")
+        )
+        assert rows[0].endswith("99 objects, 0 waiting processes, 99 findings")
+        assert len(rows) <= 60
+        tmux("send-keys", "C-c")  # ends it, and so its window
+        looked_for(lambda: tmux("list-windows").splitlines(), lambda windows: len(windows) == 1)
     finally:
         tmux("kill-server")
 
