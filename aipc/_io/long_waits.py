@@ -14,6 +14,8 @@ from .loop import backend
 _logger = logging.getLogger("aipc")
 _LONG = 1.0
 """Seconds after which a wait is told, and told again after twice as many, and so on."""
+_LOOKS, _MOMENT = 3, 7e-3
+"""Looks that must find no task, and the seconds between them: a task that polls is not parked while it tries."""
 _watched: dict[Waits, LongWait] = {}
 
 
@@ -39,6 +41,7 @@ class LongWait:
         self._began = monotonic()
         self._task = backend.task_name()
         self._told = False
+        self._absent = 0  # looks in a row that found no task
         self._timer = backend.call_later(loop, _LONG, self._look)
 
     def _look(self) -> None:
@@ -46,7 +49,11 @@ class LongWait:
         if self._waits.waiting:
             _logger.debug("%s: task %s has waited for %.0f s", self._waits.purpose(), self._task, seconds)
             self._told = True
+            self._absent = 0
             self._timer = backend.call_later(self._loop, seconds, self._look)
+        elif self._absent < _LOOKS:
+            self._absent += 1
+            self._timer = backend.call_later(self._loop, _MOMENT, self._look)
         else:
             if self._told:
                 _logger.debug("%s: task %s waits no more", self._waits.purpose(), self._task)
