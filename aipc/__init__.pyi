@@ -1,6 +1,7 @@
-from ._inspect import Inspection as Inspection
-from ._inspect import ProcessInfo as ProcessInfo
 from ._inspect import inspect as inspect
+from ._inspect.inspection import ConnectionInfo as ConnectionInfo
+from ._inspect.inspection import Inspection as Inspection
+from ._inspect.inspection import ProcessInfo as ProcessInfo
 from ._objects import IpcObject as IpcObject
 from ._objects import list_objects as list_objects
 from ._objects import remove_object as remove_object
@@ -41,6 +42,7 @@ from .exceptions import AddressError as AddressError
 from .exceptions import AipcError as AipcError
 from .exceptions import BrokenBarrierError as BrokenBarrierError
 from .exceptions import CertificateRefused as CertificateRefused
+from .exceptions import CommandFailed as CommandFailed
 from .exceptions import Disconnected as Disconnected
 from .exceptions import ForkedError as ForkedError
 from .exceptions import InvalidMessage as InvalidMessage
@@ -80,6 +82,7 @@ from .processes.pipeline import Pipeline as Pipeline
 from .processes.pools.opening import spawn_pool as spawn_pool
 from .processes.pools.pool import Pool as Pool
 from .processes.pools.statistics import PoolStatistics as PoolStatistics
+from .processes.run import run as run
 from .processes.spawn import spawn as spawn
 from .processes.stopping import stop_children as stop_children
 from .processes.waiting import wait as wait

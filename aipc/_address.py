@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, quote, unquote
 from aipc.exceptions import AddressError
 
 _URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*):(//(?P<authority>[^/?]*))?(?P<path>[^?]*)(\?(?P<query>.*))?", re.DOTALL)
+_ENDPOINT = re.compile(r"(\d+\.\d+\.\d+\.\d+|\[[0-9a-f:]+\]):\d+")
 _PASSWORD = re.compile(r"(redis[a-z+-]*://(?:[^/?@:]*:)?).*@", re.DOTALL)
 
 
@@ -30,13 +31,19 @@ class Address:
         """Return an AddressError that names this URL."""
         return AddressError(f"{self.url!r}: {why}")
 
+    def no_path(self, example: str) -> AddressError:
+        """Return the AddressError of a URL that needs a path. In one with two slashes, what was meant is mostly a path."""
+        meant = f"{self.scheme}:{'' if self.authority.startswith('@') else '/'}{self.authority}{self.path}"
+        hint = f"; behind two slashes stands a host: a path has one slash or three, {meant}" if self.authority else ""
+        return self.error(f"needs a path, as in {example}{hint}")
+
 
 def parse(url: str) -> Address:
     """Parse a URL. AddressError if it has no scheme, or its query is malformed. The result's `url` has no password."""
     full, url = url, _PASSWORD.sub(r"\1***@", url)
     match = _URL.fullmatch(full)
     if match is None:
-        raise AddressError(f"{url!r}: not a URL; one looks like unix:/run/app.sock or sysv-mq:0x4d2?type=3")
+        raise AddressError(f"{url!r}: not a URL; one looks like unix:/run/app.sock or sysv-mq:0x4d2?type=3{_meant(url)}")
     path = unquote(match["path"], errors="surrogateescape")
     if "\0" in path:
         raise AddressError(f"{url!r}: a path can't contain a zero byte")
@@ -50,6 +57,16 @@ def parse(url: str) -> Address:
     if len(options) < len(pairs):
         raise AddressError(f"{url!r}: an option stands twice in the query")
     return Address(url, match["scheme"], path, unquote(match["authority"] or ""), options)
+
+
+def _meant(text: str) -> str:
+    """What was probably meant by a text that is no URL."""
+    if text.startswith(("/", "./", "../")):
+        return f"; a Unix socket at that path is unix:{text}"
+    scheme, colon, _ = text.partition(":")
+    if colon and scheme != (right := scheme.lower().replace("_", "-")):
+        return f"; a scheme is in lower case, with hyphens, as in {right}:"
+    return f"; a TCP socket there is tcp://{text}" if _ENDPOINT.fullmatch(text) else ""
 
 
 Key = int | str | os.PathLike[str] | None

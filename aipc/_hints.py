@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from aipc.exceptions import ObjectExists, ObjectMissing
@@ -39,3 +40,37 @@ def about(error: OSError, scheme: str, chosen: Mapping[str, Any], *, connects: b
     elif creates or not connects:
         hint = "its directory must exist"
     return hinted(error, hint)
+
+
+_OTHER_NAMES: Mapping[str, str] = {
+    "ipc": "use unix: for a socket file",
+    "unix+stream": "use unix:",
+    "unixgram": "use unix+dgram:",
+    "unixpacket": "use unix+seqpacket:",
+    "inproc": "aipc.channel_pair() connects two tasks of one process",
+    "tcp4": "use tcp:",
+    "tcp6": "use tcp:",
+    "ssl": "use tls:",
+    "tcps": "use tls:",
+    "http": "use tcp: with framing=none; aipc does not speak HTTP",
+    "https": "use tls: with framing=none; aipc does not speak HTTP",
+    "pipe": "use fifo: for a pipe with a name, aipc.pipe() for one without",
+    "file": "use fifo: or flock:; a plain file is no channel",
+    "mq": "use posix-mq: or sysv-mq:",
+    "mqueue": "use posix-mq:",
+    "sem": "use posix-sem: or sysv-sem:",
+    "semaphore": "use posix-sem: or sysv-sem:",
+    "lock": "use flock:, fcntl:, posix-sem: or sysv-sem:",
+    "lockf": "use fcntl:",
+    "sqlite": "use jobs:",
+    "localhost": "use tcp://localhost:PORT",
+}
+"""Schemes of other libraries, and words that stand before a colon by mistake."""
+
+
+def meant_scheme(scheme: str, known: Iterable[str]) -> str:
+    """What to write in place of an unknown scheme, behind a semicolon; empty if nothing resembles it."""
+    if scheme in _OTHER_NAMES:
+        return f"; {_OTHER_NAMES[scheme]}"
+    close = get_close_matches(scheme, known, n=1)
+    return f"; is {close[0]}: meant?" if close else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar, Unpack
@@ -12,11 +13,14 @@ from aipc import _hints
 from aipc._address import Address, parse
 from aipc._address import options as options_of
 from aipc._io.errors import naming
-from aipc.abc import Channel, Listener, Lock
+from aipc._io.shown import shown
+from aipc.abc import Channel, Listener, Lock, stays_here
 from aipc.exceptions import AddressError, ObjectExists, ObjectMissing
 
 if TYPE_CHECKING:
     from aipc._options import ChannelOptions, ListenerOptions, LockOptions
+
+_logger = logging.getLogger("aipc")
 
 CHANNELS: dict[str, str] = {
     "fd": "aipc.transports.fd:adopt",
@@ -78,8 +82,9 @@ Opened_co = TypeVar("Opened_co", bound=_Closable, covariant=True)
 class Opening(Generic[Opened_co]):
     """An object to be opened: await it, or use it as an async context manager, which also closes it. Only once."""
 
-    def __init__(self, opener: Callable[[], Awaitable[Opened_co]]) -> None:
+    def __init__(self, opener: Callable[[], Awaitable[Opened_co]], name: str = "") -> None:
         self._opener = opener
+        self._name = name
         self._opened: Opened_co | None = None
 
     def __await__(self) -> Generator[Any, Any, Opened_co]:
@@ -98,6 +103,12 @@ class Opening(Generic[Opened_co]):
             await self._opened.aclose()
         elif self._opened is not None:
             await self._opened.__aexit__(kind, error, trace)  # a child's end depends on the reason
+
+    def __getstate__(self) -> object:
+        stays_here(self)
+
+    def __repr__(self) -> str:
+        return shown(self, lambda: (self._name, "not open yet" if self._opened is None else f"opened as {self._opened!r}"))
 
     if not TYPE_CHECKING:  # or type checkers would take any member for one of its own
 
@@ -232,7 +243,7 @@ def opening(table: Mapping[str, str], caller: str, url: str, given: Mapping[str,
     async def opened() -> Any:
         try:
             with naming(address.url):
-                return await function(address, **chosen)
+                made = await function(address, **chosen)
         except (ObjectMissing, ObjectExists) as error:
             raise _hints.about(
                 error,
@@ -241,8 +252,11 @@ def opening(table: Mapping[str, str], caller: str, url: str, given: Mapping[str,
                 connects=caller.startswith("open_") and address.scheme in CHANNELS,
                 creates=creates,
             ) from None
+        if _logger.isEnabledFor(logging.DEBUG):
+            _logger.debug("%s: opened by %s", repr(made), caller)  # its state now, not when a handler shows this
+        return made
 
-    return Opening(opened)
+    return Opening(opened, address.url)
 
 
 def _mechanism(
@@ -251,7 +265,7 @@ def _mechanism(
     """The opener, and the module's `check`, if it has one: AddressError for what can be seen without opening anything."""
     if address.scheme not in table:
         others = [name for name, rows in _TABLES.items() if address.scheme in rows]
-        hint = f"; it is a scheme of {' and '.join(others)}" if others else ""
+        hint = f"; it is a scheme of {' and '.join(others)}" if others else _hints.meant_scheme(address.scheme, table)
         raise AddressError(f"{address.url!r}: {caller} knows no scheme {address.scheme!r}, only {', '.join(table)}{hint}")
     module = importlib.import_module(table[address.scheme].partition(":")[0])
     return opener_of(table, address), getattr(module, "check", None)

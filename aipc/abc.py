@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Generic, NamedTuple, Self
+from typing import Any, Generic, NamedTuple, NoReturn, Self
 
 import anyio
 import anyio.abc
-from anyio import TypedAttributeProvider, TypedAttributeSet, typed_attribute
+from anyio import TypedAttributeProvider, TypedAttributeSet
 
 from aipc.exceptions import UnsupportedOperation
 
@@ -59,29 +59,48 @@ class ChannelStatistics:
     bytes_received: int
 
 
+class _Attribute:
+    """A key of `extra`, with a name: anyio's own shows as `<object object at 0x…>`."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = f"{owner.__name__}.{name}"
+
+    def __repr__(self) -> str:
+        return self._name
+
+
+def _attribute() -> Any:
+    return _Attribute()
+
+
+def stays_here(thing: object) -> NoReturn:
+    """Refuse to pickle or copy what is open: it is this process's."""
+    raise TypeError(f"{thing!r}: it can't be pickled or copied; give the other process its URL, to open it there")
+
+
 class ChannelAttribute(TypedAttributeSet):
     """Attributes for `Channel.extra`, beside anyio's `SocketAttribute` on sockets. Not every mechanism has each."""
 
     #: the descriptor, for fstat(2) and similar calls; the channel owns it
-    descriptor: int = typed_attribute()
+    descriptor: int = _attribute()
     #: the process at the other end, if the mechanism knows it
-    peer_credentials: Credentials = typed_attribute()
+    peer_credentials: Credentials = _attribute()
     #: a pidfd of that process (SO_PEERPIDFD, Linux 6.5): it never names another process. The caller closes it
-    peer_pidfd: int = typed_attribute()
+    peer_pidfd: int = _attribute()
     #: the largest message
-    max_message_size: int = typed_attribute()
+    max_message_size: int = _attribute()
     #: the number of messages for which a POSIX queue has room
-    max_messages: int = typed_attribute()
+    max_messages: int = _attribute()
     #: the number of messages in the queue now
-    messages: int = typed_attribute()
+    messages: int = _attribute()
     #: the kernel's number of a System V object (`ipcs`)
-    identifier: int = typed_attribute()
+    identifier: int = _attribute()
     #: the key of a System V object; 0 for a private one
-    key: int = typed_attribute()
+    key: int = _attribute()
     #: bytes that a pipe or FIFO holds
-    capacity: int = typed_attribute()
+    capacity: int = _attribute()
     #: bytes that wait in a pipe or FIFO for its receiver
-    unread: int = typed_attribute()
+    unread: int = _attribute()
 
 
 class Closing(ABC):
@@ -90,6 +109,9 @@ class Closing(ABC):
     @abstractmethod
     async def aclose(self) -> None:
         """Give everything back to the kernel."""
+
+    def __getstate__(self) -> object:
+        stays_here(self)
 
     async def __aenter__(self) -> Self:
         return self
@@ -112,6 +134,9 @@ class Channel(anyio.abc.ObjectStream[bytes]):
     Cancellation: a cancelled `receive*` has consumed nothing. A cancelled `send` sent the whole message or nothing. Calls that
     need not wait are cancellation points only once in a while.
     """
+
+    def __getstate__(self) -> object:
+        stays_here(self)
 
     @abstractmethod
     async def send(self, item: Buffer, **meta: Any) -> None:
@@ -216,6 +241,11 @@ class Listener(Closing, TypedAttributeProvider, Generic[ChannelT_co]):
         """
         raise UnsupportedOperation(f"{self!r} can't be drained")
 
+    @property
+    def connections(self) -> int:
+        """The number of connections that `serve` handles now."""
+        raise UnsupportedOperation(f"{self!r} does not count its connections")
+
     def __aiter__(self) -> Self:
         return self
 
@@ -232,6 +262,9 @@ class Lock(ABC):
     Cancelled while waiting: the lock is not held, and the wait is over. Closing releases what is held. Errors of every method:
     ClosedResourceError after `aclose`, ObjectRemoved when the object was removed, ForkedError in a forked child.
     """
+
+    def __getstate__(self) -> object:
+        stays_here(self)
 
     @abstractmethod
     async def acquire(self) -> None:
@@ -298,6 +331,9 @@ class Segment(ABC):
     It has no synchronisation of its own: use a lock (`locked`), or agree on when each process writes. A forked child's copy shows
     the same memory, and must be closed separately. Errors of every method: ClosedResourceError after `close`.
     """
+
+    def __getstate__(self) -> object:
+        stays_here(self)
 
     @property
     @abstractmethod

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import socket
 import ssl
+import subprocess
 import threading
+from typing import Any
 
 import anyio
 
@@ -103,6 +105,27 @@ class PoolBusy(AipcError, anyio.WouldBlock):
 
 class WorkerFailed(AipcError, RuntimeError):
     """A worker's function raised an error that cannot be pickled: the text is its traceback."""
+
+
+class CommandFailed(AipcError, subprocess.CalledProcessError):
+    """A command of `aipc.run` ended with an exit status that is not 0, or by a signal.
+
+    It has `returncode`, `cmd`, `stdout`, `stderr`, and `outcome`, how it ended in words. The text has the last line of its stderr.
+    """
+
+    def __init__(
+        self, returncode: int, cmd: Any, stdout: bytes | None = None, stderr: bytes | None = None, outcome: str = ""
+    ) -> None:
+        super().__init__(returncode, cmd, stdout, stderr)
+        self.outcome: str = outcome or f"ended with {returncode}"
+
+    def __str__(self) -> str:
+        lines = (self.stderr or b"").decode(errors="replace").split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return f"{self.cmd!r}: {self.outcome}{f': {last[:200]}' if last else ''}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.returncode, self.cmd, self.stdout, self.stderr, self.outcome)
 
 
 class ProgramFailed(AipcError, RuntimeError):

@@ -11,7 +11,7 @@ import signal
 import threading
 from abc import abstractmethod
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Self
 
@@ -22,6 +22,7 @@ from aipc._io.errors import os_error
 from aipc._io.handle import FileHandle
 from aipc._io.loop import signals as loop_signals
 from aipc._io.loop.wait_queue import WaitQueue
+from aipc._io.shown import Fact, shown
 from aipc._sys.signals import mask as signal_mask
 from aipc._sys.signals import signalfd
 from aipc._sys.signals.numbers import REALTIME, VALID, name_of, receivable
@@ -70,7 +71,11 @@ class SignalReceiver(Closing):
             raise anyio.ClosedResourceError(f"{self!r}: closed")
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {' '.join(map(name_of, sorted(self.signals)))}>"
+        return shown(self, self._facts)
+
+    def _facts(self) -> Iterator[Fact]:
+        yield " ".join(map(name_of, sorted(self.signals)))
+        yield "closed" if self._closed else "open"
 
 
 @asynccontextmanager

@@ -88,6 +88,38 @@ def test_unknown_scheme() -> None:
         aipc.open_channel("flock:/p")
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("ipc:///run/app.sock", "; use unix: for a socket file"),
+        ("ssl://host:443", "; use tls:"),
+        ("localhost:7000", "; use tcp://localhost:PORT"),
+        ("unxi:/run/app.sock", "; is unix: meant?"),
+        ("posix_mq:/name", "; a scheme is in lower case, with hyphens, as in posix-mq:"),
+        ("/run/app.sock", "; a Unix socket at that path is unix:/run/app.sock"),
+        ("127.0.0.1:7000", "; a TCP socket there is tcp://127.0.0.1:7000"),
+        ("UNIX:/run/app.sock", "; a scheme is in lower case, with hyphens, as in unix:"),
+    ],
+)
+def test_what_was_meant(url: str, said: str) -> None:
+    with pytest.raises(aipc.AddressError, match=f"{re.escape(said)}$"):
+        aipc.open_channel(url)
+
+
+@pytest.mark.anyio
+@pytest.mark.one_loop
+async def test_two_slashes() -> None:
+    for opening, meant in {
+        aipc.open_channel("unix://run/app.sock"): "unix:/run/app.sock",
+        aipc.open_channel("unix://@name"): "unix:@name",
+        aipc.open_channel("fifo://tmp/x", direction="send"): "fifo:/tmp/x",
+        aipc.open_lock("flock://run/x"): "flock:/run/x",
+        aipc.open_channel("jobs://var/x"): "jobs:/var/x",
+    }.items():
+        with pytest.raises(aipc.AddressError, match=f"one slash or three, {meant}$"):
+            await opening
+
+
 def test_unknown_option() -> None:
     with pytest.raises(aipc.AddressError, match=r"unknown option 'speed'; unix takes .*framing.*max_message_size"):
         aipc.open_channel("unix:/p?speed=9")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
+import pickle
 import socket
 import sys
 from collections.abc import Callable
@@ -274,3 +276,30 @@ async def test_an_opening_that_nobody_awaited() -> None:
             pass
     assert not hasattr(opening, "aclose")
     assert not hasattr(opening, "__enter__")  # by which libraries tell what `with` takes
+
+
+@pytest.mark.one_loop
+async def test_what_is_open_as_an_argument_of_a_worker(place: Path, key: str) -> None:
+    async with (
+        aipc.open_lock(f"flock:{place}/lock") as lock,
+        aipc.Event(key, unlink=True) as event,
+        aipc.listen(f"unix:{place}/socket") as listener,
+        aipc.open_channel(f"unix:{place}/socket") as channel,
+    ):
+        with aipc.SharedMemory.create(new_name(), 10, unlink=True) as segment:
+            for thing in (lock, event, listener, channel, segment, aipc.open_lock("flock:/x"), aipc.Event(None)):
+                with pytest.raises(TypeError, match="give the other process its URL, to open it there"):
+                    await aipc.spawn(print_it, thing)
+                with pytest.raises(TypeError, match="can't be pickled or copied"):
+                    copy.copy(thing)
+        async with pickle.loads(pickle.dumps(aipc.Event(key))) as same:  # not open yet: its URL travels
+            same.set()
+        assert event.is_set()
+
+
+async def print_it(channel: aipc.Channel, thing: object) -> None:
+    print(thing)
+
+
+def test_attributes_have_names() -> None:
+    assert repr(aipc.ChannelAttribute.peer_pidfd) == "ChannelAttribute.peer_pidfd"

@@ -356,4 +356,4 @@ def test_inspect(place: Path, key: str) -> None:
         with pytest.raises(aipc.ObjectMissing):
             aipc.inspect(url)
     with pytest.raises(aipc.UnsupportedOperation):
-        aipc.inspect("tcp://127.0.0.1:1")
+        aipc.inspect("exec:cat")

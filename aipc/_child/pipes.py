@@ -48,10 +48,10 @@ class ChildPipes:
         theirs, ours = self._new()
         return self._ends(theirs, ours, "stdin")
 
-    def from_child(self) -> tuple[int, FileHandle]:
+    def from_child(self, what: str = "stdout") -> tuple[int, FileHandle]:
         """Make a pipe out of a child; return the child's end and ours."""
         ours, theirs = self._new()
-        return self._ends(theirs, ours, "stdout")
+        return self._ends(theirs, ours, what)
 
     def lend(self, fd: int, hand_over: Callable[[], object]) -> int:
         """Return a blocking descriptor for a child, in place of the non-blocking `fd`.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import anyio
 
@@ -20,6 +21,7 @@ from .polling import Polling
 from .readiness import Direction, Readiness
 from .waiter import Arguments, Result, Waiter
 
+_logger = logging.getLogger("aipc")
 _Socket: TypeAlias = socket.socket
 
 
@@ -29,6 +31,9 @@ class Handle(ABC):
     A forked child's copy refuses to work. Its descriptor stays open in the child, which may use the number for an object of
     its own (`fd:N`).
     """
+
+    _IS_OBJECT: ClassVar[bool] = True
+    """Whether it stands for something that a user opened, so that its end is logged."""
 
     __slots__ = ("__weakref__", "closed", "generation", "name")
 
@@ -70,6 +75,8 @@ class Handle(ABC):
         """Give the object back to the kernel. Idempotent; waiting tasks wake and find it closed. In a forked child: nothing."""
         if not self.closed:
             self.closed = True
+            if self._IS_OBJECT and _logger.isEnabledFor(logging.DEBUG):
+                _logger.debug("%s: closed", self.name)
             if not self.forked:
                 self._close()
 
@@ -141,6 +148,16 @@ class SocketHandle(FileHandle):
         """Return `question(socket)`, like `call`."""
         return self.call(lambda: question(self.socket()))
 
+    def glance(self, question: Callable[[_Socket], Result]) -> Result:
+        """Like `ask`, but no socket object stays: `repr` of an idle connection must not cost memory."""
+        made = self._sock is None
+        try:
+            return self.ask(question)
+        finally:
+            if made and self._sock is not None:
+                self._sock.detach()
+                self._sock = None
+
     def end_writing(self) -> None:
         """Shut the sending half down (shutdown(2))."""
         self.socket().shutdown(socket.SHUT_WR)
@@ -171,6 +188,8 @@ class ListenerHandle(FileHandle):
 
 class AddressHandle(Handle):
     """Owns nothing: represents an address while an object is opened there, and polls until that is possible."""
+
+    _IS_OBJECT: ClassVar[bool] = False
 
     __slots__ = ("polling",)
 

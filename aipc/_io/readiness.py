@@ -38,6 +38,10 @@ class Readiness(Waiter):
         self._watched = False  # by `_reactor`
         self.trusts_edges: bool = False
 
+    def purpose(self) -> str:
+        """The object, and until when its tasks wait, for log messages."""
+        return f"{super().purpose()} to {'read' if self._direction is Direction.READ else 'write'}"
+
     def _park(self, reactor: Reactor, *, front: bool) -> Awaitable[bool | None]:
         if not self._watched:
             self._watch(reactor)

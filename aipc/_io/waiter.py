@@ -13,13 +13,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from enum import Enum
 from time import perf_counter
-from typing import Any, NoReturn, Protocol, TypeVar, TypeVarTuple
+from typing import Any, ClassVar, NoReturn, Protocol, TypeVar, TypeVarTuple
 
 import anyio
 
 from aipc._sys import probes
 
-from . import fork
+from . import fork, long_waits
 from .loop import backend
 from .loop.backend import asyncio_loop, in_trio_task
 from .loop.reactor import Reactor, reactor_of
@@ -70,6 +70,7 @@ class Waiter(WaitQueue, ABC):
     is under way. The owner has the waiter, and the waiter does not keep the owner: an object that is dropped is collected.
     """
 
+    _AWAITED: ClassVar[str] = "available"
     __slots__ = (
         "_generation", "_owner", "_paused", "_reactor", "_spins", "budget", "buffered", "exhausted", "in_long_message",
     )  # fmt: skip
@@ -107,6 +108,10 @@ class Waiter(WaitQueue, ABC):
     @abstractmethod
     def _leave_loop(self) -> None:
         """Give back what waiting took in `_reactor`'s loop."""
+
+    def purpose(self) -> str:
+        """The object, and until when its tasks wait, for log messages."""
+        return f"{getattr(self._owner(), 'name', 'an object')}: until it is {self._AWAITED}"
 
     def _wait_begins(self) -> None:
         """A wait begins that did not end while spinning."""
@@ -162,6 +167,7 @@ class Waiter(WaitQueue, ABC):
                     result = await self._spin(reactor, deadline, operation, *arguments)
                 if result is _BLOCKED:
                     self._wait_begins()
+                    long_waits.begins(self, reactor.loop)
                     while result is _BLOCKED:
                         parked = self._turn() if self._paused else self._park(reactor, front=bool(front))
                         try:

@@ -8,7 +8,7 @@ import typer
 
 import aipc
 
-from . import calling, doctor, inspecting, jobs, joining, locking, messages, objects, topics, touring
+from . import benchmark, calling, doctor, inspecting, jobs, joining, locking, messages, objects, top, topics, touring
 from .ending import Commands
 
 _STATUS = """Exit status: 0 done, 1 failed, 2 wrong option, argument or URL, 3 no such object, or nobody listens."""
@@ -34,7 +34,7 @@ for _name, _command, _example in (
     ("list", objects.list_, "aipc list /tmp"),
     ("remove", objects.remove, "aipc remove --yes fifo:/tmp/aipc.fifo"),
     ("send", messages.send, "aipc send unix:/tmp/aipc.sock hello"),
-    ("receive", messages.receive, "aipc receive -n 1 posix-mq:/aipc-example"),
+    ("receive", messages.receive, "aipc receive -n 1 'posix-mq:/aipc-example?create=1'"),
     ("cat", joining.cat, "aipc cat unix:/tmp/aipc.sock"),
     ("listen", joining.listen, "aipc listen unix:/tmp/aipc.sock -- tr a-z A-Z"),
     ("lock", locking.lock, "aipc lock flock:/tmp/aipc.lock -- echo alone"),
@@ -42,6 +42,8 @@ for _name, _command, _example in (
     ("subscribe", topics.subscribe, "aipc subscribe unix:/tmp/aipc.topics 'eur.*'"),
     ("call", calling.call, "aipc call unix:/tmp/aipc.sock add 1 2"),
     ("inspect", inspecting.inspect, "aipc inspect flock:/tmp/aipc.lock"),
+    ("top", top.top, "aipc top --count 1"),
+    ("bench", benchmark.bench, "aipc bench --only unix --only shm"),
     ("doctor", doctor.doctor, "aipc doctor --json"),
     ("tour", touring.tour, "aipc tour --only unix"),
 ):

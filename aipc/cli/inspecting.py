@@ -3,31 +3,93 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import aipc
+from aipc._inspect import inspected
+from aipc._inspect.deadlock import deadlocks
+from aipc._inspect.machine import Machine
+
+from . import table
+
+_MOST = 20
+"""Processes, and connections, that are shown of one object."""
 
 
 def inspect(
-    url: Annotated[str, typer.Argument(metavar="URL", help="The object.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    urls: Annotated[list[str], typer.Argument(metavar="URL", help="The objects.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: an object, or a list of several.")] = False,
 ) -> None:
     """Show who holds an object, who waits, how full it is.
 
-    Nothing is opened for use, taken or changed.
+    Of several locks also whether processes wait for each other. Nothing is opened for use, taken or changed.
     """
-    found = aipc.inspect(url)
+    found = look(urls)
     if as_json:
-        processes = {name: [one._asdict() for one in getattr(found, name)] for name in ("holders", "waiters", "users")}
-        print(json.dumps(asdict(found) | processes, indent=2))
+        rows = [as_row(one) for one in found]
+        print(json.dumps(rows[0] if len(rows) == 1 else rows, indent=2))
         return
-    for heading, processes_ in (("held by", found.holders), ("waited for by", found.waiters), ("open in", found.users)):
-        for process in processes_:
-            print(f"{heading:14} {process.pid} {process.command}")
-    for name, value in found.state.items():
-        limit = f" of {found.limits[name]:,}" if name in found.limits else ""
-        print(f"{name.replace('_', ' '):14} {value:,}{limit}")
-    print(f"{'options':14} {', '.join(found.options)}")
+    for number, one in enumerate(found):
+        if len(found) > 1:
+            print(f"{'' if not number else chr(10)}{one.url}")
+        for line in lines(one):
+            print(line)
+    for circle in deadlocks(found):
+        print(f"\n{circle}")
+
+
+def look(urls: list[str]) -> list[aipc.Inspection]:
+    """Inspect them all, with one walk through /proc."""
+    with closing(Machine()) as machine:
+        return [inspected(url, machine) for url in urls]
+
+
+def as_row(one: aipc.Inspection) -> dict[str, Any]:
+    """For JSON: processes as objects."""
+    row = asdict(one) | {name: [each._asdict() for each in getattr(one, name)] for name in ("holders", "waiters", "users")}
+    ends = [{"server": each.server, "client": each.client} for each in one.connections]
+    row["connections"] = [
+        each._asdict() | {side: who and who._asdict() for side, who in pair.items()}
+        for each, pair in zip(one.connections, ends, strict=True)
+    ]
+    return row
+
+
+def lines(one: aipc.Inspection) -> Iterator[str]:
+    """What a person wants to know first comes first."""
+    for finding in one.findings:
+        yield f"! {finding}"
+    for heading, processes in (("held by", one.holders), ("waited for by", one.waiters), ("open in", one.users)):
+        for process in processes[:_MOST]:
+            yield shortened(f"{heading:14} {process.pid} {process.command}")
+        if len(processes) > _MOST:
+            yield f"{heading:14} {len(processes) - _MOST} more"
+    for connection in sorted(one.connections, key=lambda each: -each.server_unread - each.client_unread)[:_MOST]:
+        yield _connection(connection)
+    if len(one.connections) > _MOST:
+        yield f"{'connection':14} {len(one.connections) - _MOST} more"
+    for name, value in one.state.items():
+        limit = f" of {one.limits[name]:,}" if name in one.limits else ""
+        yield f"{name.replace('_', ' '):14} {value:,}{limit}"
+    yield f"{'options':14} {', '.join(one.options)}"
+
+
+def _connection(one: aipc.ConnectionInfo) -> str:
+    server, client = (str(who.pid) if who else "elsewhere" for who in (one.server, one.client))
+    unread = [
+        f"{who} has not read {table.number_of_bytes(amount)}"
+        for who, amount in ((server, one.server_unread), (client, one.client_unread))
+        if amount
+    ]
+    return f"{'connection':14} {server} and {client}{': ' if unread else ''}{', '.join(unread)}"
+
+
+def shortened(line: str) -> str:
+    """Cut at the terminal's edge: a command line may be long. Whole without a terminal."""
+    width = table.width()
+    return line if width is None or len(line) <= width else line[: width - 1] + "…"

@@ -180,7 +180,16 @@ def _named(name: str) -> Found:
     for row in here:
         if row.object.kind == kind and _is_at(row.object, path, name):
             return row
+    if kind == "posix-mq":
+        return _unlisted_queue(path)
     raise ObjectMissing(2, f"{name}: there is no such object")
+
+
+def _unlisted_queue(name: str) -> Found:
+    """A POSIX queue where /dev/mqueue, which lists them, is not mounted."""
+    found = aipc.inspect(f"posix-mq:{name}")
+    one = aipc.IpcObject("posix-mq", name, None, None, os.geteuid(), 0, None, None, None, ())
+    return Found(f"posix-mq:{name}", one, tuple(user.pid for user in found.users))
 
 
 def _place(name: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 from aipc._io.polling import Polling
+from aipc._io.shown import Fact, parked, shown, state
 from aipc.abc import Semaphore
 
 from .base import LockHandle
@@ -140,4 +141,13 @@ class CountedSemaphore(Semaphore):
         self._handle.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._handle.name}>"
+        return shown(self, self._facts)
+
+    def _facts(self) -> Iterator[Fact]:
+        handle = self._handle
+        yield handle.name
+        yield state(handle)
+        yield lambda: f"value {self.value}"
+        yield "" if handle.counter or handle.closed else f"{handle.held} held by this object"
+        yield parked(handle.polling, "for it")
+        yield parked(handle.zeroing, "for zero")

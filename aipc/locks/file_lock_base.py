@@ -7,10 +7,11 @@ import os
 import stat
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from aipc._address import Address
 from aipc._io.errors import os_error, translate
+from aipc._io.shown import Fact, counted, parked, shown, state
 from aipc._sys.create_or_open import create_or_open
 from aipc._sys.files import remove_same_file, same_file
 from aipc.abc import Lock
@@ -132,13 +133,22 @@ class HeldFileLock(Lock):
         self._handle.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._handle.name}>"
+        return shown(self, self._facts)
+
+    def _facts(self) -> Iterator[Fact]:
+        handle = self._handle
+        yield handle.name
+        yield state(handle)
+        yield "" if handle.closed else "not held by this object" if not handle.held else "held"
+        yield counted(handle.held, "holder") if handle.held > 1 else ""
+        yield "shared" if (handle.held and not handle.exclusive) or (handle.shared and not handle.held) else ""
+        yield parked(handle.polling, "for it")
 
 
 def lock_path(address: Address) -> str:
     """The absolute path of the address."""
     if not address.path or address.authority:
-        raise address.error(f"needs a path, as in {address.scheme}:/run/app.lock")
+        raise address.no_path(f"{address.scheme}:/run/app.lock")
     return os.path.abspath(address.path)
 
 

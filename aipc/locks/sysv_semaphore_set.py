@@ -7,7 +7,7 @@ With `undo` the kernel reverts what a process did when it ends.
 from __future__ import annotations
 
 import errno
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar, Unpack
 
@@ -15,6 +15,7 @@ import anyio
 
 from aipc._address import Key, keyed, options, parse
 from aipc._io.errors import translate
+from aipc._io.shown import Fact, parked, shown, state
 from aipc._sys.sysv import semaphore as sysv
 from aipc._sys.sysv.key import check_key, object_name
 from aipc._sys.sysv.permissions import checked_change
@@ -276,4 +277,13 @@ class SysVSemaphoreSet(Closing):
             self._handle.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._address.url}>"
+        return shown(self, self._facts)
+
+    def _facts(self) -> Iterator[Fact]:
+        yield self._address.url
+        if self._handle is None:
+            yield "not open yet"
+            return
+        yield state(self._handle)
+        yield lambda: f"values {self.values}"
+        yield parked(self._handle.polling)

@@ -20,6 +20,7 @@ import anyio.lowlevel
 from aipc._hints import hinted
 from aipc._io import fork
 from aipc._io.errors import os_error, translate
+from aipc._io.shown import Fact, counted, shown, usable
 from aipc._open import open_lock
 from aipc._sys import file_mapping
 from aipc._sys.files import same_file
@@ -152,7 +153,13 @@ class MappedSegment(Segment):
             warnings.warn(f"{self._name}: never closed", ResourceWarning, stacklevel=2, source=self)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._name}, {self.size:,} bytes{', closed' if self._buf is None else ''}>"
+        return shown(self, self._facts)
+
+    def _facts(self) -> Iterator[Fact]:
+        yield self._name
+        yield usable(self._buf is None, self._generation)
+        yield lambda: counted(self.size, "byte")
+        yield "read only" if self.read_only else ""
 
 
 class FileSegment(MappedSegment):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
 from aipc._io.errors import os_error
 from aipc._io.handle import Handle
 from aipc._io.polling import Polling
+from aipc._io.shown import Fact, counted, parked, shown, state
 from aipc._sys.proc.file_locks import holders
-from aipc.abc import Buffer
+from aipc.abc import Buffer, stays_here
 from aipc.exceptions import UnsupportedOperation
 from aipc.wire import snapshot as wire
 from aipc.wire.framing import as_bytes
@@ -153,6 +155,9 @@ class Snapshot:
         """Close it; readers keep the value. Idempotent. Tasks in `changed` get ClosedResourceError."""
         self._handle.close()
 
+    def __getstate__(self) -> object:
+        stays_here(self)
+
     def __enter__(self) -> Self:
         return self
 
@@ -160,7 +165,14 @@ class Snapshot:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._handle.name}>"
+        return shown(self, self._facts)
+
+    def _facts(self) -> Iterator[Fact]:
+        yield self._handle.name
+        yield state(self._handle)
+        yield "its writer" if self._handle.writes else "a reader"
+        yield lambda: counted(self.number, "value") + " so far" if self.number else "no value yet"
+        yield parked(self._handle.polling, "for a new value")
 
 
 def _be_writer(segment: SharedMemory) -> None:

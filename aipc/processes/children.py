@@ -11,7 +11,9 @@ from aipc._child.pipes import ChildPipes
 from aipc._child.process import Command, PathName, called
 from aipc._child.termination import GRACE
 from aipc._open import Opening
+from aipc.transports.pipes.pipe import PipeChannel
 from aipc.transports.process import ProcessChannel, framing_of, launch
+from aipc.wire.framing import Framing
 
 from .pipeline import Pipeline, start_pipeline
 from .redirect import Passed, Redirection, passed, redirected
@@ -46,7 +48,7 @@ def popen(
         stdin: Where the child's input comes from, if `mode` makes it no pipe: a file, a descriptor, subprocess.DEVNULL or a
             channel with a descriptor. By default this process's own input.
         stdout: Where its output goes, likewise.
-        stderr: Where its errors go, likewise, or subprocess.STDOUT.
+        stderr: Where its errors go, likewise, or subprocess.STDOUT; subprocess.PIPE: to be received, from `child.stderr`.
         pass_fds: Descriptors, files and channels that the child inherits, as blocking ones, under the numbers that they have
             here. A channel's number is `extra(ChannelAttribute.descriptor)`.
         cwd: The child's working directory; by default this process's.
@@ -72,17 +74,25 @@ def popen(
         "dies_with_parent": dies_with_parent,
     }
 
+    name = f"popen ({called(command)})"
+
     async def start() -> ProcessChannel:
-        name = f"popen ({called(command)})"
         chosen = framing_of(framing, max_message_size)
         with ChildPipes(name) as pipes:
-            streams = {
-                what: redirected(pipes, what, to) for what, to in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr))
-            }
+            streams = {what: redirected(pipes, what, to) for what, to in (("stdin", stdin), ("stdout", stdout))}
+            streams["stderr"], errors = _errors(pipes, stderr, chosen)
             inherited = passed(pipes, pass_fds)
-            return launch(pipes, command, mode, name, chosen, grace, pass_fds=inherited, **options, **streams)
+            return launch(pipes, command, mode, name, chosen, grace, errors=errors, pass_fds=inherited, **options, **streams)
 
-    return Opening(start)
+    return Opening(start, name)
+
+
+def _errors(pipes: ChildPipes, to: Redirection, framing: Framing) -> tuple[int | None, PipeChannel | None]:
+    """The child's stderr, and the channel that receives it, if it is to be one."""
+    if to != subprocess.PIPE:
+        return redirected(pipes, "stderr", to), None
+    theirs, ours = pipes.from_child("stderr")
+    return theirs, PipeChannel(ours, framing, sends=False)
 
 
 def pipeline(
@@ -130,5 +140,6 @@ def pipeline(
             grace=grace,
             pipefail=pipefail,
             **options,
-        )
+        ),
+        f"pipeline ({' | '.join(map(called, commands))})",
     )

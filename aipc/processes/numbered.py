@@ -15,6 +15,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from aipc._io.shown import Fact, shown
 from aipc.abc import Buffer, Channel, ChannelAttribute, ChannelStatistics
 from aipc.exceptions import MessageTooLarge, ProtocolError
 from aipc.transports.base import TransportChannel
@@ -108,4 +109,8 @@ class NumberedChannel(Channel):
         return {**inner, ChannelAttribute.max_message_size: lambda: limit() - SIZE}
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._name}>"
+        return shown(self, self._facts)
+
+    def _facts(self) -> Iterator[Fact]:
+        yield self._name
+        yield from list(self._transport._facts())[1:]

@@ -5,24 +5,22 @@ from __future__ import annotations
 import resource
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
-
-import anyio
 
 from aipc._child.pipes import ChildPipes
 from aipc._child.process import Child, Command, called, start
 from aipc._child.termination import signal_all, terminate
+from aipc._io.shown import Fact, shown
 from aipc.abc import Buffer
 from aipc.exceptions import AddressError, UnsupportedOperation
 from aipc.transports.pipes.pipe import PipeChannel
 from aipc.transports.process import framing_of
-from aipc.wire.framing import as_bytes
 
+from .exchange import exchange
 from .redirect import Redirection, redirected
-
-_PIECE = 1 << 20  # bytes
 
 
 class Pipeline:
@@ -95,14 +93,12 @@ class Pipeline:
         if len(data) and self.stdin is None:
             raise AddressError("communicate: stdin was redirected, so data cannot be sent to it")
         try:
-            async with anyio.create_task_group() as tasks:
-                if self.stdin is not None:
-                    tasks.start_soon(_feed, self.stdin, data)
-                output = b"" if self.stdout is None else await _drain(self.stdout)
-        except ExceptionGroup as group:
-            raise group.exceptions[0] from None
+            (output,) = await exchange(self.stdin, data, self.stdout)
+        finally:
+            if self.stdin is not None:
+                self.stdin.close()
         await self.wait()
-        return output
+        return output or b""
 
     def send_signal(self, signum: int) -> None:
         """Send a signal to each running child, the last one first: so no child takes another's death for the end of its input."""
@@ -137,22 +133,16 @@ class Pipeline:
                 channel.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {' | '.join(map(str, self.pids))}>"
+        return shown(self, self._facts)
+
+    def _facts(self) -> Iterator[Fact]:
+        yield ""
+        for child in self.processes:
+            yield partial(_told, child)
 
 
-async def _feed(stdin: PipeChannel, data: Buffer) -> None:
-    view = memoryview(as_bytes(data))
-    try:
-        for start_of_piece in range(0, len(view), _PIECE):
-            await stdin.send(view[start_of_piece : start_of_piece + _PIECE])
-    except anyio.BrokenResourceError:
-        pass  # the child has stopped reading, as `head` does
-    finally:
-        stdin.close()
-
-
-async def _drain(stdout: PipeChannel) -> bytes:
-    return b"".join([chunk async for chunk in stdout])
+def _told(child: Child) -> str:
+    return f"{child.pid} {child.outcome}"
 
 
 async def start_pipeline(

@@ -134,7 +134,7 @@ def opening(
         with naming(name):
             return _start(call, name, kind, loop or backend.running_name(), grace, {"cwd": cwd, "env": env})
 
-    return Opening(opened)
+    return Opening(opened, name)
 
 
 def _start(

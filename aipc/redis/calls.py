@@ -7,7 +7,7 @@ Either side tells now and then that it is alive. When it does not, the other one
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -15,6 +15,7 @@ import anyio
 
 from aipc._io import fork
 from aipc._io.loop import backend
+from aipc._io.shown import Fact, counted, shown, usable
 from aipc.abc import Buffer, Channel, ChannelAttribute, ChannelStatistics, Message
 from aipc.exceptions import MessageTooLarge, UnsupportedOperation
 from aipc.wire.framing import as_bytes
@@ -248,7 +249,14 @@ class RemoteConnectionChannel(Channel):
         return {ChannelAttribute.max_message_size: lambda: self._limit}
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._name}>"
+        return shown(self, self._facts)
+
+    def _facts(self) -> Iterator[Fact]:
+        yield self._name
+        yield usable(self._closed, self._generation)
+        yield counted(len(self._ready), "message") + " read ahead" if self._ready else ""
+        yield "the other side has ended its stream" if isinstance(self._end, anyio.EndOfStream) else ""
+        yield "this side has ended its stream" if self._output_ended else ""
 
     def _check(self, given: Mapping[str, Any] | None = None) -> None:
         fork.check(self._generation, self._name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import anyio
 
 from aipc._io import fork
+from aipc._io.shown import Fact, shown, usable
 from aipc.abc import Buffer, Channel, ChannelAttribute, ChannelStatistics, Message
 from aipc.exceptions import InvalidMessage, LeaseLost, MessageTooLarge, UnsupportedOperation
 from aipc.services.jobs.lease import Lease
@@ -279,7 +280,12 @@ class RemoteJobChannel(Channel):
         return {ChannelAttribute.max_message_size: lambda: self._limit, ChannelAttribute.messages: lambda: self.stat().ready}
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._name}>"
+        return shown(self, self._facts)
+
+    def _facts(self) -> Iterator[Fact]:
+        yield self._name
+        yield usable(self._closed, self._generation)
+        yield "not connected" if self._link.connection is None else "connected"
 
     def _check(self) -> None:
         fork.check(self._generation, self._name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
 
 import anyio
@@ -11,6 +11,7 @@ import anyio
 from aipc._address import Address
 from aipc._io import fork
 from aipc._io.loop.connection_tasks import ConnectionTasks, connection_tasks
+from aipc._io.shown import Fact, counted, shown, usable
 from aipc.abc import Listener
 from aipc.transports.wait_listener import MISSING_OR_REFUSED, can_wait
 from aipc.wire.framing import MAX_MESSAGE_SIZE
@@ -97,8 +98,19 @@ class RemoteListener(Listener[RemoteConnectionChannel]):
             for tasks in self._tasks:
                 tasks.stop_accepting()
 
+    @property
+    def connections(self) -> int:
+        """The number of connections that `serve` handles now."""
+        return sum(tasks.running for tasks in self._tasks)
+
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._place.url}>"
+        return shown(self, self._facts)
+
+    def _facts(self) -> Iterator[Fact]:
+        yield self._place.url
+        yield usable(self._closed, self._waiting._generation)
+        yield "draining" if self._draining and not self._closed else ""
+        yield counted(self.connections, "connection")
 
 
 def _waiting(link: Link, where: Place) -> RemoteJobChannel:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from time import monotonic
 from types import TracebackType
@@ -17,6 +17,7 @@ from typing import Any, Self
 import anyio
 
 from aipc._io import fork
+from aipc._io.shown import Fact, parked, shown, usable
 from aipc.abc import Semaphore
 from aipc.exceptions import LeaseLost, UnsupportedOperation
 
@@ -234,7 +235,20 @@ class RemoteLock(Semaphore):
         registry.leave(self._link)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._name}>"
+        return shown(self, self._facts)
+
+    def _facts(self) -> Iterator[Fact]:
+        yield self._name
+        yield usable(self._closed, self._generation)
+        yield (
+            f"holds {sum(grant.units for grant in self._grants)} of {self._limit}"
+            if self._limit > 1
+            else "held"
+            if self._grants
+            else "not held by this object"
+        )
+        yield "lease lost" if self.lost else ""
+        yield parked(len(self._waiting), "for it")
 
     def _check(self, n: int) -> None:
         fork.check(self._generation, self._name)

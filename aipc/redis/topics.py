@@ -7,13 +7,14 @@ of the stream `NAME` (fields `n`, its number; `t`, the topic; `d`), and travels 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from aipc._address import Address
 from aipc._io import fork
+from aipc._io.shown import Fact, shown, usable
 from aipc.abc import Buffer
 from aipc.exceptions import MessageTooLarge
 from aipc.services.topics.frames import encode_topic
@@ -104,7 +105,11 @@ class RemotePublisher(Publisher):
             raise anyio.ClosedResourceError(f"{self._url}: closed")
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._url}>"
+        return shown(self, self._facts)
+
+    def _facts(self) -> Iterator[Fact]:
+        yield self._url
+        yield usable(self._closed, self._generation)
 
 
 class RemoteConnection:

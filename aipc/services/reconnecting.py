@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import anyio
 
 from aipc._io.loop import backend
+from aipc._io.shown import Fact, counted, shown
 from aipc._open import Opening, open_channel
 from aipc.abc import Buffer, Channel, ChannelStatistics, Message
 from aipc.exceptions import Disconnected
@@ -15,6 +17,7 @@ from aipc.exceptions import Disconnected
 if TYPE_CHECKING:
     from aipc._options import ChannelOptions
 
+_logger = logging.getLogger("aipc")
 Result = TypeVar("Result")
 
 _LOST = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
@@ -63,6 +66,7 @@ class ReconnectingChannel(Channel):
             return await call(channel)
         except _LOST as error:
             self._check()
+            _logger.debug("%s: lost, and connected again at the next call: %s", type(self).__name__, error)
             await self._lose(channel)
             raise _disconnected(channel, error) from error
 
@@ -131,7 +135,13 @@ class ReconnectingChannel(Channel):
         return {} if self._channel is None else self._channel.extra_attributes
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} over {self._channel!r}>"
+        return shown(self, self._facts)
+
+    def _facts(self) -> Iterator[Fact]:
+        yield ""
+        yield "closed" if self._closed else "not connected" if self._channel is None else "connected"
+        yield counted(self.connections, "connection") + " so far" if self.connections else ""
+        yield repr(self._channel) if self._channel is not None else ""
 
 
 def reconnecting(url: str, **options: Unpack[ChannelOptions]) -> Opening[ReconnectingChannel]:
@@ -152,7 +162,7 @@ def reconnecting(url: str, **options: Unpack[ChannelOptions]) -> Opening[Reconne
         await channel.connected()
         return channel
 
-    return Opening(opened)
+    return Opening(opened, url)
 
 
 def _numbers(counted: ChannelStatistics) -> tuple[int, int, int, int]:

@@ -57,6 +57,9 @@ class Barrier(Primitive):
             raise self._address.error(f"parties={self._asked}: this barrier exists already, with {parties}")
         return self
 
+    def _contents(self) -> str:
+        return "broken" if self.broken else f"{self.n_waiting} of {self.parties} parties wait"
+
     @property
     def parties(self) -> int:
         """The number of tasks that must wait."""

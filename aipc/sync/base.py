@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 from aipc._address import Key, keyed, options, parse
-from aipc.abc import Closing
+from aipc._io.shown import Fact, parked, shown, state
+from aipc.abc import Closing, stays_here
 
 from .atomic_set import AtomicSet
 from .opening import check, open_set
@@ -46,6 +47,10 @@ class Primitive(Closing):
         self._opened: AtomicSet | None = None
 
     @abstractmethod
+    def _contents(self) -> str:
+        """What `repr` tells of its values."""
+
+    @abstractmethod
     def _first(self) -> Sequence[int]:
         """The values of a new set, after its kind. It may take options of its own out of those given."""
 
@@ -71,6 +76,11 @@ class Primitive(Closing):
     ) -> None:
         await self.aclose()
 
+    def __getstate__(self) -> object:
+        if self._opened is not None or self._address.path == "private":
+            stays_here(self)
+        return object.__getstate__(self)
+
     @property
     def _state(self) -> AtomicSet:
         if self._opened is None:
@@ -87,4 +97,13 @@ class Primitive(Closing):
             self._opened.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._address.url}>"
+        return shown(self, self._facts)
+
+    def _facts(self) -> Iterator[Fact]:
+        yield self._address.url
+        if self._opened is None:
+            yield "not open yet"
+            return
+        yield state(self._opened)
+        yield self._contents
+        yield parked(self._opened.polling)

@@ -8,7 +8,6 @@ process that sees it passes the notification on.
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeVar, Unpack
@@ -57,6 +56,9 @@ class Condition(Primitive):
     def _waiters(self) -> int:
         return int(self._chosen.get("waiters", 128))
 
+    def _contents(self) -> str:
+        return "held by this object" if self._state.own[LOCK] else "held" if self.locked() else "not held"
+
     def _first(self) -> tuple[int, ...]:
         return (0,) * (SLOTS - 1 + self._waiters)
 
@@ -67,7 +69,9 @@ class Condition(Primitive):
             return self
         if self._inner is not None:
             raise RuntimeError(f"{self._address.url}: it is open already: make another Condition")
-        self._inner = copy.copy(self)._open()  # a copy, so that leaving a block has one meaning
+        inner = type(self).__new__(type(self))  # another object, so that leaving a block has one meaning
+        inner._address, inner._chosen, inner._opened, inner._inner = self._address, self._chosen, None, None
+        self._inner = inner._open()
         return self._inner
 
     async def __aexit__(

@@ -26,6 +26,9 @@ class Event(Primitive):
     def _first(self) -> tuple[int, int]:
         return 1, 0
 
+    def _contents(self) -> str:
+        return "set" if self.is_set() else "clear"
+
     def is_set(self) -> bool:
         """Whether it is set."""
         return not self._state.values()[CLEAR]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Unpack
 
 from aipc._address import Key
+from aipc._io.shown import counted
 from aipc._sys.sysv import primitives
 from aipc.abc import Lock
 
@@ -33,6 +34,10 @@ def _may_write(values: Values) -> bool:
     return not values[WRITERS] and not values[READERS] and not _readers_turn(values)
 
 
+def _readers_and_writers(readers: int, writers: int) -> str:
+    return " and ".join(filter(None, (counted(readers, "reader"), counted(writers, "writer")))) or "nobody"
+
+
 class RWLock(Primitive):
     """A readers-writer lock: `async with lock.reader:` shares it with other readers, `async with lock.writer:` holds it alone.
 
@@ -49,6 +54,11 @@ class RWLock(Primitive):
         super().__init__(key, **given)
         self._reader = Side(self, READERS, WAITING_READERS, _may_read)
         self._writer = Side(self, WRITERS, WAITING_WRITERS, _may_write)
+
+    def _contents(self) -> str:
+        values = self._state.values()
+        held, queued = (values[READERS], values[WRITERS]), (values[WAITING_READERS], values[WAITING_WRITERS])
+        return f"held by {_readers_and_writers(*held)}, waited for by {_readers_and_writers(*queued)}"
 
     def _first(self) -> tuple[int, ...]:
         return (0,) * len(_ALL)

@@ -19,7 +19,7 @@ class Leaked(AssertionError):
 
 
 _SYSTEM_V = {"sysv-mq": "message queue", "sysv-sem": "semaphore set", "sysv-shm": "shared memory"}
-_OWN = ("aipc-bells-", primitives.PREFIX)
+OWN = ("aipc-bells-", primitives.PREFIX)
 """Doorbell objects of killed processes, which their user's next process removes; paths of primitives that another program removed."""
 _SHM = "/dev/shm"  # noqa: S108 - the place where the C library keeps them
 
@@ -33,7 +33,7 @@ def kernel_objects() -> frozenset[str]:
     for kind, name in _SYSTEM_V.items():
         found |= {f"{name} {row['id']} (key {row['key']:#x})" for row in sysv_tables.rows(kind) if not _is_table(kind, row)}
     if os.path.isdir(_SHM):
-        found |= {f"POSIX shared memory or semaphore {entry}" for entry in os.listdir(_SHM) if not entry.startswith(_OWN)}
+        found |= {f"POSIX shared memory or semaphore {entry}" for entry in os.listdir(_SHM) if not entry.startswith(OWN)}
     found |= {f"POSIX message queue {entry}" for entry in queue_names() or ()}
     return frozenset(found)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 from abc import abstractmethod
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, ClassVar, NoReturn
 
 import anyio
 
-from aipc._io.handle import Handle
+from aipc._io.handle import Handle, SocketHandle
+from aipc._io.shown import Fact, counted, parked, shown, state
 from aipc._io.waiter import Waiter
+from aipc._sys import rights
 from aipc.abc import Buffer, Channel, ChannelStatistics, Message
 from aipc.exceptions import UnsupportedOperation
 
@@ -146,7 +149,28 @@ class TransportChannel(Channel):
         return ChannelStatistics(self._sent, self._received, self._bytes_sent, self._bytes_received)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._name}>"
+        return shown(self, self._facts)
+
+    def _facts(self) -> Iterator[Fact]:
+        handles = [*self._handles()]
+        yield self._name
+        yield state(*handles)
+        yield parked(self._incoming, "to receive")
+        yield parked(self._outgoing, "to send")
+        if self._incoming is not None:
+            yield counted(len(self._incoming.buffered), "message") + " read ahead" if self._incoming.buffered else ""
+        for handle in handles[:1]:
+            if isinstance(handle, SocketHandle):
+                yield partial(handle.glance, _peer)
+
+
+def _peer(sock: socket.socket) -> str:
+    """The other side: a process, or an address."""
+    if sock.family == socket.AF_UNIX:
+        pid, _, _ = rights.UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, rights.UCRED.size))
+        return f"peer {pid}" if pid else ""
+    host, port = sock.getpeername()[:2]
+    return f"peer {f'[{host}]' if ':' in host else host}:{port}"
 
 
 def bind(operation: Callable[..., Any], options: Mapping[str, Any]) -> Callable[..., Any]:

@@ -5,14 +5,19 @@ One read takes what is there; its messages wait here until they are taken, and n
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
+import termios
 from collections.abc import Coroutine, Iterator, Sequence
+from functools import partial
 from typing import Any, cast
 
 import anyio
 
-from aipc._io.handle import FileHandle
+from aipc._io.handle import FileHandle, SocketHandle
 from aipc._io.loop import backend
+from aipc._io.shown import Fact
 from aipc._io.waiter import Waiter
 from aipc._sys.signals import sigpipe
 from aipc.abc import Message
@@ -27,6 +32,7 @@ _LONG_READ_SIZE = 256 * 1024
 """Bytes a read of a long message: a peer that writes as fast as the kernel copies would keep us in one system call."""
 _READS = 32
 """Reads of one message between two turns of the loop."""
+_INT = struct.Struct("i")
 
 
 class ByteStreamChannel(FrameSender):
@@ -164,3 +170,15 @@ class ByteStreamChannel(FrameSender):
         self._body, self._rest = None, b""
         self._reader.readable.in_long_message = False
         return [body.message()]
+
+    def _facts(self) -> Iterator[Fact]:
+        yield from super()._facts()
+        yield "the other side has ended its stream" if isinstance(self._input_error, anyio.EndOfStream) else ""
+        yield partial(_unread, self._writer)
+
+
+def _unread(writer: FileHandle) -> str:
+    """What the kernel holds for a reader. Of a socket that is memory, more than the bytes of the messages (unix(7))."""
+    sends_to_socket = isinstance(writer, SocketHandle)
+    (held,) = _INT.unpack(fcntl.ioctl(writer.fd, termios.TIOCOUTQ if sends_to_socket else termios.FIONREAD, bytes(_INT.size)))
+    return f"the kernel holds {held:,} bytes that it sent" if held else ""

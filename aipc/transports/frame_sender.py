@@ -17,6 +17,7 @@ import anyio
 
 from aipc._io.handle import FileHandle
 from aipc._io.loop import backend
+from aipc._io.shown import Fact
 from aipc._io.waiter import Waiter
 from aipc.abc import Buffer, StreamChannel
 from aipc.exceptions import AipcError
@@ -223,6 +224,11 @@ class FrameSender(TransportChannel, StreamChannel):
         if self._unfinished is not None:
             with suppress(anyio.WouldBlock, *GONE):  # the peer then sees a message cut short
                 self._writing({}).attempt_nowait(self._flush, self._unfinished)
+
+    def _facts(self) -> Iterator[Fact]:
+        yield from super()._facts()
+        yield "the rest of a message is still to be sent" if self._unfinished is not None else ""
+        yield "this side has ended its stream" if self._output_ended else ""
 
 
 def pieces(frame: Frame | Sequence[memoryview]) -> Sequence[Buffer]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import logging
 import math
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import anyio.abc
@@ -14,6 +15,7 @@ import anyio.abc
 from aipc._io import fork
 from aipc._io.handle import ListenerHandle
 from aipc._io.loop.connection_tasks import ConnectionTasks, connection_tasks
+from aipc._io.shown import Fact, counted, parked, shown, state
 from aipc.abc import ChannelAttribute, Listener
 
 from .base import TransportChannel
@@ -23,6 +25,7 @@ if sys.version_info >= (3, 13):
 else:
     from typing_extensions import TypeVar
 
+_logger = logging.getLogger("aipc")
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _GONE = frozenset({errno.ECONNABORTED, errno.EPERM, errno.ENETDOWN, errno.EPROTO, errno.ENOPROTOOPT, errno.EHOSTDOWN})
 _GONE |= {errno.ENONET, errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH}
@@ -83,12 +86,15 @@ class SocketListener(Listener[TransportT_co]):
             if connection is None:
                 continue
             try:
-                return self._wrap(connection)
+                accepted = self._wrap(connection)
             except ConnectionError:
                 connection.close()  # the peer is gone: options cannot be set
             except BaseException:
                 connection.close()
                 raise
+            if _logger.isEnabledFor(logging.DEBUG):
+                _logger.debug("%s: accepted", repr(accepted))  # its state now
+            return accepted
         raise _NotNow
 
     def _connection(self) -> socket.socket | None:
@@ -162,6 +168,11 @@ class SocketListener(Listener[TransportT_co]):
             tasks.stop_accepting()
 
     @property
+    def connections(self) -> int:
+        """The number of connections that `serve` handles now."""
+        return sum(tasks.running for tasks in self._crews)
+
+    @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
         return {
             ChannelAttribute.descriptor: lambda: self._handle.fd,
@@ -171,4 +182,11 @@ class SocketListener(Listener[TransportT_co]):
         }
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._handle.name}>"
+        return shown(self, self._facts)
+
+    def _facts(self) -> Iterator[Fact]:
+        yield self._handle.name
+        yield state(self._handle)
+        yield "draining" if self._draining and not self._handle.closed else ""
+        yield counted(self.connections, "connection")
+        yield parked(self._handle.readable, "to accept")

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from aipc._address import Address
 from aipc._io.errors import translate
 from aipc._io.handle import FileHandle, Handle
+from aipc._io.shown import Fact, counted
 from aipc._io.waiter import Waiter
 from aipc._sys.create_or_open import create_or_open
 from aipc._sys.posix import queue as posix
@@ -117,6 +118,10 @@ class PosixQueueChannel(TransportChannel):
     def _take_message(self) -> Message:
         data, priority = self._pull()
         return Message(data, priority=priority)
+
+    def _facts(self) -> Iterator[Fact]:
+        yield from super()._facts()
+        yield lambda: counted(self._handle.call(self._queue.messages), "message") or "empty"
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -13,6 +13,7 @@ from aipc._child.pipes import ChildPipes
 from aipc._child.process import Child, Command, start
 from aipc._child.termination import GRACE, terminate
 from aipc._io.handle import FileHandle
+from aipc._io.shown import Fact
 from aipc.abc import ChannelAttribute
 from aipc.exceptions import AddressError
 from aipc.wire.framing import MAX_MESSAGE_SIZE, Framing
@@ -26,14 +27,27 @@ MODES = ("r", "w", "r+")
 class ProcessChannel(ByteStreamChannel, ChildMembers):
     """A child process: its output is received, and what is sent is its input. Closing the channel ends and reaps the child."""
 
-    __slots__ = ("_grace", "child")
+    __slots__ = ("_grace", "child", "stderr")
 
     def __init__(
-        self, child: Child, reader: FileHandle | None, writer: FileHandle | None, framing: Framing, grace: float
+        self,
+        child: Child,
+        reader: FileHandle | None,
+        writer: FileHandle | None,
+        framing: Framing,
+        grace: float,
+        stderr: ByteStreamChannel | None = None,
     ) -> None:
         super().__init__(reader, writer, framing)
         self.child: Child = child
+        self.stderr: ByteStreamChannel | None = stderr
+        """The child's errors, to be received, if `stderr=subprocess.PIPE` was asked for. It is closed together with this channel."""
         self._grace = grace
+
+    def close(self) -> None:
+        super().close()
+        if self.stderr is not None:
+            self.stderr.close()
 
     async def wait(self) -> int:
         """Wait until the child has ended by itself; return its `returncode`. A child that reads needs `send_eof` first.
@@ -61,6 +75,10 @@ class ProcessChannel(ByteStreamChannel, ChildMembers):
     ) -> None:
         await terminate([self.child], self.close, self._grace, gently=error is None)
 
+    def _facts(self) -> Iterator[Fact]:
+        yield from super()._facts()
+        yield lambda: f"pid {self.pid} {self.outcome}"
+
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
         return {
@@ -82,13 +100,14 @@ def launch(
     framing: Framing,
     grace: float = GRACE,
     *,
+    errors: ByteStreamChannel | None = None,
     stdin: int | None = None,
     stdout: int | None = None,
     **options: Any,
 ) -> ProcessChannel:
     """Start `command` with the pipes that `mode` names; its other streams are `stdin` and `stdout`, by default this process's.
 
-    Errors and `options` are those of `start`. AddressError for an unknown mode, or a stream that is both a pipe and redirected.
+    `errors` receives what the child writes to the pipe that `options` have as its stderr. Errors and the other `options` are those of `start`. AddressError for an unknown mode, or a stream that is both a pipe and redirected.
     """
     if mode not in MODES:
         raise AddressError(f"{name}: mode={mode!r}: must be 'r' (receive its output), 'w' (send its input) or 'r+' (both)")
@@ -101,7 +120,7 @@ def launch(
     if mode != "w":
         stdout, reader = pipes.from_child()
     child = start(command, name, stdin=stdin, stdout=stdout, **options)
-    return ProcessChannel(child, reader, writer, framing, grace)
+    return ProcessChannel(child, reader, writer, framing, grace, errors)
 
 
 async def connect(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import sysv_ipc
@@ -19,6 +19,7 @@ from aipc._address import Address
 from aipc._io.errors import naming, os_error, translate
 from aipc._io.handle import Handle
 from aipc._io.polling import Polling, always
+from aipc._io.shown import Fact, counted
 from aipc._sys.create_or_open import create_or_open
 from aipc._sys.sysv.key import check_key, key_of, object_name
 from aipc._sys.sysv.permissions import checked_change
@@ -169,6 +170,10 @@ class SysVQueueChannel(TransportChannel):
     def remove(self) -> None:
         """Remove the queue with its messages, now: every waiter gets ObjectRemoved. A second call does nothing."""
         self._handle.call(self._handle.remove)
+
+    def _facts(self) -> Iterator[Fact]:
+        yield from super()._facts()
+        yield lambda: counted(self.stat().qnum, "message") or "empty"
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ import anyio
 Opened = TypeVar("Opened")
 Connect = Callable[..., Awaitable[Opened]]
 
+_logger = logging.getLogger("aipc")
 _FIRST_PAUSE = 0.005  # seconds
 _LONGEST_PAUSE = 0.25
 
@@ -29,9 +31,10 @@ def can_wait(*errors: type[Exception]) -> Callable[[Connect[Opened]], Connect[Op
             while True:
                 try:
                     return await connect(*args, **options)
-                except errors:
+                except errors as error:
                     if not wait:
                         raise
+                    _logger.debug("%s; tried again in %.3f s", error, pause)
                 await anyio.sleep(pause)  # nothing tells when somebody listens
                 pause = min(2 * pause, _LONGEST_PAUSE)
 

@@ -8,15 +8,20 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
 
 import aipc
-from aipc.cli import table
+from aipc.cli import table, top
 from tests import peers
 
-from .runs import run, started
+from ..subjects import new_name
+from ..test_inspect import eventually, holding, made
+from .runs import run, started, wait_listening
 
 
 def listed(*arguments: str) -> dict[str, dict[str, object]]:
@@ -134,6 +139,13 @@ def test_errors_are_one_line_and_have_their_status(place: Path) -> None:
     assert all(len(line) <= 80 and not line.endswith("...") for line in printed.splitlines()[1:])
 
 
+def looked_for(look: Callable[[], list[str]], good: Callable[[list[str]], object]) -> list[str]:
+    deadline = time.monotonic() + 20
+    while not good(found := look()):
+        assert time.monotonic() < deadline, found
+    return found
+
+
 def test_on_a_terminal(place: Path) -> None:
     """In tmux, at 80 columns: `list` cuts no name, and `remove` asks."""
     peers.require("tmux")
@@ -156,5 +168,98 @@ def test_on_a_terminal(place: Path) -> None:
         tmux("wait-for", "answered")
         assert "status 1" in tmux("capture-pane", "-p").splitlines()
         assert name.exists()
+        tmux("new-window", f"{aipc_} top -i 0.1 {' '.join(f'fifo:{name}{number}' for number in range(99))}")
+        rows = looked_for(
+            lambda: tmux("capture-pane", "-p").rstrip("\n").splitlines(), lambda rows: rows and rows[-1].startswith("and ")
+        )
+        assert rows[0].endswith("99 objects, 0 waiting processes, 99 findings")
+        assert len(rows) <= 60
+        tmux("send-keys", "C-c")  # ends it, and so its window
+        looked_for(lambda: tmux("list-windows").splitlines(), lambda windows: len(windows) == 1)
     finally:
         tmux("kill-server")
+
+
+def test_top_names_what_is_wrong(place: Path, key: str) -> None:
+    one, two = f"flock:{place}/lock", f"sysv-sem:{key}"
+    with made(two), holding(one, two) as first, holding(two, one) as second:
+        for process in (first, second):
+            peers.tell(process, "")
+        eventually(one, lambda found: found.waiters)
+        eventually(two, lambda found: found.waiters)
+        status, printed = run("top")
+        assert status == 0
+        lines = printed.splitlines()
+        assert "2 waiting processes" in lines[0]
+        assert lines[1].startswith("! deadlock: process ")
+        assert f"held by {first.pid}" in lines[1]
+        rows = {line.split()[-1]: line.split() for line in lines if not line.startswith("!")}
+        assert rows[one][:2] == [str(first.pid), str(second.pid)]
+        assert rows[two][:2] == [str(second.pid), str(first.pid)]
+        assert "deadlock: " in run("inspect", one, two)[1]
+        looks = [json.loads(line) for line in run("top", "--json", "-n", "2", "-i", "0.1", two)[1].splitlines()]
+        assert [look[0]["holders"][0]["pid"] for look in looks] == [second.pid] * 2
+    status, printed = run("top", f"flock:{place}/none")
+    assert (status, printed.splitlines()[1]) == (0, f"! flock:{place}/none: there is no such object")
+
+
+def test_inspect_json_of_connections(place: Path) -> None:
+    with started("listen", f"unix:{place}/socket") as listening:
+        wait_listening(place / "socket")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(f"{place}/socket")
+            eventually(f"unix:{place}/socket", lambda found: found.connections and found.connections[0].server)
+            row = json.loads(run("inspect", "--json", f"unix:{place}/socket")[1])
+            assert [end["pid"] for end in (row["connections"][0]["server"], row["holders"][0])] == [listening.pid] * 2
+            assert f"connection     {listening.pid} and {os.getpid()}" in run("inspect", f"unix:{place}/socket")[1]
+
+
+def test_a_screen_is_never_overfull() -> None:
+    lines = ["head", "x" * 25, "one", "two", "three"]
+    assert top.fitting(lines, 10, 7) == lines
+    assert top.fitting(lines, 10, 6) == [*lines[:3], "and 2 line"]
+    assert top.fitting(lines, 30, 3) == [*lines[:2], "and 3 lines more"]
+
+
+def test_top_names_each_cause(place: Path, key: str) -> None:
+    leftover, queue, socket_ = f"sysv-sem:{key}?undo=0", f"posix-mq:{new_name()}", f"unix:{place}/socket"
+
+    async def make() -> None:
+        async with (
+            aipc.open_channel(queue, create=True, unlink=True, max_messages=1) as full,
+            aipc.listen(socket_) as listener,
+            aipc.open_channel(socket_),
+            await listener.accept() as writer,
+        ):
+            await full.send(b"one")
+            fill(writer)
+            status, printed = await anyio.to_thread.run_sync(run, "top", leftover, queue, socket_)
+            assert status == 0
+            lines = printed.splitlines()
+            assert any(line.startswith(f"! {leftover}: its value is 0, and process {holder.pid}") for line in lines)
+            assert f"! {queue}: full: nobody receives" in lines
+            assert any(f"! {socket_}: process {os.getpid()} does not read" in line for line in lines)
+
+    with made(leftover), holding(leftover) as holder:
+        holder.kill()
+        holder.wait()
+        anyio.run(make)
+
+
+def fill(channel: aipc.Channel) -> None:
+    with suppress(anyio.WouldBlock):
+        while True:
+            channel.send_nowait(bytes(10_000))
+
+
+def test_top_goes_on_after_what_cannot_be_inspected() -> None:
+    name = new_name()
+    path = Path(f"/dev/shm/sem.{name[1:]}")
+    path.write_bytes(b"short")
+    try:
+        status, printed = run("top")
+        assert status == 0
+        assert f"! posix-sem:{name}: the file in /dev/shm is not a semaphore" in printed
+        assert run("inspect", f"posix-sem:{name}")[0] == 1
+    finally:
+        path.unlink()

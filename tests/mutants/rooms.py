@@ -15,6 +15,7 @@ ROOMS = (
     "aipc/processes",
     "aipc/services",
     "aipc/redis",
+    "aipc/_inspect",
 )
 """Where defects are put."""
 
@@ -35,6 +36,9 @@ class Tests:
 
 _TESTS = {
     "aipc/_io/": Tests("tests/io tests/test_prefork.py", "all"),
+    "aipc/_io/shown": Tests("tests/test_repr.py", ""),
+    "aipc/_io/long_waits": Tests("tests/test_logging.py", ""),
+    "aipc/_inspect/": Tests("tests/test_{inspect,objects}.py", ""),
     "aipc/_child/": Tests(_CHILDREN, "exec or popen"),
     "aipc/_io/loop/connection_tasks": Tests(
         "tests/transports/test_{serve_limits,unix_serve,drain_backlog,listener*,tcp}.py tests/test_service.py", "unix or tcp"
@@ -68,6 +72,8 @@ _TESTS = {
     "aipc/processes/answering": Tests(_POOL, ""),
     "aipc/processes/pools": Tests(_POOL, ""),
     "aipc/processes/pipeline": Tests("tests/processes/test_{pipeline,redirections,ending,groups_and_usage}.py", ""),
+    "aipc/processes/run": Tests("tests/processes/test_run.py", ""),
+    "aipc/processes/exchange": Tests("tests/processes/test_{run,pipeline}.py", ""),
     "aipc/processes/redirect": Tests("tests/processes/test_{pipeline,redirections,ending,popen}.py", "popen"),
     "aipc/processes/spawn": Tests("tests/processes/test_{spawn,pool}*.py", ""),
     "aipc/processes/task_pickle": Tests("tests/processes/test_{spawn,pool}*.py", ""),

@@ -262,7 +262,7 @@ async def test_attributes() -> None:
     async with aipc.popen("cat", "r+", framing="u32") as child:
         assert child.extra(aipc.ChannelAttribute.max_message_size) == 16 * 1024 * 1024
         assert os.readlink(f"/proc/self/fd/{child.extra(aipc.ChannelAttribute.descriptor)}").startswith("pipe:")
-        assert repr(child) == "<ProcessChannel popen (cat) (stdout)>"
+        assert repr(child) == f"<ProcessChannel popen (cat) (stdout): open, pid {child.pid} running>"
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

@@ -85,6 +85,14 @@ def current() -> object:
     return asyncio.get_running_loop()
 
 
+def task_name() -> str:
+    """The name of the task that runs here."""
+    if in_trio():
+        return str(_lowlevel().current_task().name)
+    task = asyncio.current_task()
+    return "" if task is None else task.get_name()
+
+
 class Timer(Protocol):
     """A scheduled call."""
 

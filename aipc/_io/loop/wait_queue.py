@@ -81,8 +81,13 @@ class WaitQueue:
     @property
     def awaited(self) -> bool:
         """Whether any task is parked here."""
+        return self.waiting > 0
+
+    @property
+    def waiting(self) -> int:
+        """The number of tasks that are parked here."""
         waiters = (self._first, *(self._others or ()))
-        return any(waiter is not None and not (isinstance(waiter, asyncio.Future) and waiter.done()) for waiter in waiters)
+        return sum(waiter is not None and not (isinstance(waiter, asyncio.Future) and waiter.done()) for waiter in waiters)
 
     def wake(self) -> None:
         """Let the task that has waited longest try again; if in vain, it keeps its place. One whose loop is closed is skipped."""

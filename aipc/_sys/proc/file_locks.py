@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,17 +98,33 @@ def open_file_holder(fd: int, kind: bytes, where: Range = WHOLE) -> int | None:
     /proc/locks has -1 for the pid of an OFDLCK, and the taker's pid for a FLOCK. If several processes share the open file, as after
     a fork, the lowest pid; None if all are other users' processes, which cannot be inspected, or there is no /proc.
     """
-    if not _LOCKS.exists():
-        return None
-    wanted = _identity(fd)
-    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdecimal()):
-        try:
+    return next((pid for held, pid in holders_of_open_files(fd, kind) if held.overlaps(where)), None)
+
+
+def holders_of_open_files(fd: int, kind: bytes) -> Iterator[tuple[Range, int]]:
+    """Yield each process that has the file that is open as `fd` open with a lock of `kind`, and the bytes; lower pids first."""
+    wanted = _identity(fd) if _LOCKS.exists() else b""
+    for pid, _, entry in _held_by_open_files():
+        if entry.file == wanted and entry.kind == kind:
+            yield entry.where, pid
+
+
+def locked_files() -> set[tuple[str, bytes]]:
+    """Every file that a process has locked, with the kind of the lock. Removed files are left out."""
+    found = set()
+    for pid, name, entry in _held_by_open_files():
+        with suppress(OSError):
+            path = os.readlink(f"/proc/{pid}/fd/{name}")
+            if path.startswith("/") and not path.endswith(" (deleted)"):
+                found.add((path, entry.kind))
+    return found
+
+
+def _held_by_open_files() -> Iterator[tuple[int, str, _Entry]]:
+    """Each lock of each process's open files: the process, lower pids first, the descriptor, and the lock."""
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdecimal()) if _LOCKS.exists() else ():
+        with suppress(OSError):  # it ended, or is another user's
             for name in os.listdir(f"/proc/{pid}/fdinfo"):
                 info = Path(f"/proc/{pid}/fdinfo/{name}").read_bytes()
-                if b"\nlock:" in info and any(
-                    entry.file == wanted and entry.kind == kind and entry.where.overlaps(where) for entry in _entries(info)
-                ):
-                    return pid
-        except OSError:
-            continue  # it ended, or is another user's
-    return None
+                if b"\nlock:" in info:
+                    yield from ((pid, name, entry) for entry in _entries(info))

@@ -25,8 +25,8 @@ class Users(NamedTuple):
     segments: dict[int, list[int]]
 
 
-def users_of(files: Collection[tuple[int, int]]) -> Users:
-    """Look through all processes once, for these files, and for all sockets and System V segments."""
+def users_of(files: Collection[tuple[int, int]] | None = None) -> Users:
+    """Look through all processes once, for these files, by default all, and for all sockets and System V segments."""
     found = Users({}, {}, {})
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdecimal()):
         with suppress(OSError):  # it ended, or is another user's
@@ -34,7 +34,7 @@ def users_of(files: Collection[tuple[int, int]]) -> Users:
     return found
 
 
-def _note(found: Users, pid: int, files: Collection[tuple[int, int]]) -> None:
+def _note(found: Users, pid: int, files: Collection[tuple[int, int]] | None) -> None:
     maps = Path(f"/proc/{pid}/maps").read_bytes()
     used = {(os.makedev(int(major, 16), int(minor, 16)), int(inode)) for major, minor, inode in _MAPPED.findall(maps)}
     sockets = set()
@@ -42,7 +42,7 @@ def _note(found: Users, pid: int, files: Collection[tuple[int, int]]) -> None:
         used.add(file)
         if match := _SOCKET.fullmatch(target):
             sockets.add(int(match[1]))
-    for file in used.intersection(files):
+    for file in used if files is None else used.intersection(files):
         found.files.setdefault(file, []).append(pid)
     for inode in sockets:
         found.sockets.setdefault(inode, []).append(pid)

@@ -90,7 +90,7 @@ def run(loop: str, names: Sequence[str], console: Console) -> list[Row]:
 
 async def _visit(name: str, loop: str, files: list[Path], advance: Advance) -> Row:
     row = Row(name)
-    with tempfile.TemporaryDirectory(prefix="aipc-tour-") as directory, _Peers(loop) as peer:
+    with tempfile.TemporaryDirectory(prefix="aipc-tour-") as directory, Peers(loop) as peer:
         try:
             with anyio.fail_after(PATIENCE):
                 if name in CHANNELS:
@@ -111,7 +111,7 @@ def _left_in(directory: Path) -> list[str]:
     return objects + sorted(entry.name for entry in directory.iterdir() if entry.name not in ("lock", "counter"))
 
 
-class _Peers:
+class Peers:
     """Starts second processes, and ends them."""
 
     def __init__(self, loop: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, Literal, TypeVar, TypeVarTuple, overload
 
 import anyio
@@ -10,6 +10,7 @@ import anyio.abc
 
 from aipc._child.termination import terminate
 from aipc._io import fork
+from aipc._io.shown import Fact, counted, shown, usable
 from aipc.abc import Buffer
 from aipc.exceptions import WorkerDied
 
@@ -251,7 +252,14 @@ class Pool:
         await self.wait()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {' '.join(str(worker.pid) for worker in self.workers)}>"
+        return shown(self, self._facts)
+
+    def _facts(self) -> Iterator[Fact]:
+        yield ""
+        yield usable(self._left, self._generation).replace("closed", "closing")
+        yield f"{counted(len(self.workers), 'worker') or 'no worker'} {[worker.pid for worker in self.workers]}"
+        yield f"{sum(slot.busy for slot in self._slots)} busy"
+        yield counted(self._requests.waiting, "waiting request")
 
 
 def _kills(on_cancel: str) -> bool:

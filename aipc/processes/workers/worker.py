@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Generic, Self
 
@@ -14,6 +15,7 @@ from aipc._child.process import Child
 from aipc._child.termination import terminate
 from aipc._io import fork
 from aipc._io.loop import backend
+from aipc._io.shown import Fact, shown
 from aipc.abc import Channel
 from aipc.transports.base import TransportChannel
 
@@ -166,4 +168,9 @@ class Worker(ChildMembers, Generic[ResultT_co, ChannelT_co]):
         fork.check(self._generation, self._name)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._name}: {self.child.outcome}>"
+        return shown(self, self._facts)
+
+    def _facts(self) -> Iterator[Fact]:
+        yield self._name
+        yield f"pid {self.pid}"
+        yield lambda: self.child.outcome

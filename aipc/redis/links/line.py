@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from abc import ABC, abstractmethod
 from contextlib import suppress
@@ -18,6 +19,7 @@ from ..errors import NotReady
 from ..server import Server
 from .connection import GONE, Connection, dial
 
+_logger = logging.getLogger("aipc")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 1.0
 SILENCE = 5.0
 """Seconds without an answer after which a connection counts as lost: its server is stopped, or the network is."""
@@ -115,6 +117,7 @@ class Line(ABC):
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.close()
+            _logger.debug("%s: the connection %d ended", self.server.url, connection.number)
             self._lost()
 
     def write(self, data: bytes) -> bool:

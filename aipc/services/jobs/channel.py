@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from time import time
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from aipc._address import Address
 from aipc._io.errors import naming
 from aipc._io.handle import Handle
 from aipc._io.loop import backend
+from aipc._io.shown import Fact, counted, parked, shown, state
 from aipc.abc import Buffer, Channel, ChannelAttribute, ChannelStatistics, Message
 from aipc.exceptions import InvalidMessage, LeaseLost, MessageTooLarge, UnsupportedOperation
 from aipc.wire.framing import as_bytes
@@ -259,7 +260,13 @@ class JobChannel(Channel):
         return {ChannelAttribute.max_message_size: lambda: self._limit, ChannelAttribute.messages: lambda: self.stat().ready}
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._name}>"
+        return shown(self, self._facts)
+
+    def _facts(self) -> Iterator[Fact]:
+        yield self._name
+        yield state(self._handle)
+        yield counted(len(self._leases), "leased job")
+        yield parked(len(self._requests))
 
     def _check(self) -> None:
         try:

@@ -103,7 +103,7 @@ class QueueFiles:
 def open_files(address: Address, *, create: bool, exclusive: bool, mode: int) -> QueueFiles:
     """Open the files at the address's path. ObjectMissing, ObjectExists, WrongObject if it is not a plain file."""
     if not address.path or address.authority:
-        raise address.error(f"needs a path, as in {address.scheme}:/var/lib/app.jobs")
+        raise address.no_path(f"{address.scheme}:/var/lib/app.jobs")
     path = os.path.abspath(address.path)
     made = (create or exclusive) and _made(path, address.url, exclusive, mode)
     status = os.lstat(path)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 import msgspec
 
+from aipc._io.shown import Fact, counted, shown
 from aipc.abc import Channel
 from aipc.exceptions import ProtocolError
 
@@ -99,7 +100,11 @@ class Client:
         return stub(interface, self.call, self.stream)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} over {self._channel!r}>"
+        return shown(self, self._facts)
+
+    def _facts(self) -> Iterator[Fact]:
+        yield f"over {self._channel!r}"
+        yield counted(self._calls.unanswered, "unanswered call")
 
 
 def _params(method: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Sequence[Any] | Mapping[str, Any]:

@@ -11,6 +11,7 @@ import anyio
 
 from aipc._io.loop import backend
 from aipc._io.loop.connection_tasks import connection_tasks
+from aipc._io.shown import Fact, counted, shown
 from aipc.abc import Channel
 from aipc.services.codecs import check
 
@@ -158,7 +159,12 @@ class Peer:
             await self.channel.aclose()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} over {self.channel!r}>"
+        return shown(self, self._facts)
+
+    def _facts(self) -> Iterator[Fact]:
+        yield f"over {self.channel!r}"
+        yield counted(self.calls.unanswered, "unanswered call")
+        yield counted(self.handlers.unanswered, "method") + " under way" if self.handlers.unanswered else ""
 
 
 def check_limit(max_in_flight: int) -> None:

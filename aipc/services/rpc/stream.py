@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 import msgspec
 
+from aipc._io.shown import Fact, counted, shown
 from aipc.exceptions import ProtocolError
 
 from .calls import Call, Calls
@@ -51,6 +52,14 @@ class Stream(Generic[T]):
         if self._call is not None:
             self._calls.abandon(self._call)
             self._call.items.clear()
+
+    def __repr__(self) -> str:
+        return shown(self, self._facts)
+
+    def _facts(self) -> Iterator[Fact]:
+        yield f"of {self._method!r}"
+        yield "not open yet" if self._call is None else "ended" if self._call.over else "open"
+        yield counted(len(self._call.items), "item") + " to be taken" if self._call is not None and self._call.items else ""
 
     def __aiter__(self) -> Self:
         return self

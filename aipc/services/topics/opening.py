@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
+from aipc import _hints
 from aipc._address import Address, parse
 from aipc._open import Opening, opening
 from aipc.wire.broadcast import DEFAULT
@@ -64,7 +65,7 @@ def open_publisher(
     elif own["capacity"] is not None:
         raise address.error("capacity is an option of shm: only; over sockets, queue counts messages")
     rest = _socket_url(address, given)
-    return Opening(lambda: publish(rest, **chosen, **options))
+    return Opening(lambda: publish(rest, **chosen, **options), address.url)
 
 
 def open_subscriber(url: str, *patterns: str, **options: Any) -> Opening[Subscriber]:
@@ -82,12 +83,14 @@ def open_subscriber(url: str, *patterns: str, **options: Any) -> Opening[Subscri
         return opening(_SUBSCRIBERS, "open_subscriber", url, {**options, "patterns": patterns})
     subscribe = _function(address, 1)
     rest = _socket_url(address, {})
-    return Opening(lambda: subscribe(rest, patterns, **options))
+    return Opening(lambda: subscribe(rest, patterns, **options), address.url)
 
 
 def _function(address: Address, side: int) -> Callable[..., Any]:
     if address.scheme not in SCHEMES:
-        raise address.error(f"topics have no scheme {address.scheme!r}, only {', '.join([*SCHEMES, *_REMOTE])}")
+        raise address.error(
+            f"topics have no scheme {address.scheme!r}, only {', '.join([*SCHEMES, *_REMOTE])}{_hints.meant_scheme(address.scheme, SCHEMES)}"
+        )
     if "framing" in address.options:
         raise address.error("topics have a framing of their own")
     module, _, name = SCHEMES[address.scheme][side].partition(":")

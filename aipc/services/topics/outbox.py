@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 
 import anyio
 
 from .frames import encode_count, encode_message
 
+_logger = logging.getLogger("aipc")
+_TOLD = 1000
+"""One log message for so many that are dropped."""
 _AT_ONCE, _BYTES_AT_ONCE = 256, 1 << 20
 OVERFLOWS = ("drop_oldest", "drop_newest", "disconnect", "block")
 
@@ -42,6 +46,8 @@ class Outbox:
         self.number += 1
         if self.full:
             self.dropped += 1
+            if self.dropped % _TOLD == 1:
+                _logger.debug("a subscriber does not keep up: %d messages dropped so far", self.dropped)
             if self._overflow == "disconnect":
                 self.close()
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -11,6 +12,7 @@ import anyio
 
 from aipc._io import fork
 from aipc._io.loop import backend
+from aipc._io.shown import Fact, counted, shown, usable
 from aipc.abc import Buffer, Channel, Listener
 from aipc.exceptions import MessageTooLarge
 from aipc.wire.framing import as_bytes
@@ -157,4 +159,9 @@ class ListeningPublisher(Publisher):
             self._close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._url}>"
+        return shown(self, self._facts)
+
+    def _facts(self) -> Iterator[Fact]:
+        yield self._url
+        yield usable(self._closed, self._generation)
+        yield counted(self._subscribers, "subscriber") or "no subscriber"

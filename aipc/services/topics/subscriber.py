@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
 import anyio
 
+from aipc._io.shown import Fact, counted, shown
 from aipc.exceptions import AccessDenied, AddressError, CertificateRefused, ForkedError, ProtocolError, WrongObject
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
@@ -149,4 +150,10 @@ class Subscriber:
         await self.aclose()
 
     def __repr__(self) -> str:
-        return f"<Subscriber {self._url}>"
+        return shown(self, self._facts)
+
+    def _facts(self) -> Iterator[Fact]:
+        yield self._url
+        yield "closed" if self._closed else "connected" if self.connected else "no publisher"
+        yield counted(len(self._ready), "message") + " read ahead" if self._ready else ""
+        yield f"{self.missed:,} missed" if self.missed else ""

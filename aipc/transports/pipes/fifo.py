@@ -171,7 +171,7 @@ async def connect(
     for it is left.
     """
     if not address.path or address.authority:
-        raise address.error("needs a path, as in fifo:/tmp/x?direction=receive")
+        raise address.no_path("fifo:/tmp/x?direction=receive")
     if keep_open and wait:
         raise address.error("wait=1 and keep_open=1: a channel with both ends open has nothing to wait for")
     chosen = framing_named(framing, max_message_size)

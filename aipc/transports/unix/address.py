@@ -31,7 +31,7 @@ def socket_address(address: Address) -> str:
     """Return the URL's path, or its abstract name behind a zero byte. AddressError if it has neither."""
     if address.authority or address.path in ("", "@"):
         scheme = address.scheme
-        raise address.error(f"needs a path, as in {scheme}:/run/app.sock, or an abstract name, as in {scheme}:@name")
+        raise address.no_path(f"{scheme}:/run/app.sock, or an abstract name, as in {scheme}:@name")
     return kernel_name(address.path, address.url)
 
 
