@@ -41,9 +41,9 @@ html_copy_source = False
 
 
 def _inside(_app: Sphinx, page: str, source: list[str]) -> None:
-    """CONTRIBUTING.md is a page of the site, too. Links are written as they are right in the repository."""
-    if page == "contributing":
-        source[0] = Path(__file__).parent.with_name("CONTRIBUTING.md").read_text()
+    """CONTRIBUTING.md and CHANGELOG.md are pages of the site, too. Links are written as they are right in the repository."""
+    if page in {"contributing", "changelog"}:
+        source[0] = Path(__file__).parent.with_name(f"{page.upper()}.md").read_text()
         source[0] = source[0].replace("](docs/", "](")
         source[0] = re.sub(r"\[([^]]+)\]\(changes/[^)]*\)", r"`\1`", source[0])
     source[0] = source[0].replace("](../../CONTRIBUTING.md", "](../contributing.md")
