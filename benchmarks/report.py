@@ -96,7 +96,7 @@ class Report:
         mpl.rcParams |= {"svg.hashsalt": "aipc", "svg.fonttype": "none"}  # the same figures are the same small file
         directory.mkdir(parents=True, exist_ok=True)
         for part in dict.fromkeys(row.part for row in self.rows):
-            rows = [row for row in self.rows if row.part == part]
+            rows = [row for row in self.rows if row.part == part and row.ratio]  # 0 wake-ups: no bar
             names = [row.what for row in rows]
             figure = Figure(figsize=(9, 1.2 + 0.3 * len(rows)), layout="constrained")
             axes = figure.subplots()
