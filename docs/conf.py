@@ -72,8 +72,16 @@ def _unlinked_builtins(_app: Sphinx, page: nodes.document) -> None:
             reference.replace_self(reference.children)
 
 
+def _unbroken_names(_app: Sphinx, page: nodes.document) -> None:
+    """A short piece of code stays on one line, also in a narrow column: see `_static/aipc.css`."""
+    for code in page.findall(nodes.literal):
+        if len(code.astext()) <= 24:
+            code["classes"].append("short")
+
+
 def setup(app: Sphinx) -> None:
     """Sphinx calls this."""
     app.connect("source-read", _inside)
     app.connect("autodoc-process-docstring", _as_rst, priority=400)
     app.connect("doctree-read", _unlinked_builtins)
+    app.connect("doctree-read", _unbroken_names)
