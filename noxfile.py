@@ -121,7 +121,7 @@ def package(session: nox.Session) -> None:
 def release(session: nox.Session, kind: str) -> None:
     """What `package` has built works in a clean environment, on each installed Python."""
     (built,) = Path("dist").glob(f"*.{kind}")
-    session.install(f"{built}[cli,services]")
+    session.install(f"{built}[cli,redis,services]")  # what the public names need
     with session.chdir(session.create_tmp()):  # not the clone
         session.run(
             "python", "-W", "error", "-c", "import aipc; from aipc import rpc; [getattr(aipc, name) for name in aipc.__all__]"

@@ -5,6 +5,7 @@ exceptions.py   the error tree
 _address.py     URL -> Address
 _open.py        open_channel, listen, open_lock: the scheme table
 _options.py     their options, for type checkers
+_extras.py      how to install what is missing
 _typed_openers.py   open_sysv_queue and others: openers that return a mechanism's own type
 transports/     moves data, one mechanism a file
 locks/          mutual exclusion: locks and semaphores
@@ -25,4 +26,13 @@ cli/            the `aipc` command
 import lazy_loader
 
 # __init__.pyi has the public names, one a line; each is imported at its first use
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_import, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> object:
+    try:
+        return _import(name)
+    except ModuleNotFoundError as error:
+        from ._extras import missing
+
+        raise missing(error.name) from error

@@ -86,12 +86,17 @@ def list_objects(*directories: str | os.PathLike[str]) -> list[IpcObject]:
 def remove_object(
     what: IpcObject | str, identifier: int | str | None = None, *, project: int | None = None, force: bool = False
 ) -> None:
-    """Remove an object of `list_objects`, or the one of a kind: `remove_object("sysv-mq", 42)`, by number as in `ipcs`.
+    """Remove an object from the kernel (ipcrm(1), mq_unlink(3), shm_unlink(3), sem_unlink(3), unlink(2)).
 
-    A str is a key (`"0x4d2"`) of a System V object, a POSIX name, or a path. With `project`, from 1 to 255, the path is what
-    the key of a System V object was made of (ftok(3)): `remove_object("sysv-mq", "kirk.c", project=66)`. ObjectMissing if there is none, AccessDenied if it
-    is not yours, WrongObject if something else has the path. A socket file of a live process is ObjectExists, unless `force`:
-    nobody could connect to it any more.
+    Args:
+        what: An object that `list_objects` returned, or a kind, such as `"sysv-mq"`.
+        identifier: With a kind: the number of a System V object as in `ipcs`, its key (`"0x4d2"`), a POSIX name, or a path.
+        project: From 1 to 255: `identifier` is the path from which a System V key was made (ftok(3)), as in
+            `remove_object("sysv-mq", "kirk.c", project=66)`.
+        force: Remove a socket file although a live process has its socket. Nobody can connect to it afterwards.
+
+    ObjectMissing: it does not exist. AccessDenied: it belongs to another user. WrongObject: the path is an object of another kind.
+    ObjectExists: the socket of a live process, without `force`. AddressError: no such kind, or a malformed identifier.
     """
     if isinstance(what, IpcObject):
         kind, identifier = what.kind, what.name if what.id is None else what.id

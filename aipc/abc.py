@@ -125,7 +125,8 @@ class Closing(ABC):
 class Channel(anyio.abc.ObjectStream[bytes]):
     """Moves messages: each arrives whole, once and in order, as `bytes`.
 
-    Any number of tasks may send and receive at once; each message goes to exactly one of the receivers.
+    Any number of tasks may send and receive at once; each message goes to exactly one of the receivers. Each direction belongs to
+    one event loop at a time: tasks of two loops, in two threads, must not receive (or send) over one channel at once.
 
     Errors of every method: ClosedResourceError after `aclose` (also in waiting tasks), BrokenResourceError when the peer is gone
     or the object was removed (`ObjectRemoved`), UnsupportedOperation for the other direction of a one-way channel, ForkedError in

@@ -41,9 +41,9 @@ html_copy_source = False
 
 
 def _inside(_app: Sphinx, page: str, source: list[str]) -> None:
-    """CONTRIBUTING.md is a page of the site, too. Links are written as they are right in the repository."""
-    if page == "contributing":
-        source[0] = Path(__file__).parent.with_name("CONTRIBUTING.md").read_text()
+    """CONTRIBUTING.md and CHANGELOG.md are pages of the site, too. Links are written as they are right in the repository."""
+    if page in {"contributing", "changelog"}:
+        source[0] = Path(__file__).parent.with_name(f"{page.upper()}.md").read_text()
         source[0] = source[0].replace("](docs/", "](")
         source[0] = re.sub(r"\[([^]]+)\]\(changes/[^)]*\)", r"`\1`", source[0])
     source[0] = source[0].replace("](../../CONTRIBUTING.md", "](../contributing.md")
@@ -72,8 +72,16 @@ def _unlinked_builtins(_app: Sphinx, page: nodes.document) -> None:
             reference.replace_self(reference.children)
 
 
+def _unbroken_names(_app: Sphinx, page: nodes.document) -> None:
+    """A short piece of code stays on one line, also in a narrow column: see `_static/aipc.css`."""
+    for code in page.findall(nodes.literal):
+        if len(code.astext()) <= 24:
+            code["classes"].append("short")
+
+
 def setup(app: Sphinx) -> None:
     """Sphinx calls this."""
     app.connect("source-read", _inside)
     app.connect("autodoc-process-docstring", _as_rst, priority=400)
     app.connect("doctree-read", _unlinked_builtins)
+    app.connect("doctree-read", _unbroken_names)

@@ -16,6 +16,7 @@ from typing import Annotated, NamedTuple
 import typer
 
 import aipc
+from aipc._extras import install_command
 from aipc._sys import membarrier, probes
 from aipc._sys.proc import file_locks
 from aipc._sys.sysv import primitives, tables
@@ -111,9 +112,7 @@ def _features() -> Iterator[Finding]:
     yield Finding("Features", "AIPC_DISABLE", disabled or "none", None, "")
     for module, extra in (("uvloop", "uvloop"), ("trio", "trio"), ("msgspec", "services")):
         there = importlib.util.find_spec(module) is not None
-        yield Finding(
-            "Features", module, "installed" if there else "missing", None, "" if there else f"pip install 'aipc[{extra}]'"
-        )
+        yield Finding("Features", module, "installed" if there else "missing", None, "" if there else install_command(extra))
 
 
 def _present(name: str) -> None:

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from aipc._extras import missing
+
 
 class Loop(StrEnum):
     """The event loop to run on."""
@@ -39,7 +41,7 @@ def tour(
     try:
         rows = touring.run(loop.value, only or touring.NAMES, Console(stderr=True))
     except ModuleNotFoundError as error:
-        raise typer.BadParameter(f"needs {error.name}: pip install 'aipc[{error.name}]'", param_hint="--loop") from None
+        raise typer.BadParameter(str(missing(error.name)), param_hint="--loop") from None
     if as_json:
         print(json.dumps([asdict(row) for row in rows], indent=2))
     else:

@@ -53,7 +53,7 @@ class HeldRange(NamedTuple):
     """A lock that somebody has on a file's bytes (struct flock of fcntl(2))."""
 
     pid: int | None
-    """Its holder's; None if it can't be told."""
+    """The holder's; None if the kernel does not tell it."""
     shared: bool
     """Shared (F_RDLCK), or exclusive (F_WRLCK)."""
     start: int
@@ -63,7 +63,7 @@ class HeldRange(NamedTuple):
 
 
 class _RangeHandle(HeldFile):
-    """Owns the open file; `wanted` is the range, `locked_range` what it is while held, `process` whether the lock is a classic one."""
+    """Owns the open file. `wanted`: the range as the options say; `locked_range`: its bytes while held; `process`: a classic lock."""
 
     __slots__ = ("locked_range", "process", "upgrading", "wanted")
 
@@ -93,21 +93,21 @@ class _RangeHandle(HeldFile):
         try:
             return self._in_the_way(shared=shared) is None
         except (OSError, AddressError):
-            return True  # the try finds out
+            return True  # the try raises it
 
     def locked(self) -> bool:
-        """Whether this object has its lock, or somebody else one that keeps it out."""
+        """Whether this object holds its lock, or another lock keeps it out."""
         return bool(self.held) or self._in_the_way(shared=self.shared) is not None
 
     def holder(self) -> int | None:
-        """The pid of one who has a lock on one of these bytes; None if nobody has, or it can't be told."""
+        """The pid of a process that has a lock on one of these bytes; None if there is none, or the kernel does not tell it."""
         if self.held:
             return os.getpid()
         found = self._in_the_way(shared=False)
         return None if found is None else self._holder_of(found)
 
     def conflict(self, shared: bool) -> HeldRange | None:
-        """The first lock that keeps out such a one."""
+        """The first lock that keeps out a shared lock, or an exclusive one."""
         found = self._in_the_way(shared=shared)
         if found is None:
             return None
@@ -210,26 +210,26 @@ class ByteRangeLock(HeldFileLock):
             handle.polling.notify()
 
     def locked(self) -> bool:
-        """Whether this object holds it, or another one keeps it out: only an exclusive one, if this is `shared`."""
+        """Whether this object holds the lock, or another lock keeps it out. Only an exclusive lock keeps out a `shared` one."""
         return self._handle.call(self._handle.locked)
 
     def holder(self) -> int | None:
         return self._handle.call(self._handle.holder)
 
     def conflict(self, *, shared: bool | None = None) -> HeldRange | None:
-        """The first lock of others that keeps out this one (F_GETLK): who holds which bytes, and how. None if there is none.
+        """The first lock that keeps this one out (F_GETLK): its holder, its bytes, its kind. None if there is none.
 
-        `shared=False` asks as for an exclusive lock, and so finds shared ones, too; by default as this object would lock.
+        `shared` is the kind to ask for, by default this object's own. `shared=False` also finds shared locks.
         """
         handle = self._handle
         return handle.call(handle.conflict, handle.shared if shared is None else shared)
 
     @contextmanager
     def file(self) -> Iterator[BinaryIO]:
-        """The locked file, to read and write in a block, from its beginning on. The lock stays, also one with `owner=process`.
+        """The locked file, for a block that reads and writes it, from its beginning. The lock stays, also with `owner=process`.
 
-        It is open for what is permitted; leaving the block writes what is buffered. RuntimeError unless this object holds the
-        lock. Plain calls, which may wait for the disk.
+        The file's permissions decide whether it can be read, written, or both. Leaving the block flushes the buffer. Its calls are
+        plain ones, and may wait for the disk. RuntimeError unless this object holds the lock.
         """
         handle = self._handle
         handle.checked()
@@ -265,10 +265,12 @@ async def open_range(
 ) -> ByteRangeLock:
     """Open a file for locking `length` bytes from `start` on. A missing file is created, unless `create=False`.
 
-    As for lockf(3), a length of 0 reaches to the end, however long the file gets, a negative one means the bytes before
-    `start`, and no byte need exist. With `whence="end"`, `start` counts from the file's end at the moment of locking (SEEK_END);
-    -10 means its last ten bytes, and AddressError that it has fewer. AccessDenied if the file can't be written, or with `shared` can't be read. WrongObject if
-    the path is a symbolic link or no plain file.
+    As for lockf(3), a length of 0 reaches to the end, however long the file gets; a negative length means the bytes before
+    `start`; the bytes need not exist. With `whence="end"`, `start` counts from the file's end at the moment of locking (SEEK_END):
+    -10 is the tenth byte before it. Locking then raises AddressError if the file is too short.
+
+    AccessDenied: the file cannot be written, or with `shared` cannot be read. WrongObject: the path is a symbolic link, or no
+    plain file.
     """
     wanted = Wanted(start, length, whence == "end")
     path = lock_path(address)

@@ -16,5 +16,7 @@ calls.py, listener.py   connections between two processes, for calls
 
 from importlib.util import find_spec
 
+from aipc._extras import missing
+
 if find_spec("hiredis") is None:
-    raise ModuleNotFoundError("redis: URLs need hiredis: pip install 'aipc[redis]'", name="hiredis")
+    raise missing("hiredis")

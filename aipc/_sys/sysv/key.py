@@ -13,18 +13,17 @@ _KEYS = 1 << 32
 
 
 def key_of(address: Address, project: int | None) -> int | None:
-    """Return the `key_t` of the address; None for a private object.
+    """Return the `key_t` of the address: its number, or ftok(3) of a path and `project`. None for `private` (IPC_PRIVATE).
 
-    `0x4d2` and `1234` are keys as C has them (32 bits; the upper half is C's negative keys), `private` is IPC_PRIVATE, and a
-    path with `project=N` is ftok(3); a relative one starts at the working directory. AddressError for anything else,
-    ObjectMissing if there is no such file.
+    A number has 32 bits, as in `0x4d2` or `1234`; from 0x80000000 on it is one of C's negative keys. A relative path starts at the
+    working directory. AddressError for anything else; ObjectMissing if the path does not exist.
     """
     key = check_key(address, project)
     return _ftok(address, key, project or 0) if isinstance(key, str) else key
 
 
 def check_key(address: Address, project: int | None = None, **_others: object) -> int | str | None:
-    """The key, or the path to make one of, or None. AddressError if it is none of them; no file is looked at."""
+    """The key, or the path to make one from, or None. AddressError if it is none of them. It looks at no file."""
     text = address.path
     number = _number(text)
     if address.authority:
