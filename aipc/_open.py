@@ -13,7 +13,7 @@ from aipc import _hints
 from aipc._address import Address, parse
 from aipc._address import options as options_of
 from aipc._io.errors import naming
-from aipc._io.shown import shown
+from aipc._shown import shown
 from aipc.abc import Channel, Listener, Lock, stays_here
 from aipc.exceptions import AddressError, ObjectExists, ObjectMissing
 

@@ -15,7 +15,7 @@ import anyio
 
 from aipc._address import Key, keyed, options, parse
 from aipc._io.errors import translate
-from aipc._io.shown import Fact, parked, shown, state
+from aipc._shown import Fact, parked, shown, state
 from aipc._sys.sysv import semaphore as sysv
 from aipc._sys.sysv.key import check_key, object_name
 from aipc._sys.sysv.permissions import checked_change

@@ -20,8 +20,8 @@ import anyio.lowlevel
 from aipc._hints import hinted
 from aipc._io import fork
 from aipc._io.errors import os_error, translate
-from aipc._io.shown import Fact, counted, shown, usable
 from aipc._open import open_lock
+from aipc._shown import Fact, counted, shown, usable
 from aipc._sys import file_mapping
 from aipc._sys.files import same_file
 from aipc.abc import Lock, Segment

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Unpack
 
 from aipc._address import Key
-from aipc._io.shown import counted
+from aipc._shown import counted
 from aipc._sys.sysv import primitives
 from aipc.abc import Lock
 

@@ -11,8 +11,8 @@ from typing import Any, ClassVar, NoReturn
 import anyio
 
 from aipc._io.handle import Handle, SocketHandle
-from aipc._io.shown import Fact, counted, parked, shown, state
 from aipc._io.waiter import Waiter
+from aipc._shown import Fact, counted, parked, shown, state
 from aipc._sys import rights
 from aipc.abc import Buffer, Channel, ChannelStatistics, Message
 from aipc.exceptions import UnsupportedOperation

@@ -16,8 +16,8 @@ from typing import Any
 from aipc._address import Address
 from aipc._io.errors import translate
 from aipc._io.handle import FileHandle, Handle
-from aipc._io.shown import Fact, counted
 from aipc._io.waiter import Waiter
+from aipc._shown import Fact, counted
 from aipc._sys.create_or_open import create_or_open
 from aipc._sys.posix import queue as posix
 from aipc._sys.posix.name import name_of

@@ -19,7 +19,7 @@ from aipc._address import Address
 from aipc._io.errors import naming, os_error, translate
 from aipc._io.handle import Handle
 from aipc._io.polling import Polling, always
-from aipc._io.shown import Fact, counted
+from aipc._shown import Fact, counted
 from aipc._sys.create_or_open import create_or_open
 from aipc._sys.sysv.key import check_key, key_of, object_name
 from aipc._sys.sysv.permissions import checked_change
