@@ -13,7 +13,7 @@ import aipc
 
 from ..peers import process, said, tell, unshared
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
 
 INSIDE = """
 import sys

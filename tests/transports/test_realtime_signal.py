@@ -17,7 +17,7 @@ from aipc.testing.expect import settle
 from ..peers import compile_peer, process, python, said
 from ..subjects import CHANNEL_SIGNAL, drop_signals, fill, queued_signals, times
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
 
 URL = f"signal:{CHANNEL_SIGNAL}"
 ME = os.getpid()

@@ -22,7 +22,7 @@ from ..internet import CERTIFICATE, TlsByHand, in_thread, plain_client, port_of
 from ..internet import tls_listening as listening
 from ..peers import process, require, tell
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
 
 CONNECTIONS = 60
 MESSAGES = [b"%d" % number * 100 for number in range(20)]
