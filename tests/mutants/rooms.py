@@ -104,7 +104,9 @@ _TESTS = {
     ),
     "aipc/transports/posix_mq": Tests("tests/transports/**/test_posix_mq*.py", "posix-mq or test_posix_queue"),
     "aipc/transports/process": Tests(_CHILDREN, "exec or popen"),
-    "aipc/transports/realtime_signal": Tests("tests/transports/**/test_realtime_signal.py tests/signals/test_alone.py", "signal"),
+    "aipc/transports/realtime_signal": Tests(
+        "tests/transports/**/test_realtime_signal.py tests/signals/test_alone.py", "signal"
+    ),
     "aipc/transports/unix/packet": Tests("tests/transports/**/test_{unix_seqpacket,packet*,pair}.py", "seqpacket"),
     "aipc/transports/shm/": Tests("tests/transports/**/test_{shm*,pair}.py", "shm"),
     "aipc/transports/socket_stream": Tests(_STREAMS, "unix or tcp"),

@@ -210,7 +210,7 @@ async def test_leaving_wakes_who_waits() -> None:
 async def test_left_in_a_hurry(how: Any) -> None:
     with anyio.CancelScope() as scope:
         with suppress(LookupError, SystemExit):  # by itself, and not in a group
-            async with aipc.spawn_pool(2, functions.answer) as pool:
+            async with aipc.spawn_pool(1, functions.answer) as pool:
                 await pool.request(b"x")
                 if how != "cancelled":
                     raise how

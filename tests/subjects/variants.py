@@ -20,7 +20,7 @@ _VARIANTS = {
         "popen-w",
         "popen-r",
     ),
-    *("shm-4-KiB", "shm-64-KiB", "shm-64-MiB", "shm-pair", "udp-ipv6", "tcp6", "tls-1.2"),
+    *("shm-4-KiB", "shm-64-KiB", "shm-16-MiB", "shm-pair", "udp-ipv6", "tcp6", "tls-1.2"),
     *("jobs", "redis", "redis-connection"),
 }
 
