@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
-import hypothesis as hypothesis  # before the freeze below, which would hide from it who uses its random numbers
+import hypothesis  # before the freeze below, which would hide from it who uses its random numbers
 import pytest
 import uvloop
 
@@ -20,7 +20,7 @@ from aipc.testing import nothing_left
 
 from . import namespace
 from .peers import the_template
-from .subjects import BLOCKED_SIGNALS, LONG, alone_with_signals, new_key
+from .subjects import BLOCKED_SIGNALS, LONG, alone_with_signals, new_key, times
 
 signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED_SIGNALS)  # and so in every thread that starts after this
 
@@ -31,6 +31,9 @@ namespace.enter()
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each interpreter that a test starts compiles aipc anew
 sys.dont_write_bytecode = False
+
+hypothesis.settings.register_profile("aipc", max_examples=times(30, 100))
+hypothesis.settings.load_profile("aipc")
 
 LOOPS = {
     "asyncio": ("asyncio", {}),

@@ -23,6 +23,7 @@ async def test_channel(check: Callable[[ChannelSubject], Awaitable[None]], mecha
         await check(CHANNELS[mechanism](place))
 
 
+@pytest.mark.one_loop
 @pytest.mark.parametrize("mechanism", LOCKS)
 @pytest.mark.parametrize("check", LOCK_CHECKS, ids=lambda check: check.__name__)
 async def test_lock(check: Callable[[LockSubject], Awaitable[None]], mechanism: str, place: Path) -> None:

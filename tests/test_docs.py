@@ -34,15 +34,19 @@ def run(*command: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("block", BLOCKS)
-def test_documented_code(block: str) -> None:
-    """A forked process has all modules of aipc already: that a block imports what it takes, only a long run sees."""
+def run_quickly(code: str, *command: str) -> None:
+    """A forked process has all modules of aipc already: that the code imports what it takes, only a long run sees."""
     if LONG:
-        run("-c", block)
+        run(*command)
         return
-    with python(STRICT + block, cwd=ROOT) as running:
+    with python(STRICT + code, cwd=ROOT) as running:
         printed, _ = running.communicate(timeout=30)
     assert running.returncode == 0, printed
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_documented_code(block: str) -> None:
+    run_quickly(block, "-c", block)
 
 
 EXAMPLES = sorted(
@@ -54,7 +58,10 @@ EXAMPLES = sorted(
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_example(example: Path) -> None:
-    run(str(example))
+    run_quickly(
+        f"import runpy, sys\nsys.path[0] = {str(example.parent)!r}\nrunpy.run_path({str(example)!r}, run_name='__main__')",
+        str(example),
+    )
 
 
 def test_the_examples_own_tests() -> None:

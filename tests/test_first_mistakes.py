@@ -22,7 +22,7 @@ from .peers import process as started
 from .peers import run
 from .subjects import new_name
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
 
 
 @pytest.mark.parametrize("framing", ["u32", "u64"])

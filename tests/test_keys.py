@@ -10,7 +10,7 @@ import sysv_ipc
 
 import aipc
 
-from .test_objects import command
+from .cli.runs import run as command
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_removal(by: str, path: str, here: Path) -> None:
 
     def remove() -> bool:
         if by == "command line":
-            return command("remove", "--yes", f"sysv-mq:{path}?project=66").returncode == 0
+            return command("remove", "--yes", f"sysv-mq:{path}?project=66")[0] == 0
         aipc.remove_object("sysv-mq", *((path,) if by == "keyword" else (f"{path}?project=66",)), **PROJECTS[by])
         return True
 

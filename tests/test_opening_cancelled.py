@@ -55,7 +55,7 @@ async def full_backlog(directory: Path, scheme: str, kind: int) -> AsyncIterator
 @asynccontextmanager
 async def reserved(directory: Path, scheme: str) -> AsyncIterator[Opener]:
     """Listening waits: another process of this user is about to listen there."""
-    from .transports.test_unix_binding import locked
+    from .transports.unix.test_unix_binding import locked
 
     beside = directory / ".socket.aipc-bind"
     beside.touch(0o600)

@@ -18,7 +18,7 @@ def aipc(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "aipc", *arguments], check=False, capture_output=True, text=True, timeout=120)
 
 
-FEW = ["unix", "shm", "sysv-mq", "flock"]
+FEW = ["unix", "sysv-mq"]
 
 
 @pytest.mark.parametrize("loop", LOOPS if LONG else ["uvloop"])

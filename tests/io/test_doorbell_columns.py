@@ -154,7 +154,7 @@ def test_a_dead_one_s_column_is_cleared(bells: Path) -> None:
     close(board)
 
 
-TIMES = times(500, 3_000)
+TIMES = times(200, 3_000)
 COMING_AND_GOING = """
 import os, sys
 from aipc._sys.doorbell import table as doorbell_table

@@ -16,6 +16,7 @@ from aipc._sys.doorbell.table import WaiterTable
 from aipc.testing.expect import in_child, settle
 
 from ..peers import python, run, said
+from ..subjects import times
 from .waiters import BOARD_WAITER, CHILD, claimed, close, there
 
 pytestmark = pytest.mark.usefixtures("all_features")
@@ -28,7 +29,7 @@ COMING_AND_GOING = (
 from aipc._sys.doorbell import table as doorbell_table
 doorbell_table.DIRECTORY = sys.argv[2]
 async def main():
-    for _ in range(300):
+    for _ in range(int(sys.argv[4])):
         async with aipc.open_lock(sys.argv[3]) as it, it:
             await anyio.sleep(0)
 start(sys.argv[1], main)
@@ -40,9 +41,10 @@ print("done")
 @pytest.mark.parametrize("loop", LOOPS)
 def test_coming_and_going(loop: str, bells: Path, url: str) -> None:
     """Two processes enter and leave at once, hundreds of times: the second to leave removes it all."""
+    count = str(times(100, 300))
     with (
-        python(COMING_AND_GOING, loop, str(bells), url) as one,
-        python(COMING_AND_GOING, loop, str(bells), url) as other,
+        python(COMING_AND_GOING, loop, str(bells), url, count) as one,
+        python(COMING_AND_GOING, loop, str(bells), url, count) as other,
     ):
         assert said(one) == said(other) == "done"
         assert one.wait() == other.wait() == 0
@@ -59,7 +61,7 @@ def meet():
     progress[me] = (progress[me] + 1) % 256
     while progress[1 - me] == (progress[me] - 1) % 256:
         os.sched_yield()
-for number in range(1000):
+for number in range(int(sys.argv[3])):
     doorbell_table.DIRECTORY = f"{place}/{number}"
     board = doorbell_table.WaiterTable()
     meet()
@@ -70,11 +72,11 @@ print("done")
 
 
 def test_leaving_at_once(bells: Path) -> None:
-    """Of two, one removes the board; 1,000 times, as it takes luck to meet."""
-    for number in range(1_000):
+    """Of two, one removes the board; many times, as it takes luck to meet."""
+    for number in range(count := times(300, 1_000)):
         (bells / str(number)).mkdir()
     (bells / "progress").write_bytes(bytes(2))
-    with python(AT_ONCE, str(bells), "0") as one, python(AT_ONCE, str(bells), "1") as other:
+    with python(AT_ONCE, str(bells), "0", str(count)) as one, python(AT_ONCE, str(bells), "1", str(count)) as other:
         assert said(one) == said(other) == "done"
     assert [path.name for path in bells.glob("*/*")] == []
 

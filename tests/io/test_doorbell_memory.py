@@ -16,6 +16,7 @@ from aipc._sys.sysv import memory as sysv_memory
 from aipc._sys.sysv import tables as sysv_tables
 
 from ..peers import isolated, python, run, said, tell
+from ..subjects import times
 from .waiters import BOARD, BOARD_WAITER, CHILD, close, there, waiting
 
 pytestmark = pytest.mark.usefixtures("all_features")
@@ -220,7 +221,7 @@ def started():
     return pid
 moments = random.Random(seed)
 running = [started() for _ in range(3)]
-for _ in range(200):
+for _ in range(int(sys.argv[2])):
     time.sleep(moments.random() * 5e-3)
     os.kill(running[0], signal.SIGKILL)
     assert os.waitpid(running.pop(0), 0)[1] == signal.SIGKILL
@@ -234,7 +235,7 @@ for pid in running:
 def test_killed_at_any_moment(bells: Path) -> None:
     """Processes come and go, and are killed: the others go on. What the last ones leave, the next one removes."""
     before = segments()
-    assert run(sys.executable, "-c", STORM, str(bells)) == ""
+    assert run(sys.executable, "-c", STORM, str(bells), str(times(60, 200))) == ""
     close(WaiterTable())
     assert there(bells) == []
     assert segments() == before

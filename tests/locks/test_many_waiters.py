@@ -15,7 +15,7 @@ from ..subjects import new_key, new_name, times
 
 pytestmark = pytest.mark.anyio
 
-FEW, MANY = times(50, 100), times(200, 400)
+FEW, MANY = times(25, 100), times(100, 400)
 
 
 class Herd:

@@ -20,7 +20,7 @@ from aipc.testing.expect import settle
 
 from ..peers import python, said, tell, wait_ended
 from ..peers.posix_semaphore import hammer
-from ..subjects import new_name
+from ..subjects import new_name, times
 
 pytestmark = pytest.mark.anyio
 
@@ -60,10 +60,9 @@ for line in sys.stdin:
 
 
 async def test_killed_holder_lets_a_waiting_task_in(name: str) -> None:
-    """70 times on each loop."""
     async with fresh(name) as lock:
         with python(HOLDERS, f"posix-sem:{name}?robust=1") as holders, anyio.fail_after(50):
-            for _ in range(70):
+            for _ in range(times(20, 70)):
                 tell(holders, "another")
                 pid = int(said(holders))
                 assert lock.locked()
@@ -79,6 +78,7 @@ async def test_killed_holder_lets_a_waiting_task_in(name: str) -> None:
                 assert value_of(lock) == 1
 
 
+KILLS = times(30, 100)
 RIVAL = """
 import asyncio, fcntl, itertools, os, random, signal, sys, aipc
 async def main():
@@ -107,15 +107,15 @@ for _ in range(int(sys.argv[3])):
 
 
 def test_never_two_holders_and_never_none(name: str, place: Path) -> None:
-    """Three lines of 100 processes, each killed at some moment of acquiring, holding and releasing: the others go on, one at a time."""
+    """Three lines of processes, each killed at some moment of acquiring, holding and releasing: the others go on, one at a time."""
     posix.create(name, 0o600, 1).close()
     url = f"posix-sem:{name}?robust=1"
     try:
         with ExitStack() as stack:
-            lines = [stack.enter_context(python(RIVAL, url, str(place / "inside"), "100")) for _ in range(3)]
+            lines = [stack.enter_context(python(RIVAL, url, str(place / "inside"), str(KILLS))) for _ in range(3)]
             entered = [len(line.communicate(timeout=60)[0]) for line in lines]
             assert [line.returncode for line in lines] == [0, 0, 0]
-            assert min(entered) >= 100
+            assert min(entered) >= KILLS
 
         async def is_free() -> None:
             async with aipc.open_lock(url) as lock:

@@ -20,10 +20,10 @@ ROOMS = (
 """Where defects are put."""
 
 _SUITES = "tests/test_{conformance,cancellation,modes,opening_*}.py"
-_CHILDREN = "tests/processes tests/transports/test_process.py"
+_CHILDREN = "tests/processes tests/transports/**/test_process.py"
 _ANY_LOCK = "tests/locks/test_{fairness,forked,turns,*_waiters}.py tests/io/test_doorbell*.py"
 _POOL = "tests/processes/test_{pool*,numbered}.py"
-_STREAMS = "tests/wire tests/transports/test_{unix,pipe,descriptor,fifo,tcp,unix_descriptors}.py"
+_STREAMS = "tests/wire tests/transports/**/test_{unix,pipe,descriptor,fifo,tcp,unix_descriptors}.py"
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ _TESTS = {
     "aipc/_inspect/": Tests("tests/test_{inspect,objects}.py", ""),
     "aipc/_child/": Tests(_CHILDREN, "exec or popen"),
     "aipc/_io/loop/connection_tasks": Tests(
-        "tests/transports/test_{serve_limits,unix_serve,drain_backlog,listener*,tcp}.py tests/test_service.py", "unix or tcp"
+        "tests/transports/**/test_{serve_limits,unix_serve,drain_backlog,listener*,tcp}.py tests/test_service.py", "unix or tcp"
     ),
     "aipc/_io/errors": Tests("tests/io tests/transports tests/locks tests/test_objects.py", "all"),
-    "aipc/_sys/files": Tests("tests/transports/test_unix*.py", "unix"),
-    "aipc/transports/shm/readiness": Tests("tests/transports/test_shm*.py", "shm"),
+    "aipc/_sys/files": Tests("tests/transports/**/test_unix*.py", "unix"),
+    "aipc/transports/shm/readiness": Tests("tests/transports/**/test_shm*.py", "shm"),
     "aipc/_io/loop/signals": Tests("tests/signals tests/test_service.py", "signal"),
-    "aipc/transports/pipes/fifo_write_lock": Tests("tests/transports/test_fifo*.py", "fifo"),
+    "aipc/transports/pipes/fifo_write_lock": Tests("tests/transports/**/test_fifo*.py", "fifo"),
     "aipc/cli/": Tests("tests/cli tests/test_tour.py", ""),
     "aipc/locks/": Tests("tests/locks", "test_lock or test_acquire or test_operate or test_wait_zero"),
     "aipc/locks/byte_range": Tests("tests/locks/test_{byte_range,process_locks,file_lock*}.py " + _ANY_LOCK, "fcntl"),
@@ -85,45 +85,47 @@ _TESTS = {
     "aipc/sync/": Tests("tests/sync tests/test_modes.py", ""),
     "aipc/transports/": Tests("tests/transports", "all"),
     "aipc/transports/frame_sender": Tests(
-        f"{_STREAMS} tests/transports/test_{{tls*,shm*,stream_*}}.py", "unix or pipe or fd or fifo or tcp or shm"
+        f"{_STREAMS} tests/transports/**/test_{{tls*,shm*,stream_*}}.py", "unix or pipe or fd or fifo or tcp or shm"
     ),
-    "aipc/transports/byte_stream": Tests(f"{_STREAMS} tests/transports/test_tls.py", "unix or pipe or fd or fifo or tcp"),
-    "aipc/transports/fd": Tests("tests/transports/test_{descriptor,pipe,fifo,unix,tls,packet_descriptors}*.py", "fd"),
-    "aipc/transports/pipes/fifo": Tests("tests/transports/test_fifo*.py", "fifo"),
-    "aipc/transports/inet/": Tests("tests/transports/test_{tcp,tls,udp}*.py", "tcp or udp or tls"),
+    "aipc/transports/byte_stream": Tests(f"{_STREAMS} tests/transports/**/test_tls.py", "unix or pipe or fd or fifo or tcp"),
+    "aipc/transports/fd": Tests("tests/transports/**/test_{descriptor,pipe,fifo,unix,tls,packet_descriptors}*.py", "fd"),
+    "aipc/transports/pipes/fifo": Tests("tests/transports/**/test_fifo*.py", "fifo"),
+    "aipc/transports/inet/": Tests("tests/transports/**/test_{tcp,tls,udp}*.py", "tcp or udp or tls"),
     "aipc/transports/listener": Tests(
-        "tests/transports/test_{unix*,serve_limits,drain_backlog,tcp*,tls*,descriptor_listener,accept*,listener*}.py",
+        "tests/transports/**/test_{unix*,serve_limits,drain_backlog,tcp*,tls*,descriptor_listener,accept*,listener*}.py",
         "unix or tcp",
     ),
     "aipc/transports/packet": Tests(
-        "tests/transports/test_{unix_seqpacket,unix_datagram,udp,packet*}.py", "seqpacket or dgram or udp"
+        "tests/transports/**/test_{unix_seqpacket,unix_datagram,udp,packet*}.py", "seqpacket or dgram or udp"
     ),
-    "aipc/transports/pair": Tests("tests/transports/test_pair.py", "pair"),
+    "aipc/transports/pair": Tests("tests/transports/**/test_pair.py", "pair"),
     "aipc/transports/pipes/pipe": Tests(
-        "tests/transports/test_{pipe,fifo*,process,descriptor}.py tests/processes/test_popen.py", "pipe or fifo or popen"
+        "tests/transports/**/test_{pipe,fifo*,process,descriptor}.py tests/processes/test_popen.py", "pipe or fifo or popen"
     ),
-    "aipc/transports/posix_mq": Tests("tests/transports/test_posix_mq*.py", "posix-mq or test_posix_queue"),
+    "aipc/transports/posix_mq": Tests("tests/transports/**/test_posix_mq*.py", "posix-mq or test_posix_queue"),
     "aipc/transports/process": Tests(_CHILDREN, "exec or popen"),
-    "aipc/transports/realtime_signal": Tests("tests/transports/test_realtime_signal.py tests/signals/test_alone.py", "signal"),
-    "aipc/transports/unix/packet": Tests("tests/transports/test_{unix_seqpacket,packet*,pair}.py", "seqpacket"),
-    "aipc/transports/shm/": Tests("tests/transports/test_{shm*,pair}.py", "shm"),
+    "aipc/transports/realtime_signal": Tests(
+        "tests/transports/**/test_realtime_signal.py tests/signals/test_alone.py", "signal"
+    ),
+    "aipc/transports/unix/packet": Tests("tests/transports/**/test_{unix_seqpacket,packet*,pair}.py", "seqpacket"),
+    "aipc/transports/shm/": Tests("tests/transports/**/test_{shm*,pair}.py", "shm"),
     "aipc/transports/socket_stream": Tests(_STREAMS, "unix or tcp"),
-    "aipc/transports/sysv_mq": Tests("tests/transports/test_sysv_mq*.py", "sysv-mq"),
-    "aipc/transports/inet/tcp": Tests("tests/transports/test_{tcp*,tls}.py", "tcp"),
-    "aipc/transports/inet/tls": Tests("tests/transports/test_tls*.py", "tls"),
-    "aipc/transports/inet/udp": Tests("tests/transports/test_{udp,packet*}.py", "udp"),
-    "aipc/transports/unix/": Tests("tests/transports/test_unix*.py", "unix"),
-    "aipc/transports/unix/datagram": Tests("tests/transports/test_{unix_datagram,unix_paths,packet*,pair}.py", "dgram"),
+    "aipc/transports/sysv_mq": Tests("tests/transports/**/test_sysv_mq*.py", "sysv-mq"),
+    "aipc/transports/inet/tcp": Tests("tests/transports/**/test_{tcp*,tls}.py", "tcp"),
+    "aipc/transports/inet/tls": Tests("tests/transports/**/test_tls*.py", "tls"),
+    "aipc/transports/inet/udp": Tests("tests/transports/**/test_{udp,packet*}.py", "udp"),
+    "aipc/transports/unix/": Tests("tests/transports/**/test_unix*.py", "unix"),
+    "aipc/transports/unix/datagram": Tests("tests/transports/**/test_{unix_datagram,unix_paths,packet*,pair}.py", "dgram"),
     "aipc/transports/unix/seqpacket": Tests(
-        "tests/transports/test_{unix_seqpacket,unix_paths,unix_serve,packet*,pair}.py", "seqpacket"
+        "tests/transports/**/test_{unix_seqpacket,unix_paths,unix_serve,packet*,pair}.py", "seqpacket"
     ),
     "aipc/transports/wait_listener": Tests("tests/services/test_{locking,reconnecting}.py", ""),
     "aipc/wire/": Tests(
-        "tests/wire tests/transports/test_{shm*,unix,pipe}.py tests/memory/test_snapshot.py", "unix or fifo or fd or shm"
+        "tests/wire tests/transports/**/test_{shm*,unix,pipe}.py tests/memory/test_snapshot.py", "unix or fifo or fd or shm"
     ),
     "aipc/wire/broadcast": Tests("tests/wire/test_broadcast.py tests/services/test_topics_shm.py", ""),
     "aipc/wire/framing": Tests(_STREAMS, "unix or fifo or fd"),
-    "aipc/wire/ring": Tests("tests/wire/test_ring*.py tests/transports/test_shm*.py", "shm"),
+    "aipc/wire/ring": Tests("tests/wire/test_ring*.py tests/transports/**/test_shm*.py", "shm"),
     "aipc/wire/snapshot": Tests("tests/memory/test_snapshot*.py", "test_changed"),
 }
 """The longest prefix that fits counts. What a survivor takes is what these take: the more exact, the quicker."""
@@ -142,7 +144,7 @@ def tests_of(path: str, root: Path) -> list[list[str]]:
 def _found(patterns: str, root: Path) -> list[str]:
     """The files, each once; of a directory its tests."""
     found = [path for pattern in patterns.split() for plain in _braces(pattern) for path in sorted(root.glob(plain))]
-    files = [file for path in found for file in (sorted(path.glob("test_*.py")) if path.is_dir() else [path])]
+    files = [file for path in found for file in (sorted(path.rglob("test_*.py")) if path.is_dir() else [path])]
     return list(dict.fromkeys(str(file.relative_to(root)) for file in files))
 
 

@@ -18,6 +18,7 @@ import aipc
 from aipc.testing import CANCELLED, Moment, inject
 from aipc.testing.expect import settle
 from tests.peers import process
+from tests.subjects import times
 
 from . import functions
 from .conftest import children
@@ -149,10 +150,10 @@ async def test_asyncios_second_cancel_kills(misbehaving: str) -> None:
 
 
 async def test_cancelled_at_any_moment_no_child_is_left() -> None:
-    """1,000 times: started, written to, read from, closed, and cancelled at some moment of that."""
+    """Started, written to, read from, closed, and cancelled at some moment of that."""
     chance = random.Random(7)
     cancelled = 0
-    for number in range(1_000):
+    for number in range(starts := times(200, 1_000)):
         with anyio.move_on_after(chance.random() * 0.004) as scope:
             if number % 2:
                 async with aipc.popen("cat", "r+") as child:
@@ -164,7 +165,7 @@ async def test_cancelled_at_any_moment_no_child_is_left() -> None:
                     assert await pipeline.communicate(b"x") == b"x"
         cancelled += scope.cancelled_caught
         assert children() == []
-    assert 100 < cancelled <= 1_000
+    assert starts / 10 < cancelled <= starts
 
 
 @pytest.mark.parametrize("moment", Moment)

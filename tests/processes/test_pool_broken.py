@@ -12,6 +12,7 @@ import pytest
 import aipc
 from aipc.testing.expect import until
 
+from ..subjects import times
 from . import pool_functions
 from .conftest import children
 
@@ -106,7 +107,7 @@ async def test_a_channel_closed_after_a_cancelled_request_ends_the_worker() -> N
 async def test_an_answer_counts_though_its_worker_died_at_once(kind: str) -> None:
     """Both are seen in one pass of the loop."""
     async with aipc.spawn_pool(1, pool_functions.misbehave, channel=kind, backoff=0.0) as pool:
-        for _ in range(3):
+        for _ in range(deaths := times(1, 3)):
             await pool.request(b"who?")
             (worker,) = pool.workers
 
@@ -118,7 +119,7 @@ async def test_an_answer_counts_though_its_worker_died_at_once(kind: str) -> Non
                     tasks.start_soon(ask)
                     await left(worker)
                     wait_dead(worker)
-        await until(lambda: pool.restarts == 3)
+        await until(lambda: pool.restarts == deaths)
 
 
 async def test_a_request_while_the_pool_is_left_by_an_error() -> None:

@@ -14,6 +14,7 @@ import pytest
 import aipc
 from aipc.testing.expect import until
 
+from ..subjects import times
 from . import pool_functions
 from .ends import KINDS
 
@@ -40,7 +41,7 @@ async def test_results_and_errors(kind: str) -> None:
 @pytest.mark.parametrize("way", ["receive", "receive_nowait", "receive_many", "receive_message", "receive_view"])
 async def test_beside_a_function_of_its_own(way: str) -> None:
     """Requests and calls do not get each other's answers, and the function does not see the calls."""
-    async with aipc.spawn_pool(2, pool_functions.answer_by, way, channel="shm" if way == "receive_view" else "stream") as pool:
+    async with aipc.spawn_pool(1, pool_functions.answer_by, way, channel="shm" if way == "receive_view" else "stream") as pool:
 
         async def call(number: int) -> None:
             assert await pool.run(pool_functions.fib, number) == pool_functions.fib(number)
@@ -75,7 +76,7 @@ async def test_cancelled_and_killed(restart: str, tmp_path: Path, caplog: pytest
     """Even a function that never returns; its worker is replaced, and nothing is logged."""
     mark = tmp_path / "mark"
     async with aipc.spawn_pool(1, restart=restart, backoff=3_600, backoff_limit=3_600) as pool:
-        for _ in range(3):
+        for _ in range(kills := times(1, 3)):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(lambda: pool.run(pool_functions.block, str(mark), on_cancel="kill"))
                 await until(lambda: mark.exists() and mark.read_text())
@@ -84,7 +85,7 @@ async def test_cancelled_and_killed(restart: str, tmp_path: Path, caplog: pytest
             mark.unlink()
             with anyio.fail_after(30):
                 assert await pool.run(pool_functions.pid) != killed
-        assert pool.restarts == 3
+        assert pool.restarts == kills
     assert not caplog.records
 
 

@@ -6,7 +6,7 @@ import json
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aipc.exceptions import MessageTooLarge, ProtocolError
@@ -81,7 +81,6 @@ def test_garbage_is_an_event_or_a_protocol_error(data: bytes) -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.text(), st.lists(JSON_VALUES))
-@settings(max_examples=50)
 def test_what_one_end_writes_the_other_reads(id: int, method: str, params: list[object]) -> None:
     for wire in both():
         (request,) = wire.feed(wire.request(id, method, params))

@@ -247,7 +247,7 @@ async def test_many_that_crash_at_random(caplog: pytest.LogCaptureFixture) -> No
     """No zombie, no orphan, and an ordered stop in the middle of it."""
     seconds = times(1, 60)
     caplog.set_level(logging.CRITICAL, "aipc")
-    scripts = [f"sleep 60 & sleep 0.0{number % 7}; kill -{(9, 11, 15)[number % 3]} $$" for number in range(20)]
+    scripts = [f"sleep 60 & sleep 0.0{number % 7}; kill -{(9, 11, 15)[number % 3]} $$" for number in range(times(7, 20))]
     programs = [shell(str(number), script, backoff=0.01, backoff_limit=0.1) for number, script in enumerate(scripts)]
     with anyio.fail_after(seconds + 60):
         async with aipc.supervise(programs, on_line=lambda line: None) as supervisor:

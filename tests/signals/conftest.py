@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers import compile_peer, process, said
+from tests.peers import compile_peer, process, python, said
 from tests.subjects import drop_signals
 
 from . import FLAG, PRELUDE
@@ -50,12 +50,12 @@ def loop(anyio_backend: tuple[str, dict[str, bool]]) -> str:
 
 
 @pytest.fixture
-def alone(loop: str) -> Callable[[str], None]:
-    """Runs `async def function()` in a fresh interpreter, with no signal blocked; it must end well."""
+def alone(loop: str) -> Callable[..., None]:
+    """Runs `async def function()` in a process of its own, with no signal blocked; it must end well."""
 
-    def run_alone(code: str) -> None:
+    def run_alone(code: str, *, interpreter: bool = False) -> None:
         code = f"{PRELUDE}signal.alarm(60)\nsignal.pthread_sigmask(signal.SIG_SETMASK, [])\n{code}\nmain(function)\n"
-        with process(sys.executable, "-c", code, loop) as child:
+        with process(sys.executable, "-c", code, loop) if interpreter else python(code, loop) as child:
             assert said(child) == "ok"
 
     return run_alone

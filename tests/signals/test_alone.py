@@ -11,7 +11,7 @@ from tests.subjects import times
 pytestmark = pytest.mark.anyio
 
 
-def test_unread_signals_do_not_kill(alone: Callable[[str], None]) -> None:
+def test_unread_signals_do_not_kill(alone: Callable[..., None]) -> None:
     """What was blocked here and not taken is dropped: unblocked, its default action would end the process."""
     alone("""
 async def function():
@@ -28,7 +28,7 @@ async def function():
 """)
 
 
-def test_masks_of_several_owners(alone: Callable[[str], None]) -> None:
+def test_masks_of_several_owners(alone: Callable[..., None]) -> None:
     alone("""
 async def function():
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
@@ -46,7 +46,7 @@ async def function():
 """)
 
 
-def test_thread_that_does_not_block(alone: Callable[[str], None]) -> None:
+def test_thread_that_does_not_block(alone: Callable[..., None]) -> None:
     """The kernel would interrupt it, and the default action end the process: refused, with its name."""
     alone("""
 async def function():
@@ -71,9 +71,10 @@ async def function():
 """)
 
 
-def test_a_thread_that_may_be_ending_is_awaited(alone: Callable[[str], None]) -> None:
+def test_a_thread_that_may_be_ending_is_awaited(alone: Callable[..., None]) -> None:
     """One that Python does not know, or no longer: the loop serves its other tasks in the few milliseconds until it is refused."""
-    alone("""
+    alone(
+        """
 import _thread
 async def turn(turned):
     turned.append(True)
@@ -93,10 +94,12 @@ async def function():
             assert turned
     assert mask() == set()
     stay.release()
-""")
+""",
+        interpreter=True,
+    )
 
 
-def test_children_start_with_a_clean_mask(alone: Callable[[str], None]) -> None:
+def test_children_start_with_a_clean_mask(alone: Callable[..., None]) -> None:
     alone("""
 from aipc._sys.signals import mask as signal_mask
 async def function():
@@ -119,7 +122,7 @@ async def function():
 """)
 
 
-def test_children_ended(alone: Callable[[str], None]) -> None:
+def test_children_ended(alone: Callable[..., None]) -> None:
     """SIGCHLD with `details`, on uvloop, too: the child's pid; the earlier handler and waitpid(2) are unharmed."""
     alone("""
 async def function():
@@ -137,7 +140,7 @@ async def function():
 """)
 
 
-def test_signals_while_receivers_come_and_go(alone: Callable[[str], None]) -> None:
+def test_signals_while_receivers_come_and_go(alone: Callable[..., None]) -> None:
     """Each goes to a receiver or to the earlier handler; at no moment is the default action in force."""
     alone(
         f"rounds = {times(1_000, 10_000)}\n"
@@ -157,7 +160,7 @@ async def function():
     )
 
 
-def test_no_descriptors_left(alone: Callable[[str], None]) -> None:
+def test_no_descriptors_left(alone: Callable[..., None]) -> None:
     """Nothing is blocked, and it works again afterwards."""
     alone("""
 import resource

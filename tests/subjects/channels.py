@@ -332,7 +332,7 @@ CHANNELS: dict[str, Callable[[Path], ChannelSubject]] = {
     "shm": lambda directory: shm(directory, 1 << 22),
     "shm-4-KiB": lambda directory: shm(directory, 1 << 12, 1 << 14),
     "shm-64-KiB": lambda directory: shm(directory, 1 << 16, 1 << 20),
-    "shm-64-MiB": lambda directory: shm(directory, 1 << 26, 1 << 28),
+    "shm-16-MiB": lambda directory: shm(directory, 1 << 24, 1 << 26),
     "shm-pair": lambda _: channel_pair("shm"),
     "seqpacket-pair": lambda _: packet_pair("seqpacket"),
     "dgram-pair": lambda _: packet_pair("dgram"),

@@ -12,5 +12,5 @@ def times(short: int, long: int) -> int:
     return long if LONG else short
 
 
-CANCELLATIONS = int(os.environ.get("AIPC_TESTS_CANCELLATIONS", times(100, 10_000)))
+CANCELLATIONS = int(os.environ.get("AIPC_TESTS_CANCELLATIONS", times(60, 10_000)))
 """Of each operation, on each loop."""

@@ -1,4 +1,4 @@
-"""Mechanisms that share their code with another one: a short run has each of their tests on one loop."""
+"""Mechanisms that share their code with another one, and services: a short run has each of their tests on one loop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ _VARIANTS = {
         "popen-w",
         "popen-r",
     ),
-    *("shm-4-KiB", "shm-64-KiB", "shm-64-MiB", "shm-pair", "udp-ipv6", "tcp6", "tls-1.2"),
+    *("shm-4-KiB", "shm-64-KiB", "shm-16-MiB", "shm-pair", "udp-ipv6", "tcp6", "tls-1.2"),
+    *("jobs", "redis", "redis-connection"),
 }
 
 

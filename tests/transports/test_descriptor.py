@@ -14,7 +14,7 @@ import pytest
 import aipc
 from aipc.abc import Channel
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
 
 ECHO = """
 import asyncio, sys, aipc

@@ -16,7 +16,7 @@ import pytest
 import aipc
 from aipc.abc import Channel
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
 
 MIB = 1 << 20
 

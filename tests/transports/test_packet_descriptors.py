@@ -18,7 +18,7 @@ from aipc.testing.expect import in_child
 
 from ..subjects import CANCELLATIONS
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
 KINDS = ["seqpacket", "dgram"]
 
 
