@@ -17,6 +17,7 @@ from aipc._open import CONNECTIONS, opening
 from aipc.testing import CANCELLED, Moment, inject
 
 from .. import subjects
+from ..subjects.counts import times
 from .servers import RedisServer, shared_server
 
 pytestmark = pytest.mark.anyio
@@ -152,7 +153,7 @@ async def test_a_server_that_lost_its_data_breaks_connections(redis: RedisServer
 @pytest.mark.parametrize("operation", ["receive", "accept"])
 async def test_cancelled_at_any_await(server: RedisServer, operation: str) -> None:
     url = server.url("service")
-    with anyio.fail_after(100):
+    with anyio.fail_after(times(100, 1_200)):
         async with aipc.listen(url) as listener, opening(CONNECTIONS, "", url, {}) as ours, await listener.accept() as theirs:
             for number in range(subjects.CANCELLATIONS):
                 at, moment = number // 2 % 4, (Moment.AWAIT, Moment.READINESS)[number % 2]

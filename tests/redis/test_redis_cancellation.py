@@ -15,6 +15,7 @@ from aipc.redis.channel import RemoteJobChannel
 from aipc.testing import CANCELLED, Moment, inject
 
 from .. import subjects
+from ..subjects.counts import times
 from .servers import shared_server
 
 pytestmark = pytest.mark.anyio
@@ -52,7 +53,7 @@ async def leased(queue: RemoteJobChannel) -> bytes:
 async def test_taking(operation: str, early: bool) -> None:
     """A job that is there before, or comes while a cancelled receive waits, is received once, now or later."""
     shared_server().command("FLUSHALL")
-    with anyio.fail_after(300):
+    with anyio.fail_after(times(300, 1_200)):
         async with aipc.open_channel(shared_server().url()) as channel:
             queue = cast(RemoteJobChannel, channel)
             for number in range(ROUNDS):
@@ -84,7 +85,7 @@ async def _take(queue: RemoteJobChannel, operation: str, number: int, *, early: 
 async def test_sending_to_a_full_queue(operation: str) -> None:
     """A cancelled send has sent its job if it counts it, and else not."""
     shared_server().command("FLUSHALL")
-    with anyio.fail_after(300):
+    with anyio.fail_after(times(300, 1_200)):
         async with aipc.open_channel(shared_server().url(), max_messages=2) as channel:
             queue = cast(RemoteJobChannel, channel)
             for number in range(ROUNDS):

@@ -14,7 +14,7 @@ import aipc
 from aipc import JobChannel, JobsStatus
 from aipc.testing import CANCELLED, Moment, inject
 
-from ..subjects.counts import CANCELLATIONS
+from ..subjects.counts import CANCELLATIONS, times
 
 pytestmark = pytest.mark.anyio
 
@@ -26,7 +26,7 @@ EMPTY = JobsStatus(0, 0, 0, 0)
 
 @asynccontextmanager
 async def queue_in(place: Path, **options: int) -> AsyncIterator[JobChannel]:
-    with anyio.fail_after(60):
+    with anyio.fail_after(times(60, 1_200)):
         async with aipc.open_channel(f"jobs:{place}/app.jobs", create=True, **options) as queue:
             yield cast(JobChannel, queue)
 

@@ -193,7 +193,7 @@ async def test_killed_servers(scheme: str, place: Path) -> None:
         except rpc.ConnectionLost as error:
             ends.append(error)
 
-    with anyio.fail_after(60), python(SERVER, url) as process:
+    with anyio.fail_after(times(60, 1_200)), python(SERVER, url) as process:
         assert said(process) == "up"
         async with rpc.connect(url) as client, anyio.create_task_group() as tasks:
             for number in range(10):
