@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 import aipc
+from aipc._io.handle import FileHandle
 from aipc.testing.expect import settle, until
 from aipc.testing.leaks import descriptors
 
@@ -185,3 +186,8 @@ def test_dropped_waits_of_objects_without_a_descriptor(loop: str, place: Path) -
 
     RUNNERS[loop](main)
     RUNNERS[loop](next_loop)
+
+
+def test_a_handle_that_was_only_half_made() -> None:
+    """Its constructor failed: it has no descriptor to warn of."""
+    FileHandle.__new__(FileHandle).__del__()
