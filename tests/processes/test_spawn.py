@@ -17,7 +17,7 @@ from aipc.testing.expect import until
 from tests.peers import process, python, said
 from tests.subjects import times
 
-from . import functions
+from . import early_sigterm, functions
 from .conftest import children
 from .test_groups_and_usage import lives
 
@@ -356,6 +356,13 @@ async def test_a_service_in_a_worker_stops_by_itself(tmp_path: Path) -> None:
             worker.terminate()
             assert await client.receive() == b"x"
         assert await worker.wait() == 0
+
+
+async def test_sigterm_before_the_worker_receives_signals() -> None:
+    env = {**os.environ, "AIPC_TESTS_EARLY": "1"}
+    async with aipc.spawn(early_sigterm.stay, env=env, grace=60) as worker:
+        with anyio.fail_after(20):
+            assert await worker.wait() == -signal.SIGTERM
 
 
 async def test_a_descriptor_in_the_read_of_an_earlier_message() -> None:

@@ -77,13 +77,16 @@ def _run(task: task_pickle.WorkerTask) -> task_pickle.Report | None:
 
 async def _serve(task: task_pickle.WorkerTask, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> _Outcome:
     report: _Outcome = None
-    signal.signal(signal.SIGTERM, lambda *_: None)  # from here on an ended call must be reported
+    told: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: told.append(number))  # from here on an ended call must be reported
     async with (
         open_signal_receiver(signal.SIGTERM) as received,
         await worker_channels.workers_end(worker_channels.Kind(task.kind, task.numbered), task.channel) as channel,
         anyio.create_task_group() as tasks,
     ):
         tasks.start_soon(_cancel_when_told, received, tasks.cancel_scope)
+        if told:  # before there was a receiver
+            tasks.cancel_scope.cancel()
         if isinstance(channel, AnsweringChannel) and not await channel.begin():
             report = task_pickle.pack_value(None)
         else:
