@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
 from contextlib import suppress
 from pathlib import Path
@@ -57,6 +58,18 @@ async def test_garbage(name: str, place: Path, caplog: pytest.LogCaptureFixture)
                 await hostile.send(b"\xc1")
             await ends(hostile)
         assert await client.call("add", 1, 2) == 3
+
+
+async def test_a_client_that_leaves_before_its_answers_is_no_error(place: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As a health check does. What it has not read makes its end a reset."""
+    url = f"unix:{place}/socket"
+    async with listening(Service(), url), rpc.connect(url) as client:
+        for _ in range(20):
+            async with aipc.open_channel(url) as hasty:
+                await hasty.send_many([pack([0, number, "add", [1, 2]]) for number in range(50)])
+                await anyio.wait_readable(hasty.extra(aipc.ChannelAttribute.descriptor))
+        assert await client.call("add", 1, 2) == 3
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 NOTIFICATIONS = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import anyio
 
 from aipc.abc import Channel, Listener
+from aipc.exceptions import ProtocolError
 from aipc.services.codecs import Codec, check
 
 from .peer import Peer, check_limit
@@ -35,8 +36,10 @@ class Handler:
                 peer.drain()
             try:
                 await peer.run()
-            except anyio.EndOfStream:
-                return
+            except ProtocolError:
+                raise
+            except (anyio.EndOfStream, anyio.BrokenResourceError):
+                return  # the peer has left
             except anyio.ClosedResourceError:
                 if not self._draining:
                     raise
