@@ -56,8 +56,8 @@ class Call(WaitQueue):
             raise self.error
         if self.answer.error is not None:
             if isinstance(self.answer.error, DeadlineExceeded) and self.deadline - anyio.current_time() < _SLOW_CLOCK:
-                # It is the caller's own deadline: let that end this, as without a peer.
-                await anyio.sleep_until(self.deadline)
+                # It is the caller's own deadline: let that end this, as without a peer. A loop's timer may be late.
+                await anyio.sleep_until(self.deadline + _SLOW_CLOCK)
             raise self.answer.error
         return self.answer.result
 
