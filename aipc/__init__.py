@@ -3,10 +3,10 @@
 abc.py          the contracts: Channel, Listener, Lock, Semaphore, Segment
 exceptions.py   the error tree
 _address.py     URL -> Address
-_open.py        open_channel, listen, open_lock: the scheme table
+_opening/       open_channel, listen, open_lock: the scheme table; open_sysv_queue and others, which return a mechanism's own type
 _options.py     their options, for type checkers
 _extras.py      how to install what is missing
-_typed_openers.py   open_sysv_queue and others: openers that return a mechanism's own type
+_texts/         hints of errors, the text of `repr`
 transports/     moves data, one mechanism a file
 locks/          mutual exclusion: locks and semaphores
 memory/         shares memory

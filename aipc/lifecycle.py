@@ -13,9 +13,10 @@ import anyio.abc
 
 from aipc import systemd
 from aipc._io.loop.wait_queue import WaitQueue
-from aipc._open import listen
 from aipc.abc import Channel, Listener
 from aipc.signals import SignalReceiver, open_signal_receiver
+
+from ._opening.openers import listen
 
 if TYPE_CHECKING:
     from aipc._options import ListenerOptions

@@ -22,13 +22,14 @@ from aipc._io.errors import os_error
 from aipc._io.handle import FileHandle
 from aipc._io.loop import signals as loop_signals
 from aipc._io.loop.wait_queue import WaitQueue
-from aipc._shown import Fact, shown
 from aipc._sys.signals import mask as signal_mask
 from aipc._sys.signals import signalfd
 from aipc._sys.signals.numbers import REALTIME, VALID, name_of, receivable
 from aipc._sys.signals.signalfd import SignalInfo
 from aipc.abc import Closing
 from aipc.exceptions import ForkedError, LimitExceeded, UnsupportedOperation
+
+from ._texts.shown import Fact, shown
 
 _INT = range(-(1 << 31), 1 << 31)
 

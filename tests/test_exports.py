@@ -28,7 +28,7 @@ def test_version() -> None:
 
 IMPORTS = {
     "import aipc": "aipc, lazy_loader",
-    "from aipc import open_channel; assert callable(open_channel)": "aipc._open",
+    "from aipc import open_channel; assert callable(open_channel)": "aipc._opening.openers",
     "import aipc; assert aipc.AddressError is aipc.AddressError": "aipc.exceptions",
     "import aipc.abc; assert aipc.abc.Channel is aipc.Channel": "aipc.abc",
     "from aipc import testing; assert testing.__name__ == 'aipc.testing'": "aipc.testing",

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 import aipc
-from aipc import _open, _options, _typed_openers
+from aipc import _options
 from aipc._address import OPTIONS
+from aipc._opening import openers, typed
 from aipc.locks import sysv_semaphore_set
 from aipc.sync import base as primitives
 
-TABLES = {"open_channel": _open.CHANNELS, "listen": _open.LISTENERS, "open_lock": _open.LOCKS}
+TABLES = {"open_channel": openers.CHANNELS, "listen": openers.LISTENERS, "open_lock": openers.LOCKS}
 
 
 def typed_options(name: str) -> dict[str, str]:
@@ -52,15 +53,15 @@ def test_options_of_all_schemes(name: str) -> None:
     assert without_choices(typed_options(name)) == mechanisms(TABLES[name], tuple(TABLES[name]))
 
 
-@pytest.mark.parametrize("name", _typed_openers.SCHEMES)
+@pytest.mark.parametrize("name", typed.SCHEMES)
 def test_options_of_the_typed_openers(name: str) -> None:
-    schemes = _typed_openers.SCHEMES[name]
-    table = _open.LISTENERS if name.startswith("listen") else {**_open.CHANNELS, **_open.LOCKS}
+    schemes = typed.SCHEMES[name]
+    table = openers.LISTENERS if name.startswith("listen") else {**openers.CHANNELS, **openers.LOCKS}
     assert without_choices(typed_options(name)) == mechanisms(table, schemes)
 
 
 def test_options_of_job_queues() -> None:
-    assert typed_options("open_jobs") == mechanisms(_open.CHANNELS, ("jobs",))
+    assert typed_options("open_jobs") == mechanisms(openers.CHANNELS, ("jobs",))
 
 
 @pytest.mark.parametrize("typed_dict", ["ChannelOptions", "ListenerOptions", "LockOptions"])
@@ -76,7 +77,7 @@ def test_options_of_the_primitives() -> None:
     assert set(annotations(_options.SysVSemaphoreSetOptions)) == sysv_semaphore_set._OPTIONS
 
 
-@pytest.mark.parametrize("name", [*TABLES, *_typed_openers.SCHEMES, "open_jobs"])
+@pytest.mark.parametrize("name", [*TABLES, *typed.SCHEMES, "open_jobs"])
 def test_docstrings_name_each_option(name: str) -> None:
     doc = inspect.getdoc(getattr(aipc, name)) or ""
     if name in ("open_stream", "listen_stream"):

@@ -8,7 +8,7 @@ from inspect import signature
 from typing import NamedTuple
 
 from aipc._address import Address
-from aipc._open import CHANNELS, LISTENERS, LOCKS, opener_of
+from aipc._opening.openers import CHANNELS, LISTENERS, LOCKS, opener_of
 from aipc._sys.proc.file_users import command_of
 
 

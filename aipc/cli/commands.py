@@ -8,8 +8,9 @@ import typer
 
 import aipc
 
-from . import benchmark, calling, doctor, inspecting, jobs, joining, locking, messages, objects, top, topics, touring
+from . import benchmark, calling, jobs, joining, locking, messages, topics, touring
 from .ending import Commands
+from .machine import doctor, inspecting, objects, top
 
 _STATUS = """Exit status: 0 done, 1 failed, 2 wrong option, argument or URL, 3 no such object, or nobody listens."""
 app: typer.Typer = typer.Typer(

@@ -16,7 +16,7 @@ import typer
 import aipc
 from aipc._address import parse
 from aipc._io.loop import backend
-from aipc._open import CHANNELS, LISTENERS, opener_of
+from aipc._opening.openers import CHANNELS, LISTENERS, opener_of
 
 from . import ending, streams, table
 from .messages import AS_JSON, URL, print_messages

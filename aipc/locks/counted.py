@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 from aipc._io.polling import Polling
-from aipc._shown import Fact, parked, shown, state
+from aipc._texts.shown import Fact, parked, shown, state
 from aipc.abc import Semaphore
 
 from .base import LockHandle

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 
 from aipc._address import Address
 from aipc._io.errors import os_error, translate
-from aipc._shown import Fact, counted, parked, shown, state
 from aipc._sys.create_or_open import create_or_open
 from aipc._sys.files import remove_same_file, same_file
+from aipc._texts.shown import Fact, counted, parked, shown, state
 from aipc.abc import Lock
 from aipc.exceptions import WrongObject
 

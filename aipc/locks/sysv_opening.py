@@ -8,13 +8,13 @@ from contextlib import closing, contextmanager, suppress
 
 import anyio
 
-from aipc import _hints
 from aipc._address import Address
 from aipc._io.errors import naming
 from aipc._io.handle import AddressHandle
 from aipc._sys.create_or_open import create_or_open
 from aipc._sys.sysv import semaphore as sysv
 from aipc._sys.sysv.key import key_of
+from aipc._texts import hints
 from aipc.exceptions import AipcError, LimitExceeded, ObjectExists, ObjectMissing, ObjectRemoved, WrongObject
 
 PATIENCE = 1.0
@@ -91,9 +91,9 @@ def hinting_set() -> Iterator[None]:
     try:
         yield
     except ObjectMissing as error:
-        raise _hints.hinted(error, _hints.MAKE) from None
+        raise hints.hinted(error, hints.MAKE) from None
     except ObjectExists as error:
-        raise _hints.hinted(error, _hints.LEFT) from None
+        raise hints.hinted(error, hints.LEFT) from None
 
 
 def kernel_limit(error: OSError, where: str) -> OSError:

@@ -15,10 +15,10 @@ import anyio
 
 from aipc._address import Key, keyed, options, parse
 from aipc._io.errors import translate
-from aipc._shown import Fact, parked, shown, state
 from aipc._sys.sysv import semaphore as sysv
 from aipc._sys.sysv.key import check_key, object_name
 from aipc._sys.sysv.permissions import checked_change
+from aipc._texts.shown import Fact, parked, shown, state
 from aipc.abc import Closing
 from aipc.exceptions import AddressError, LimitExceeded
 

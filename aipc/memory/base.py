@@ -17,13 +17,13 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from aipc._hints import hinted
 from aipc._io import fork
 from aipc._io.errors import os_error, translate
-from aipc._open import open_lock
-from aipc._shown import Fact, counted, shown, usable
+from aipc._opening.openers import open_lock
 from aipc._sys import file_mapping
 from aipc._sys.files import same_file
+from aipc._texts.hints import hinted
+from aipc._texts.shown import Fact, counted, shown, usable
 from aipc.abc import Lock, Segment
 from aipc.exceptions import AddressError, ObjectExists, ObjectMissing, SegmentInUse, UnsupportedOperation, WrongObject
 from aipc.locks.process_locks import close_file

@@ -12,8 +12,8 @@ from typing import Self
 from aipc._io.errors import os_error
 from aipc._io.handle import Handle
 from aipc._io.polling import Polling
-from aipc._shown import Fact, counted, parked, shown, state
 from aipc._sys.proc.file_locks import holders
+from aipc._texts.shown import Fact, counted, parked, shown, state
 from aipc.abc import Buffer, stays_here
 from aipc.exceptions import UnsupportedOperation
 from aipc.wire import snapshot as wire

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from aipc._child.pipes import ChildPipes
 from aipc._child.process import Command, PathName, called
 from aipc._child.termination import GRACE
-from aipc._open import Opening
+from aipc._opening.openers import Opening
 from aipc.transports.pipes.pipe import PipeChannel
 from aipc.transports.process import ProcessChannel, framing_of, launch
 from aipc.wire.framing import Framing

@@ -15,7 +15,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from aipc._shown import Fact, shown
+from aipc._texts.shown import Fact, shown
 from aipc.abc import Buffer, Channel, ChannelAttribute, ChannelStatistics
 from aipc.exceptions import MessageTooLarge, ProtocolError
 from aipc.transports.base import TransportChannel

@@ -13,7 +13,7 @@ from typing import Any, Self
 from aipc._child.pipes import ChildPipes
 from aipc._child.process import Child, Command, called, start
 from aipc._child.termination import signal_all, terminate
-from aipc._shown import Fact, shown
+from aipc._texts.shown import Fact, shown
 from aipc.abc import Buffer
 from aipc.exceptions import AddressError, UnsupportedOperation
 from aipc.transports.pipes.pipe import PipeChannel

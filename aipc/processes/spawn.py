@@ -14,7 +14,7 @@ from aipc._child.process import PathName, start
 from aipc._child.termination import GRACE
 from aipc._io.errors import naming
 from aipc._io.loop import backend
-from aipc._open import Opening
+from aipc._opening.openers import Opening
 from aipc.abc import Channel, StreamChannel
 from aipc.exceptions import AddressError
 

@@ -15,7 +15,7 @@ import anyio
 
 from aipc._io import fork
 from aipc._io.loop import backend
-from aipc._shown import Fact, counted, shown, usable
+from aipc._texts.shown import Fact, counted, shown, usable
 from aipc.abc import Buffer, Channel, ChannelAttribute, ChannelStatistics, Message
 from aipc.exceptions import MessageTooLarge, UnsupportedOperation
 from aipc.wire.framing import as_bytes

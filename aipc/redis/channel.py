@@ -17,7 +17,7 @@ from typing import Any
 import anyio
 
 from aipc._io import fork
-from aipc._shown import Fact, shown, usable
+from aipc._texts.shown import Fact, shown, usable
 from aipc.abc import Buffer, Channel, ChannelAttribute, ChannelStatistics, Message
 from aipc.exceptions import InvalidMessage, LeaseLost, MessageTooLarge, UnsupportedOperation
 from aipc.services.jobs.lease import Lease

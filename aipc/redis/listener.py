@@ -11,7 +11,7 @@ import anyio
 from aipc._address import Address
 from aipc._io import fork
 from aipc._io.loop.connection_tasks import ConnectionTasks, connection_tasks
-from aipc._shown import Fact, counted, shown, usable
+from aipc._texts.shown import Fact, counted, shown, usable
 from aipc.abc import Listener
 from aipc.transports.wait_listener import MISSING_OR_REFUSED, can_wait
 from aipc.wire.framing import MAX_MESSAGE_SIZE

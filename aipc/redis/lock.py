@@ -17,7 +17,7 @@ from typing import Any, Self
 import anyio
 
 from aipc._io import fork
-from aipc._shown import Fact, parked, shown, usable
+from aipc._texts.shown import Fact, parked, shown, usable
 from aipc.abc import Semaphore
 from aipc.exceptions import LeaseLost, UnsupportedOperation
 

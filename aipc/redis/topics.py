@@ -14,7 +14,7 @@ import anyio
 
 from aipc._address import Address
 from aipc._io import fork
-from aipc._shown import Fact, shown, usable
+from aipc._texts.shown import Fact, shown, usable
 from aipc.abc import Buffer
 from aipc.exceptions import MessageTooLarge
 from aipc.services.topics.frames import encode_topic

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Unpack
 
-from aipc._open import open_lock
+from aipc._opening.openers import open_lock
 from aipc.abc import Lock
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 import anyio
 
 from aipc._io.loop import backend
-from aipc._open import Opening, open_channel
-from aipc._shown import Fact, counted, shown
+from aipc._opening.openers import Opening, open_channel
+from aipc._texts.shown import Fact, counted, shown
 from aipc.abc import Buffer, Channel, ChannelStatistics, Message
 from aipc.exceptions import Disconnected
 

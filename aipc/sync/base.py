@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 from aipc._address import Key, keyed, options, parse
-from aipc._shown import Fact, parked, shown, state
+from aipc._texts.shown import Fact, parked, shown, state
 from aipc.abc import Closing, stays_here
 
 from .atomic_set import AtomicSet

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Unpack
 
 from aipc._address import Key
-from aipc._shown import counted
 from aipc._sys.sysv import primitives
+from aipc._texts.shown import counted
 from aipc.abc import Lock
 
 from .atomic_set import AtomicSet, Change, Values

@@ -12,8 +12,8 @@ import anyio
 
 from aipc._io.handle import Handle, SocketHandle
 from aipc._io.waiter import Waiter
-from aipc._shown import Fact, counted, parked, shown, state
 from aipc._sys import rights
+from aipc._texts.shown import Fact, counted, parked, shown, state
 from aipc.abc import Buffer, Channel, ChannelStatistics, Message
 from aipc.exceptions import UnsupportedOperation
 

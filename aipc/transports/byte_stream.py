@@ -18,8 +18,8 @@ import anyio
 from aipc._io.handle import FileHandle, SocketHandle
 from aipc._io.loop import backend
 from aipc._io.waiter import Waiter
-from aipc._shown import Fact
 from aipc._sys.signals import sigpipe
+from aipc._texts.shown import Fact
 from aipc.abc import Message
 from aipc.wire.framing import Body, Frame, Framing, LengthPrefixed, Rest, cut_short
 

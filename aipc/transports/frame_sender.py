@@ -18,7 +18,7 @@ import anyio
 from aipc._io.handle import FileHandle
 from aipc._io.loop import backend
 from aipc._io.waiter import Waiter
-from aipc._shown import Fact
+from aipc._texts.shown import Fact
 from aipc.abc import Buffer, StreamChannel
 from aipc.exceptions import AipcError
 from aipc.wire.framing import Frame, Framing

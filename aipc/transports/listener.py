@@ -15,7 +15,7 @@ import anyio.abc
 from aipc._io import fork
 from aipc._io.handle import ListenerHandle
 from aipc._io.loop.connection_tasks import ConnectionTasks, connection_tasks
-from aipc._shown import Fact, counted, parked, shown, state
+from aipc._texts.shown import Fact, counted, parked, shown, state
 from aipc.abc import ChannelAttribute, Listener
 
 from .base import TransportChannel

@@ -13,7 +13,7 @@ from aipc._child.pipes import ChildPipes
 from aipc._child.process import Child, Command, start
 from aipc._child.termination import GRACE, terminate
 from aipc._io.handle import FileHandle
-from aipc._shown import Fact
+from aipc._texts.shown import Fact
 from aipc.abc import ChannelAttribute
 from aipc.exceptions import AddressError
 from aipc.wire.framing import MAX_MESSAGE_SIZE, Framing

@@ -16,7 +16,8 @@ from pathlib import Path
 import anyio
 
 import aipc
-from aipc.cli import table, top
+from aipc.cli import table
+from aipc.cli.machine import top
 from tests import peers
 
 from ..subjects import new_name

@@ -102,15 +102,15 @@ _TESTS = {
     "aipc/transports/pipes/pipe": Tests(
         "tests/transports/**/test_{pipe,fifo*,process,descriptor}.py tests/processes/test_popen.py", "pipe or fifo or popen"
     ),
-    "aipc/transports/posix_mq": Tests("tests/transports/**/test_posix_mq*.py", "posix-mq or test_posix_queue"),
+    "aipc/transports/queues/posix_mq": Tests("tests/transports/**/test_posix_mq*.py", "posix-mq or test_posix_queue"),
     "aipc/transports/process": Tests(_CHILDREN, "exec or popen"),
-    "aipc/transports/realtime_signal": Tests(
+    "aipc/transports/queues/realtime_signal": Tests(
         "tests/transports/**/test_realtime_signal.py tests/signals/test_alone.py", "signal"
     ),
     "aipc/transports/unix/packet": Tests("tests/transports/**/test_{unix_seqpacket,packet*,pair}.py", "seqpacket"),
     "aipc/transports/shm/": Tests("tests/transports/**/test_{shm*,pair}.py", "shm"),
     "aipc/transports/socket_stream": Tests(_STREAMS, "unix or tcp"),
-    "aipc/transports/sysv_mq": Tests("tests/transports/**/test_sysv_mq*.py", "sysv-mq"),
+    "aipc/transports/queues/sysv_mq": Tests("tests/transports/**/test_sysv_mq*.py", "sysv-mq"),
     "aipc/transports/inet/tcp": Tests("tests/transports/**/test_{tcp*,tls}.py", "tcp"),
     "aipc/transports/inet/tls": Tests("tests/transports/**/test_tls*.py", "tls"),
     "aipc/transports/inet/udp": Tests("tests/transports/**/test_{udp,packet*}.py", "udp"),

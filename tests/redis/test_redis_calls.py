@@ -13,7 +13,7 @@ import pytest
 
 import aipc
 from aipc import rpc
-from aipc._open import CONNECTIONS, opening
+from aipc._opening.openers import CONNECTIONS, opening
 from aipc.testing import CANCELLED, Moment, inject
 
 from .. import subjects

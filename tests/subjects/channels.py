@@ -16,7 +16,7 @@ import trustme
 from anyio.abc import SocketAttribute
 
 import aipc
-from aipc._open import CONNECTIONS, opening
+from aipc._opening.openers import CONNECTIONS, opening
 from aipc.abc import Channel
 from aipc.testing import ChannelSubject
 

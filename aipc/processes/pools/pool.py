@@ -10,7 +10,7 @@ import anyio.abc
 
 from aipc._child.termination import terminate
 from aipc._io import fork
-from aipc._shown import Fact, counted, shown, usable
+from aipc._texts.shown import Fact, counted, shown, usable
 from aipc.abc import Buffer
 from aipc.exceptions import WorkerDied
 

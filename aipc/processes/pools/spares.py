@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import cast
 
 from aipc._child.termination import terminate
-from aipc._open import Opening
+from aipc._opening.openers import Opening
 
 from ..asking import AskingChannel
 from ..workers.worker import Worker

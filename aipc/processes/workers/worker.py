@@ -15,7 +15,7 @@ from aipc._child.process import Child
 from aipc._child.termination import terminate
 from aipc._io import fork
 from aipc._io.loop import backend
-from aipc._shown import Fact, shown
+from aipc._texts.shown import Fact, shown
 from aipc.abc import Channel
 from aipc.transports.base import TransportChannel
 

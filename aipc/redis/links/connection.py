@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import hiredis
 
-from aipc._open import open_channel
+from aipc._opening.openers import open_channel
 from aipc.abc import Channel
 from aipc.exceptions import ProtocolError
 

@@ -18,7 +18,7 @@ from aipc._address import Address
 from aipc._io.errors import naming
 from aipc._io.handle import Handle
 from aipc._io.loop import backend
-from aipc._shown import Fact, counted, parked, shown, state
+from aipc._texts.shown import Fact, counted, parked, shown, state
 from aipc.abc import Buffer, Channel, ChannelAttribute, ChannelStatistics, Message
 from aipc.exceptions import InvalidMessage, LeaseLost, MessageTooLarge, UnsupportedOperation
 from aipc.wire.framing import as_bytes

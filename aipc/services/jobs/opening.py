@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Unpack
 
-from aipc._open import CHANNELS, Opening, opening
+from aipc._opening.openers import CHANNELS, Opening, opening
 
 from .channel import JobChannel
 

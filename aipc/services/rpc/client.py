@@ -7,7 +7,7 @@ from typing import Any, TypeVar, overload
 
 import msgspec
 
-from aipc._shown import Fact, counted, shown
+from aipc._texts.shown import Fact, counted, shown
 from aipc.abc import Channel
 from aipc.exceptions import ProtocolError
 

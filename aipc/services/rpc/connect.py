@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import anyio
 
-from aipc._open import CONNECTIONS, Opening, opening
+from aipc._opening.openers import CONNECTIONS, Opening, opening
 from aipc.abc import Channel
 from aipc.services.codecs import Codec
 

@@ -11,7 +11,7 @@ import anyio
 
 from aipc._io.loop import backend
 from aipc._io.loop.connection_tasks import connection_tasks
-from aipc._shown import Fact, counted, shown
+from aipc._texts.shown import Fact, counted, shown
 from aipc.abc import Channel
 from aipc.services.codecs import check
 

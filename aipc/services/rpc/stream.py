@@ -9,7 +9,7 @@ from typing import Any, Generic, Self, TypeVar
 
 import msgspec
 
-from aipc._shown import Fact, counted, shown
+from aipc._texts.shown import Fact, counted, shown
 from aipc.exceptions import ProtocolError
 
 from .calls import Call, Calls

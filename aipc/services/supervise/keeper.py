@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 import anyio
 
 from aipc._child.process import Child
-from aipc._open import open_channel
+from aipc._opening.openers import open_channel
 from aipc.abc import Channel
 from aipc.processes.backoff import Backoff
 from aipc.processes.changes import Changes

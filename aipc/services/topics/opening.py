@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from aipc import _hints
 from aipc._address import Address, parse
-from aipc._open import Opening, opening
+from aipc._opening.openers import Opening, opening
+from aipc._texts import hints
 from aipc.wire.broadcast import DEFAULT
 
 from .outbox import OVERFLOWS
@@ -89,7 +89,7 @@ def open_subscriber(url: str, *patterns: str, **options: Any) -> Opening[Subscri
 def _function(address: Address, side: int) -> Callable[..., Any]:
     if address.scheme not in SCHEMES:
         raise address.error(
-            f"topics have no scheme {address.scheme!r}, only {', '.join([*SCHEMES, *_REMOTE])}{_hints.meant_scheme(address.scheme, SCHEMES)}"
+            f"topics have no scheme {address.scheme!r}, only {', '.join([*SCHEMES, *_REMOTE])}{hints.meant_scheme(address.scheme, SCHEMES)}"
         )
     if "framing" in address.options:
         raise address.error("topics have a framing of their own")

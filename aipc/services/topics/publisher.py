@@ -12,7 +12,7 @@ import anyio
 
 from aipc._io import fork
 from aipc._io.loop import backend
-from aipc._shown import Fact, counted, shown, usable
+from aipc._texts.shown import Fact, counted, shown, usable
 from aipc.abc import Buffer, Channel, Listener
 from aipc.exceptions import MessageTooLarge
 from aipc.wire.framing import as_bytes

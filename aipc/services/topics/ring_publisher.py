@@ -20,7 +20,7 @@ import anyio.lowlevel
 
 from aipc._io.doorbell import Doorbell
 from aipc._io.loop import backend
-from aipc._open import listen
+from aipc._opening.openers import listen
 from aipc._sys import membarrier, memfd
 from aipc.abc import Buffer, Channel, Listener
 from aipc.exceptions import AddressError

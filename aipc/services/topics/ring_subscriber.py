@@ -12,7 +12,7 @@ import anyio
 from aipc._io.handle import Handle
 from aipc._io.loop import backend
 from aipc._io.polling import Polling
-from aipc._open import open_channel
+from aipc._opening.openers import open_channel
 from aipc._sys import membarrier, memfd
 from aipc.abc import Channel
 from aipc.exceptions import ProtocolError

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from aipc._open import listen
+from aipc._opening.openers import listen
 from aipc.abc import Buffer, Channel, Listener
 
 from .frames import OVERHEAD

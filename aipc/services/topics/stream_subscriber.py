@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aipc._open import open_channel
+from aipc._opening.openers import open_channel
 from aipc.abc import Channel
 from aipc.exceptions import ProtocolError
 

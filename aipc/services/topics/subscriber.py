@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol, Self
 
 import anyio
 
-from aipc._shown import Fact, counted, shown
+from aipc._texts.shown import Fact, counted, shown
 from aipc.exceptions import AccessDenied, AddressError, CertificateRefused, ForkedError, ProtocolError, WrongObject
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5

@@ -19,16 +19,16 @@ from aipc._address import Address
 from aipc._io.errors import naming, os_error, translate
 from aipc._io.handle import Handle
 from aipc._io.polling import Polling, always
-from aipc._shown import Fact, counted
 from aipc._sys.create_or_open import create_or_open
 from aipc._sys.sysv.key import check_key, key_of, object_name
 from aipc._sys.sysv.permissions import checked_change
 from aipc._sys.sysv.queue import EXCEPT, NOERROR, Queue, SysVQueueStatus, longest_message
+from aipc._texts.shown import Fact, counted
 from aipc.abc import Buffer, ChannelAttribute, Message
 from aipc.exceptions import InvalidMessage, MessageTooLarge
 from aipc.wire.framing import as_bytes
 
-from .base import TransportChannel
+from ..base import TransportChannel
 
 _LARGEST_TYPE = sys.maxsize  # C's long
 

@@ -28,7 +28,7 @@ from aipc.abc import Buffer, ChannelAttribute, Message
 from aipc.exceptions import InvalidMessage, MessageTooLarge
 from aipc.wire.framing import as_bytes
 
-from .base import TransportChannel
+from ..base import TransportChannel
 
 _INT = struct.Struct("=i")
 _BATCH = 64

@@ -17,15 +17,15 @@ from aipc._address import Address
 from aipc._io.errors import translate
 from aipc._io.handle import FileHandle, Handle
 from aipc._io.waiter import Waiter
-from aipc._shown import Fact, counted
 from aipc._sys.create_or_open import create_or_open
 from aipc._sys.posix import queue as posix
 from aipc._sys.posix.name import name_of
+from aipc._texts.shown import Fact, counted
 from aipc.abc import Buffer, ChannelAttribute, Message
 from aipc.exceptions import InvalidMessage, LimitExceeded, MessageTooLarge, WrongObject
 from aipc.wire.framing import as_bytes
 
-from .base import TransportChannel
+from ..base import TransportChannel
 
 _OVER_A_LIMIT = frozenset({errno.EINVAL, errno.EMFILE, errno.ENFILE, errno.ENOSPC})
 

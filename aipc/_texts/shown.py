@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TypeAlias
 
-from ._io import fork
-from ._io.handle import Handle
-from ._io.loop.wait_queue import WaitQueue
+from aipc._io import fork
+from aipc._io.handle import Handle
+from aipc._io.loop.wait_queue import WaitQueue
 
 _FORKED = "opened before fork(2)"
 Fact: TypeAlias = str | Callable[[], str]

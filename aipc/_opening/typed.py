@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Unpack
 
 from aipc._address import Key, keyed
-from aipc._open import CHANNELS, LISTENERS, LOCKS, Opening, opening
 from aipc.abc import Listener, Semaphore, StreamChannel
+
+from .openers import CHANNELS, LISTENERS, LOCKS, Opening, opening
 
 if TYPE_CHECKING:  # a mechanism is imported when it is opened
     from aipc._options import (
@@ -26,8 +27,8 @@ if TYPE_CHECKING:  # a mechanism is imported when it is opened
     )
     from aipc.locks.byte_range import ByteRangeLock
     from aipc.transports.inet.tls_channel import TlsChannel
+    from aipc.transports.queues.sysv_mq import SysVQueueChannel
     from aipc.transports.shm.channel import RingChannel
-    from aipc.transports.sysv_mq import SysVQueueChannel
 
 SCHEMES = {
     "open_stream": ("unix", "tcp", "tls", "shm", "fd", "fifo", "exec"),

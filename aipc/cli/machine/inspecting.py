@@ -15,7 +15,7 @@ from aipc._inspect import inspected
 from aipc._inspect.deadlock import deadlocks
 from aipc._inspect.machine import Machine
 
-from . import table
+from .. import table
 
 _MOST = 20
 """Processes, and connections, that are shown of one object."""

@@ -21,7 +21,7 @@ from aipc._sys.proc.file_users import Users, users_of
 from aipc._sys.proc.unix_sockets import bound_sockets
 from aipc.exceptions import AddressError, AipcError, ObjectMissing
 
-from . import ending, table
+from .. import ending, table
 
 _FILES = {"shm": "unix", "unix+seqpacket": "unix", "unix+dgram": "unix"}
 """Schemes whose object is another kind's: a socket file."""

@@ -21,7 +21,8 @@ from aipc._inspect.machine import Machine
 from aipc._sys.proc import file_locks
 from aipc.exceptions import AipcError, ObjectMissing
 
-from . import ending, inspecting, objects, table
+from .. import ending, table
+from . import inspecting, objects
 
 _HEADINGS = ("HELD BY", "AWAITED BY", "OPEN IN", "FILL", "OBJECT")
 _OWN = "/aipc-bells-"

@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar, Unpack
 
-from aipc import _hints
 from aipc._address import Address, parse
 from aipc._address import options as options_of
 from aipc._io.errors import naming
-from aipc._shown import shown
+from aipc._texts import hints
+from aipc._texts.shown import shown
 from aipc.abc import Channel, Listener, Lock, stays_here
 from aipc.exceptions import AddressError, ObjectExists, ObjectMissing
 
@@ -31,9 +31,9 @@ CHANNELS: dict[str, str] = {
     "unix+seqpacket": "aipc.transports.unix.seqpacket:connect",
     "shm": "aipc.transports.shm.connect:connect",
     "udp": "aipc.transports.inet.udp:connect",
-    "sysv-mq": "aipc.transports.sysv_mq:connect",
-    "posix-mq": "aipc.transports.posix_mq:connect",
-    "signal": "aipc.transports.realtime_signal:connect",
+    "sysv-mq": "aipc.transports.queues.sysv_mq:connect",
+    "posix-mq": "aipc.transports.queues.posix_mq:connect",
+    "signal": "aipc.transports.queues.realtime_signal:connect",
     "tcp": "aipc.transports.inet.tcp:connect",
     "tls": "aipc.transports.inet.tls:connect",
     "jobs": "aipc.services.jobs.channel:connect",
@@ -245,7 +245,7 @@ def opening(table: Mapping[str, str], caller: str, url: str, given: Mapping[str,
             with naming(address.url):
                 made = await function(address, **chosen)
         except (ObjectMissing, ObjectExists) as error:
-            raise _hints.about(
+            raise hints.about(
                 error,
                 address.scheme,
                 chosen,
@@ -265,7 +265,7 @@ def _mechanism(
     """The opener, and the module's `check`, if it has one: AddressError for what can be seen without opening anything."""
     if address.scheme not in table:
         others = [name for name, rows in _TABLES.items() if address.scheme in rows]
-        hint = f"; it is a scheme of {' and '.join(others)}" if others else _hints.meant_scheme(address.scheme, table)
+        hint = f"; it is a scheme of {' and '.join(others)}" if others else hints.meant_scheme(address.scheme, table)
         raise AddressError(f"{address.url!r}: {caller} knows no scheme {address.scheme!r}, only {', '.join(table)}{hint}")
     module = importlib.import_module(table[address.scheme].partition(":")[0])
     return opener_of(table, address), getattr(module, "check", None)

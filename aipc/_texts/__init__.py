@@ -1,0 +1,1 @@
+"""What is said to people: hints of errors, and the text of `repr`."""

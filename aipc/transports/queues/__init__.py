@@ -1,0 +1,1 @@
+"""Queues of the kernel: System V, POSIX, and real-time signals."""
