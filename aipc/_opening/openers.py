@@ -40,6 +40,8 @@ CHANNELS: dict[str, str] = {
     "redis": "aipc.redis.opening:connect",
     "rediss": "aipc.redis.opening:connect",
     "redis+unix": "aipc.redis.opening:connect",
+    "redis-sentinel": "aipc.redis.opening:connect",
+    "redis-cluster": "aipc.redis.opening:connect",
 }
 LISTENERS: Mapping[str, str] = {
     "fd": "aipc.transports.fd_listener:listen",
@@ -51,6 +53,8 @@ LISTENERS: Mapping[str, str] = {
     "redis": "aipc.redis.listener:listen",
     "rediss": "aipc.redis.listener:listen",
     "redis+unix": "aipc.redis.listener:listen",
+    "redis-sentinel": "aipc.redis.listener:listen",
+    "redis-cluster": "aipc.redis.listener:listen",
 }
 LOCKS: Mapping[str, str] = {
     "flock": "aipc.locks.flock:open_flock",
@@ -60,11 +64,15 @@ LOCKS: Mapping[str, str] = {
     "redis": "aipc.redis.opening:open_lock",
     "rediss": "aipc.redis.opening:open_lock",
     "redis+unix": "aipc.redis.opening:open_lock",
+    "redis-sentinel": "aipc.redis.opening:open_lock",
+    "redis-cluster": "aipc.redis.opening:open_lock",
 }
 CONNECTIONS: Mapping[str, str] = CHANNELS | {
     "redis": "aipc.redis.listener:connect",
     "rediss": "aipc.redis.listener:connect",
     "redis+unix": "aipc.redis.listener:connect",
+    "redis-sentinel": "aipc.redis.listener:connect",
+    "redis-cluster": "aipc.redis.listener:connect",
 }
 """What `rpc.connect` opens: where a channel of that scheme is no connection to a listener, a connection."""
 

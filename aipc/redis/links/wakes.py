@@ -125,8 +125,8 @@ class Wakes(Line):
             del self._places[place.name]
 
     def pass_on(self, name: str) -> None:
-        """A wake-up came for nobody: another process may have a use for it."""
-        if not self.closed:
+        """A wake-up came for nobody: another process may have a use for it, if it did not mean one of our tasks."""
+        if not self.closed and not name.startswith(f"{self._name}:"):
             self._tell(call("pass_on", (name,)))
 
     async def subscribed(self) -> None:
@@ -137,6 +137,11 @@ class Wakes(Line):
             await self._ready.queue()
             if self._error is not None:
                 raise self._error.with_traceback(None)
+
+    def follow(self, url: str) -> None:
+        """The server is there now: listen there."""
+        if self.connection is not None and self.connection.url != url:
+            self.connection.close()
 
     def _wanted(self) -> bool:
         return bool(self._places)

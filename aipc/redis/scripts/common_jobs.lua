@@ -1,4 +1,5 @@
--- Jobs. KEYS: the stream, those given back, takers that wait, senders that wait, the dead, those with a delay
+-- Jobs. KEYS: the stream, those given back, takers that wait, senders that wait, the dead, those with a delay, the last request of this
+-- process to send, those that are done
 local GROUP = 'aipc'
 
 -- How often an entry was leased, and by whom now; nil if nobody has it
