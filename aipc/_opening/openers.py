@@ -238,6 +238,7 @@ def open_lock(url: str, **options: Unpack[LockOptions]) -> Opening[Lock]:
 def opening(table: Mapping[str, str], caller: str, url: str, given: Mapping[str, Any]) -> Opening[Any]:
     """Return the opener of `url` in `table`. AddressError at once for a scheme or option that it does not have."""
     address = parse(url)
+    url = address.url  # without a password: a traceback may show it
     with naming(address.url):  # importing the mechanism may fail, too: for want of a descriptor
         function, check = _mechanism(table, caller, address)
     known = {name: p for name, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY}

@@ -1,7 +1,10 @@
 """Channels, locks and topics over Redis, for more than one machine. The only room that imports hiredis, for the protocol.
 
 server.py       what a URL says of the server; passwords are never shown
-connection.py   one connection: dials, greets, reads replies
+links/          connections:
+connection.py   one connection: logs in, reads replies
+locating.py     where the server is now: sentinels, clusters
+dialing.py      makes a connection
 line.py         keeps a connection, and makes it again
 link.py         the command connection of a server and loop: commands in order, answers to their tasks
 wakes.py        the connection by which the server wakes those who wait

@@ -84,10 +84,7 @@ class Place:
 
 def place(address: Address, tls: Mapping[str, Any], db: int | None = None, name: str | None = None) -> Place:
     """Where that URL points. AddressError for what can't be meant."""
-    login, _, where = address.authority.rpartition("@")
-    user, colon, password = login.partition(":")
-    if login and not colon:
-        raise address.error("before the @ stands user:password, or :password, percent-encoded")
+    user, password, where = _login(address)
     if address.scheme == "redis+unix":
         path = ["" if db is None else str(db), name or ""]
     elif db is not None or name is not None:
@@ -100,8 +97,18 @@ def place(address: Address, tls: Mapping[str, Any], db: int | None = None, name:
     options = tuple(sorted((key, value) for key, value in tls.items() if value is not None))
     if options and address.scheme != "rediss":
         raise address.error(f"{options[0][0]} is an option of rediss: only")
-    server = Server(_url(address, where), _database(address, number), user, Secret(password), options)
+    server = Server(_url(address, where), _database(address, number), user, password, options)
     return Place(_among(address, server, where, before, object_name), object_name, address.url)
+
+
+def _login(address: Address) -> tuple[str, Secret, str]:
+    """User, password, and what stands behind them. An error's traceback shows none of them."""
+    login, _, where = address.authority.rpartition("@")
+    user, colon, password = login.partition(":")
+    if login and not colon:
+        del login, user
+        raise address.error("before the @ stands user:password, or :password, percent-encoded")
+    return user, Secret(password), where
 
 
 def _form(address: Address) -> str:

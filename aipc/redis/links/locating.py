@@ -21,18 +21,18 @@ _REDIRECTIONS = 5
 
 
 async def locate(server: Server) -> tuple[str, bool]:
-    """The channel's URL, and whether the slot of the key is only on its way there. The error of the last one asked, if nobody knows."""
-    error: Exception | None = None
+    """The channel's URL, and whether the slot of the key is only on its way there. If nobody knows, the error of one that answered."""
+    errors: list[Exception] = []
     for node in random.sample(server.nodes, len(server.nodes)):
         try:
             with anyio.fail_after(_EACH):
                 return await (_master(server, node) if server.master else _owner(server, node))
         except TimeoutError:
-            error = NotReady(f"{node}: no answer in {_EACH:.0f} s")
-        except GONE as reason:
-            error = reason
-    if error is not None:
-        raise error.with_traceback(None)
+            errors.append(NotReady(f"{node}: no answer in {_EACH:.0f} s"))
+        except GONE as error:
+            errors.append(error)
+    if errors:
+        raise min(errors, key=lambda error: isinstance(error, (ConnectionError, NotReady))).with_traceback(None)
     return server.url, False
 
 
