@@ -1,7 +1,6 @@
 """Channels, locks and topics over Redis, for more than one machine. The only room that imports hiredis, for the protocol.
 
 server.py       what a URL says of the server; passwords are never shown
-links/          connections:
 connection.py   one connection: logs in, reads replies
 locating.py     where the server is now: sentinels, clusters
 dialing.py      makes a connection
@@ -12,6 +11,7 @@ registry.py     one link for each server and loop
 scripts.py      scripts/*.lua: each step is one script, which the server does wholly or not at all
 errors.py       the server's errors in aipc's words
 channel.py      job queues: a stream with a consumer group
+ahead.py        the next job, which comes with the removal of the last one
 lock.py         leases on a lock or a counting semaphore
 topics.py       publish and subscribe
 calls.py, listener.py   connections between two processes, for calls

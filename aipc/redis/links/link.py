@@ -115,11 +115,15 @@ class Link(Line):
             raise
         return request.result()
 
-    def tell(self, data: bytes, answered: Undo | None = None, *, repeats: bool = True) -> None:
-        """Have a command done, some time; `answered` is called with the answer."""
+    def tell(self, data: bytes, answered: Undo | None = None, *, repeats: bool = True, with_next: bool = False) -> None:
+        """Have a command done, some time; `answered` is called with the answer. `with_next`: it goes out with the next command."""
         request = Request(data, answered, repeats=repeats)
         request.abandoned = True
-        if not self.closed:
+        if self.closed:
+            return
+        if with_next:
+            self._unsent.append(request)
+        else:
             self._submit(request)
 
     def ask_now(self, data: bytes) -> Any:

@@ -38,6 +38,7 @@ end
 
 -- Makes jobs ready whose delay is over; how many ms are left of the next one, or -1
 local function promote()
+  if redis.call('EXISTS', KEYS[6]) == 0 then return -1 end
   local time = now()
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[6], '-inf', time, 'LIMIT', 0, 100)) do
     local _, last, kind = string.find(member, '^[^|]*|(%d+)|')
