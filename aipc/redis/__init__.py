@@ -10,6 +10,7 @@ wakes.py        the connection by which the server wakes those who wait
 registry.py     one link for each server and loop
 scripts.py      scripts/*.lua: each step is one script, which the server does wholly or not at all
 errors.py       the server's errors in aipc's words
+checkup.py      what a server is, and its settings
 channel.py      job queues: a stream with a consumer group
 ahead.py        the next job, which comes with the removal of the last one
 lock.py         leases on a lock or a counting semaphore
