@@ -1,6 +1,7 @@
 """How tasks wait for something on a server: they try, register there, and park; the server publishes to whom it has something.
 
-A wake-up carries nothing, so that one that is lost or one too many costs only time. Whoever has no use for one passes it on.
+A wake-up that is lost or one too many costs only time. Whoever has no use for one passes it on. It may carry news, which saves
+asking for them.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ _LONGEST_WAIT = 5.0
 class WaitingPlace(WaitQueue):
     """Tasks of this loop that wait for one thing on the server, `name` there. Wakes the one that has waited longest."""
 
-    __slots__ = ("_deadline", "_timer", "_wakes", "name", "rung", "waiting")
+    __slots__ = ("_deadline", "_timer", "_wakes", "name", "news", "rung", "waiting")
 
     def __init__(self, wakes: Wakes, name: str) -> None:
         super().__init__()
         self.name: str = name
         self.waiting: int = 0
         self.rung: bool = False  # a wake-up that no task has taken yet
+        self.news: str = ""  # what the last wake-up carried
         self._wakes = wakes
         self._timer: backend.Timer | None = None
         self._deadline = 0.0
@@ -166,10 +168,12 @@ class Wakes(Line):
         self.watch()
 
     def _ring(self, name: str) -> None:
+        name, _, news = name.partition("\0")
         place = self._places.get(name)
         if place is None:
             self.pass_on(name)
         else:
+            place.news = news
             place.ring()
 
     def _ring_all(self) -> None:
