@@ -53,7 +53,7 @@ def doctor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check limits, features, namespaces, leftovers; or a Redis server.
+    """Check limits, features, leftovers; or a Redis server.
 
     Ends with 1 if a feature is missing. What that costs stands below it.
     """
