@@ -14,7 +14,7 @@ from aipc.exceptions import AddressError
 
 _URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*):(//(?P<authority>[^/?]*))?(?P<path>[^?]*)(\?(?P<query>.*))?", re.DOTALL)
 _ENDPOINT = re.compile(r"(\d+\.\d+\.\d+\.\d+|\[[0-9a-f:]+\]):\d+")
-_PASSWORD = re.compile(r"(redis[a-z+-]*://(?:[^/?@:]*:)?).*@", re.DOTALL)
+_PASSWORD = re.compile(r"(\Aredis[a-z+-]*://(?:[^/?@:]*:)?|\A[a-z][a-z0-9+.-]*://[^/?@:]*:(?=[^/?]*@)).*@", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,7 @@ def parse(url: str) -> Address:
             match["query"] or "", keep_blank_values=True, strict_parsing=bool(match["query"]), errors="surrogateescape"
         )
     except ValueError:
+        del full, match  # a traceback shows them
         raise AddressError(f"{url!r}: the query must be name=value pairs joined by &") from None
     options = dict(pairs)
     if len(options) < len(pairs):

@@ -35,6 +35,8 @@ SCHEMES: dict[str, str] = {
     "redis": "services:redis",
     "rediss": "services:redis",
     "redis+unix": "services:redis",
+    "redis-sentinel": "services:redis",
+    "redis-cluster": "services:redis",
 }
 
 

@@ -40,6 +40,8 @@ CHANNELS: dict[str, str] = {
     "redis": "aipc.redis.opening:connect",
     "rediss": "aipc.redis.opening:connect",
     "redis+unix": "aipc.redis.opening:connect",
+    "redis-sentinel": "aipc.redis.opening:connect",
+    "redis-cluster": "aipc.redis.opening:connect",
 }
 LISTENERS: Mapping[str, str] = {
     "fd": "aipc.transports.fd_listener:listen",
@@ -51,6 +53,8 @@ LISTENERS: Mapping[str, str] = {
     "redis": "aipc.redis.listener:listen",
     "rediss": "aipc.redis.listener:listen",
     "redis+unix": "aipc.redis.listener:listen",
+    "redis-sentinel": "aipc.redis.listener:listen",
+    "redis-cluster": "aipc.redis.listener:listen",
 }
 LOCKS: Mapping[str, str] = {
     "flock": "aipc.locks.flock:open_flock",
@@ -60,11 +64,15 @@ LOCKS: Mapping[str, str] = {
     "redis": "aipc.redis.opening:open_lock",
     "rediss": "aipc.redis.opening:open_lock",
     "redis+unix": "aipc.redis.opening:open_lock",
+    "redis-sentinel": "aipc.redis.opening:open_lock",
+    "redis-cluster": "aipc.redis.opening:open_lock",
 }
 CONNECTIONS: Mapping[str, str] = CHANNELS | {
     "redis": "aipc.redis.listener:connect",
     "rediss": "aipc.redis.listener:connect",
     "redis+unix": "aipc.redis.listener:connect",
+    "redis-sentinel": "aipc.redis.listener:connect",
+    "redis-cluster": "aipc.redis.listener:connect",
 }
 """What `rpc.connect` opens: where a channel of that scheme is no connection to a listener, a connection."""
 
@@ -230,6 +238,7 @@ def open_lock(url: str, **options: Unpack[LockOptions]) -> Opening[Lock]:
 def opening(table: Mapping[str, str], caller: str, url: str, given: Mapping[str, Any]) -> Opening[Any]:
     """Return the opener of `url` in `table`. AddressError at once for a scheme or option that it does not have."""
     address = parse(url)
+    url = address.url  # without a password: a traceback may show it
     with naming(address.url):  # importing the mechanism may fail, too: for want of a descriptor
         function, check = _mechanism(table, caller, address)
     known = {name: p for name, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY}

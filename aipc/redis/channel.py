@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Any
 
 import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from aipc._io import fork
 from aipc._texts.shown import Fact, shown, usable
@@ -24,6 +25,7 @@ from aipc.services.jobs.lease import Lease
 from aipc.services.jobs.tables import JobsStatus
 from aipc.wire.framing import as_bytes
 
+from .ahead import Ahead
 from .leases import Leases
 from .links import registry
 from .links.link import Link
@@ -59,6 +61,8 @@ class RemoteJobChannel(Channel):
         self._limit = limit
         self._leases = Leases(self._queue, lease)
         self._dead_leases = Leases(self._dead, lease)
+        self._ahead = Ahead(self._queue, lease)
+        self._taking = 0
         self._look_at = 0.0
         self._closed = False
         self._generation = fork.generation
@@ -158,6 +162,8 @@ class RemoteJobChannel(Channel):
             leases.remove(job)
             self._count_received([job])
             losses = self._link.losses
+            if queue is self._queue and not self._taking:
+                self._ahead.ask()
             others, nobody = await self._link.ask(queue.done([job], self._history))
             if others or (nobody and losses == self._link.losses):  # else it was asked twice, and done the first time
                 raise LeaseLost(f"{self._name}: job {job.id} was given back before its block ended")
@@ -173,6 +179,7 @@ class RemoteJobChannel(Channel):
 
     def receive_nowait(self, **selection: Any) -> bytes:
         queue, _ = self._selected(selection)
+        self._ahead.give_back()
         jobs = jobs_of(self._link.ask_now(queue.take(1, self._lease, waits=False)))
         if not jobs:
             raise anyio.WouldBlock(f"{self._name}: nothing to receive now; await receive() waits for it")
@@ -199,6 +206,12 @@ class RemoteJobChannel(Channel):
         return (self._dead, self._dead_leases) if selection.get("dead") else (self._queue, self._leases)
 
     async def _take(self, queue: JobQueue, most: int) -> list[RemoteJob]:
+        if queue is self._queue:
+            await checkpoint_if_cancelled()
+            job = self._ahead.take()
+            if job is not None:
+                self._look(queue)
+                return [job]
         place = self._link.wakes.place(queue.takers)
 
         async def take(registers: bool) -> list[RemoteJob] | None:
@@ -209,7 +222,11 @@ class RemoteJobChannel(Channel):
             place.wake_in(self._lease / _LOOKS if reply < 0 else reply / 1000)
             return None
 
-        jobs = await place.attempt(take, self._check)
+        self._taking += 1
+        try:
+            jobs = await place.attempt(take, self._check)
+        finally:
+            self._taking -= 1
         if self._closed:
             self._link.tell(queue.give_back(jobs, 0, counted=False))
             self._check()
@@ -236,6 +253,7 @@ class RemoteJobChannel(Channel):
     def stat(self) -> JobsStatus:
         """How many jobs are ready, leased, delayed, and dead. A plain call, which waits for the server's answer."""
         self._check()
+        self._ahead.give_back()
         ready, leased, delayed, dead, _ = self._link.ask_now(self._queue.stat())
         return JobsStatus(ready, leased, delayed, dead)
 
@@ -265,6 +283,7 @@ class RemoteJobChannel(Channel):
 
     def _end(self) -> None:
         self._closed = True
+        self._ahead.close()
         for queue, leases in ((self._queue, self._leases), (self._dead, self._dead_leases)):
             jobs = leases.clear()
             if jobs and not self._link.closed:

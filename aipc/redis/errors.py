@@ -10,6 +10,8 @@ import anyio
 
 from aipc.exceptions import AccessDenied, AipcError, NoSpace, ProtocolError, WrongObject
 
+from .server import Server
+
 _DENIED = (AccessDenied, errno.EACCES)
 _KINDS: Mapping[str, tuple[type[OSError], int]] = {
     "NOAUTH": _DENIED,
@@ -24,6 +26,12 @@ PASSING = frozenset(
     {"LOADING", "READONLY", "MASTERDOWN", "NOSCRIPT", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS", "UNBLOCKED"}
 )
 """Errors of a server that is not ready, or no longer the one that takes writes: a new connection asks again."""
+_ELSEWHERE = frozenset({"MOVED", "ASK"})
+
+
+def passing(server: Server) -> frozenset[str]:
+    """The errors of that server after which a new connection asks again, perhaps elsewhere."""
+    return PASSING | _ELSEWHERE if server.key else PASSING
 
 
 class NotReady(anyio.BrokenResourceError):
@@ -48,6 +56,10 @@ def explain(error: Exception, where: str) -> Exception:
         return known(code, text)
     if kind in PASSING:
         return NotReady(text)
+    if kind in _ELSEWHERE:
+        if where.startswith("redis-cluster:"):
+            return NotReady(text)
+        return ProtocolError(f"{text}; a cluster's URL is redis-cluster://host/0/name")
     if "invalid password" in str(error) or "without any password" in str(error):
         return AccessDenied(errno.EACCES, text)
     return ProtocolError(text)

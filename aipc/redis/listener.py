@@ -115,8 +115,7 @@ class RemoteListener(Listener[RemoteConnectionChannel]):
 
 def _waiting(link: Link, where: Place) -> RemoteJobChannel:
     """The queue of the connections that nobody accepted yet."""
-    queue = Place(where.server, where.key("calls"), where.url)
-    return RemoteJobChannel(link, queue, lease=_LEASE, max_messages=0, max_attempts=0, history=0, limit=1000)
+    return RemoteJobChannel(link, where.within("calls"), lease=_LEASE, max_messages=0, max_attempts=0, history=0, limit=1000)
 
 
 async def listen(
@@ -171,7 +170,7 @@ async def connect(
     channel = RemoteConnectionChannel(link, where, number, "client", max_message_size)
     try:
         await channel.begin()
-        queue = JobQueue(link, Place(where.server, where.key("calls"), where.url))
+        queue = JobQueue(link, where.within("calls"))
         await link.ask(queue.send([(1, number.encode())], 0, 0.0, waits=False))
     except BaseException:
         channel.close()
@@ -181,5 +180,5 @@ async def connect(
 
 async def _join(where: Place) -> Link:
     with registry.joined(where.server) as link:
-        await link.ask(JobQueue(link, Place(where.server, where.key("calls"), where.url)).stat(), patient=False)
+        await link.ask(JobQueue(link, where.within("calls")).stat(), patient=False)
     return link

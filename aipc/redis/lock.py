@@ -68,12 +68,21 @@ class RemoteLock(Semaphore):
         name = self._new_name()
         place = self._link.wakes.place(name)
 
+        queued: tuple[float, int] | None = None
+
         async def take(registers: bool) -> Grant | None:
+            nonlocal queued
             asked = monotonic()
+            if place.news and queued:
+                grant = self._handed_over(name, n, place.news, *queued)
+                if grant is not None:
+                    return grant
             token, *rest = await self._link.ask(self._acquire(name, n, waits=registers))
             if token:
                 return self._granted(name, n, token, asked)
-            place.wake_in(rest[0] / 1000)
+            milliseconds, time = rest
+            queued = asked, time
+            place.wake_in(milliseconds / 1000)
             return None
 
         self._waiting.add(name)
@@ -98,6 +107,16 @@ class RemoteLock(Semaphore):
         if not token:
             raise anyio.WouldBlock(f"{self._name}: taken; await acquire() waits for it")
         self._hold(self._granted(name, n, token, asked))
+
+    def _handed_over(self, name: str, n: int, news: str, asked: float, time: int) -> Grant | None:
+        """What a wake-up says that we hold, unless it is old. `asked`: by our clock, not after `time` (ms) by the server's."""
+        token, _, since = news.partition(":")
+        start = min(asked + (int(since) - time - 2) / 1000, monotonic())
+        grant = self._granted(name, n, int(token), start)
+        if monotonic() < start + self._ttl / 2:
+            return grant
+        grant.end()
+        return None
 
     def _new_name(self) -> str:
         return f"{self._link.name}:{self._link.number()}:{os.getpid()}:{socket.gethostname()}"

@@ -13,7 +13,8 @@ import anyio
 from aipc._address import Address
 
 from .errors import explain
-from .links.connection import Connection, dial
+from .links.connection import Connection
+from .links.dialing import dial
 from .scripts import pack
 from .server import Place, Server, place
 

@@ -1,4 +1,4 @@
-"""The openers of `redis:`, `rediss:` and `redis+unix:` URLs."""
+"""The openers of `redis:` URLs, and of the other schemes of Redis."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class JobQueue:
         before = f"{part}:" if part else ""
         self.takers: str = place.key(f"{before}takers")
         self.senders: str = place.key(f"{before}senders")
-        others = (place.key(f"{before}{suffix}") for suffix in ("dead", "delayed", "seen:", "done"))
+        others = (place.key(f"{before}{suffix}") for suffix in ("dead", "delayed", f"seen:{link.name}", "done"))
         self.keys: tuple[str, ...] = (place.key(part), place.key(f"{before}back"), self.takers, self.senders, *others)
 
     def send(self, jobs: Sequence[tuple[int, bytes]], most: int, delay: float, *, waits: bool) -> bytes:

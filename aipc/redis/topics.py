@@ -25,7 +25,8 @@ from aipc.wire.framing import MAX_MESSAGE_SIZE, as_bytes
 
 from .errors import explain
 from .links import registry
-from .links.connection import Connection, dial
+from .links.connection import Connection
+from .links.dialing import dial
 from .links.line import SILENCE
 from .links.link import Link
 from .scripts import call, pack

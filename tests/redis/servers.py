@@ -21,11 +21,13 @@ from ..peers import LASTING, require
 class RedisServer:
     """redis-server, started and stopped; its data stay in the directory."""
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(self, directory: Path, *options: str, config: str = "") -> None:
+        """`config`: a file, which a sentinel needs; the server writes it, too."""
         require("redis-server")
         self.directory = directory
         self.path = f"{directory}/redis.sock"
         self.options = options
+        self.config = config
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -37,6 +39,7 @@ class RedisServer:
             self.process = subprocess.Popen(
                 [
                     "redis-server",
+                    *filter(None, [self.config]),
                     "--port",
                     "0",
                     "--unixsocket",

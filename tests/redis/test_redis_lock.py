@@ -64,6 +64,40 @@ async def test_tokens_only_grow(server: RedisServer) -> None:
             _ = one.token
 
 
+async def test_a_waiter_learns_with_its_wake_up_what_it_holds(redis: RedisServer) -> None:
+    def asked() -> int:
+        stats = redis.command("INFO", "commandstats").decode()
+        return int((stats.partition("cmdstat_hget:calls=")[2] or "0,").partition(",")[0])  # once for each request
+
+    async with opened(redis) as one, opened(redis) as other, anyio.create_task_group() as tasks:
+        before = 0
+
+        async def wait() -> None:
+            async with other:
+                assert asked() == before
+                assert other.token > first
+                holder = one.holder()
+                assert holder == os.getpid()
+
+        async with one:
+            first = one.token
+            tasks.start_soon(wait)
+            await until(lambda: redis.command("ZCARD", "{lock}:queue") == b":1\r\n")
+            await settle()
+            before = asked()
+
+
+async def test_news_that_are_old_are_not_believed(redis: RedisServer) -> None:
+    async with opened(redis, ttl=2) as lock:
+        now = time.monotonic()
+        for seconds, believed in ((0.0, True), (0.9, True), (1.1, False), (5.0, False)):
+            grant = lock._handed_over("x", 1, "7:1000000", now - seconds, 1_000_000)
+            assert (grant is not None) == believed
+            if grant is not None:
+                grant.end()
+                assert grant.token == 7
+
+
 async def test_the_holder_has_a_host(server: RedisServer) -> None:
     async with opened(server) as lock:
         assert lock.holder() is None

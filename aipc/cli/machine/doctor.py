@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import typer
 
@@ -22,6 +22,8 @@ from aipc._sys.proc import file_locks
 from aipc._sys.sysv import primitives, tables
 
 from . import objects
+from .doctor_redis import server_findings
+from .finding import Finding
 
 _LIMITS = (
     ("fs/mqueue/msg_max", "messages of a new POSIX queue"),
@@ -45,22 +47,17 @@ _FIRST_IPC, _FIRST_PID = 0xEFFFFFFF, 0xEFFFFFFC
 """The inodes of the initial namespaces (the kernel's PROC_IPC_INIT_INO and PROC_PID_INIT_INO)."""
 
 
-class Finding(NamedTuple):
-    """One check. `good` is None where there is nothing to judge; `advice` says what a lack costs, or how to change it."""
-
-    subject: str
-    name: str
-    value: str
-    good: bool | None
-    advice: str
-
-
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Check limits, features, namespaces, leftovers.
+def doctor(
+    url: Annotated[
+        str | None, typer.Argument(metavar="[URL]", help="Something on a Redis server, which is checked instead.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check limits, features, leftovers; or a Redis server.
 
     Ends with 1 if a feature is missing. What that costs stands below it.
     """
-    findings = [*_limits(), *_features(), *_namespaces(), *_leftovers()]
+    findings = [*server_findings(url)] if url else [*_limits(), *_features(), *_namespaces(), *_leftovers()]
     if as_json:
         print(json.dumps([finding._asdict() for finding in findings], indent=2))
     else:

@@ -13,25 +13,30 @@ from aipc.abc import Channel
 from aipc.exceptions import ProtocolError
 
 from ..errors import NotReady, explain
-from ..scripts import loading, pack
+from ..scripts import pack
 from ..server import Server
 
-_DIALING = 5.0
-"""Seconds for a connection and its greeting."""
 _NO_LIMIT = 1 << 40  # of many commands at once; each message has one of its own
 _NOTHING = object()
+_ASKING = pack("ASKING")
 
 GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 """How the end of a connection shows."""
 
 
 class Connection:
-    """Commands go out, replies come in, in the same order. `number` is the server's for this client."""
+    """Commands go out, replies come in, in the same order. `number` is the server's for this client.
+
+    `before` goes out before each command that concerns a key of the cluster that is on its way to this node.
+    """
 
     def __init__(self, channel: Channel, url: str) -> None:
         self.channel: Channel = channel
+        self.url: str = url
         self.number: int = 0
-        self._url = url
+        self.imports: bool = False
+        self.before: bytes = b""
+        self._between = False
         self._reader: Any = hiredis.Reader(notEnoughData=_NOTHING)
 
     async def read(self) -> list[Any]:
@@ -56,10 +61,16 @@ class Connection:
         try:
             self._reader.feed(data)
             while (reply := self._reader.gets()) is not _NOTHING:
-                replies.append(reply)
+                self._between = bool(self.before) and not self._between
+                if not self._between:  # else it is the reply to `before`
+                    replies.append(reply)
         except hiredis.ProtocolError as error:
-            raise ProtocolError(f"{self._url}: what answers there is no Redis server: {error}") from None
+            raise ProtocolError(f"{self.url}: what answers there is no Redis server: {error}") from None
         return replies
+
+    def ask(self) -> None:
+        """From now on, commands may concern keys that this node is about to get."""
+        self.before = _ASKING
 
     def close(self) -> None:
         """Close it at once. Idempotent."""
@@ -67,40 +78,35 @@ class Connection:
             self.channel.close()  # type: ignore[attr-defined] # each byte stream has it
 
 
-async def dial(server: Server, replaces: int = 0) -> Connection:
-    """Connect and log in. `replaces`: the number of the connection before, of which the server must do nothing more.
+async def connected(url: str, server: Server) -> Connection:
+    """A connection to where that server is, or to one that knows where. Errors as of the channel. Cancelled: nothing is open."""
+    return Connection(await open_channel(url, framing="none", max_message_size=_NO_LIMIT, **dict(server.tls)), url)
 
-    Errors as of the channel, AccessDenied for a wrong password, BrokenResourceError for a server that is not ready or does not
-    answer in 5 s. Cancelled: nothing is open.
+
+async def exchange(connection: Connection, commands: list[bytes], server: Server, optional: int = 0) -> list[Any]:
+    """The replies to some commands, after the login. An error is raised, except in the replies to the last `optional` ones.
+
+    NotReady if the connection ends before. In any case of an error it is closed.
     """
-    with anyio.move_on_after(_DIALING):
-        channel = await open_channel(server.url, framing="none", max_message_size=_NO_LIMIT, **dict(server.tls))
-        connection = Connection(channel, server.url)
-        try:
-            await _greet(connection, server, replaces)
-        except BaseException as error:
-            connection.close()
-            if type(error) in (anyio.EndOfStream, anyio.BrokenResourceError):
-                raise NotReady(f"{server.url}: the server closed the connection at once") from None
+    try:
+        if await _say(connection, commands, server):
+            return await _replies(connection, len(commands), optional, server)
+    except BaseException as error:
+        connection.close()
+        if type(error) not in (anyio.EndOfStream, anyio.BrokenResourceError):
             raise
-        return connection
-    raise NotReady(f"{server.url}: no answer in {_DIALING:.0f} s")
+    raise NotReady(f"{connection.url}: the server closed the connection at once")
 
 
-async def _greet(connection: Connection, server: Server, replaces: int) -> None:
-    scripts = loading()
-    optional = [pack("CLIENT", "KILL", "ID", replaces)] if replaces else []  # a new server does not know it
-    commands = [pack("SELECT", server.db), *scripts, pack("CLIENT", "ID"), *optional]
-    if not await _say(connection, commands, server):
-        raise NotReady(f"{server.url}: the server closed the connection at once")
-    needed = len(commands) - len(optional) + bool(server.password)
+async def _replies(connection: Connection, count: int, optional: int, server: Server) -> list[Any]:
+    login = bool(server.password)
     replies: list[Any] = []
-    while len(replies) < len(commands) + bool(server.password):
+    while len(replies) < count + login:
         replies += await connection.read()
-        for reply in replies[:needed]:
+        for reply in replies[: count + login - optional]:
             if isinstance(reply, Exception):
-                raise explain(reply, server.url)
-    connection.number = replies[needed - 1]
+                raise explain(reply, connection.url)
+    return replies[login:]
 
 
 async def _say(connection: Connection, commands: list[bytes], server: Server) -> bool:
@@ -111,4 +117,5 @@ async def _say(connection: Connection, commands: list[bytes], server: Server) ->
             b"".join([pack(*login, server.password.reveal()), *commands]) if server.password else b"".join(commands)
         )
         return True
+    connection.close()
     return False

@@ -17,7 +17,8 @@ from aipc.exceptions import ProtocolError
 
 from ..errors import NotReady
 from ..server import Server
-from .connection import GONE, Connection, dial
+from .connection import GONE, Connection
+from .dialing import dial
 
 _logger = logging.getLogger("aipc")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 1.0
@@ -36,7 +37,7 @@ class Line(ABC):
         self._generation = fork.generation
         self._running = False
         self._scope: anyio.CancelScope | None = None
-        self._number = 0
+        self._last = "", 0
         self._heard = 0.0
         self._useful = False  # whether the last connection gave an answer
         self._timer: backend.Timer | None = None
@@ -83,7 +84,7 @@ class Line(ABC):
         pause, began = _FIRST_PAUSE, monotonic()
         while self._wanted() and not self.closed:
             try:
-                connection = await dial(self.server, self._number)
+                connection = await dial(self.server, self._last)
             except Exception as error:  # noqa: BLE001 - told to those who wait
                 self._failed(error.with_traceback(None), monotonic() - began)
             else:
@@ -100,7 +101,7 @@ class Line(ABC):
         """Read until it ends: why it did."""
         try:
             self._useful = False
-            self.connection, self._number, self._heard = connection, connection.number, monotonic()
+            self.connection, self._last, self._heard = connection, (connection.url, connection.number), monotonic()
             self._connected(connection)
             while True:
                 replies = await connection.read()

@@ -18,7 +18,7 @@ import anyio
 from aipc._io.loop.wait_queue import WaitQueue
 from aipc.abc import ChannelAttribute
 
-from ..errors import PASSING, explain, kind_of, lasting
+from ..errors import explain, kind_of, lasting, passing
 from ..server import Server
 from .connection import GONE, Connection
 from .line import SILENCE, Line
@@ -115,11 +115,15 @@ class Link(Line):
             raise
         return request.result()
 
-    def tell(self, data: bytes, answered: Undo | None = None, *, repeats: bool = True) -> None:
-        """Have a command done, some time; `answered` is called with the answer."""
+    def tell(self, data: bytes, answered: Undo | None = None, *, repeats: bool = True, with_next: bool = False) -> None:
+        """Have a command done, some time; `answered` is called with the answer. `with_next`: it goes out with the next command."""
         request = Request(data, answered, repeats=repeats)
         request.abandoned = True
-        if not self.closed:
+        if self.closed:
+            return
+        if with_next:
+            self._unsent.append(request)
+        else:
             self._submit(request)
 
     def ask_now(self, data: bytes) -> Any:
@@ -174,7 +178,8 @@ class Link(Line):
             return
         if not self._sent:
             self._asked = monotonic()
-        if self.write(b"".join(request.data for request in self._unsent)):
+        before = self.connection.before
+        if self.write(b"".join(before + request.data for request in self._unsent)):
             for request in self._unsent:
                 request.tried = True
             self._sent.extend(self._unsent)
@@ -185,12 +190,15 @@ class Link(Line):
         return bool(self._unsent or self._sent)
 
     def _connected(self, connection: Connection) -> None:
+        if connection.imports:
+            connection.ask()
+        self.wakes.follow(connection.url)
         self._flush()
 
     def _received(self, replies: list[Any]) -> None:
         for reply in replies:
             answer = explain(reply, self.server.url) if isinstance(reply, Exception) else reply
-            if isinstance(reply, Exception) and kind_of(reply) in PASSING:
+            if isinstance(reply, Exception) and kind_of(reply) in passing(self.server):
                 raise answer  # a new connection asks this, and all after it, again
             self._useful = True
             self._sent.popleft().answer(answer)

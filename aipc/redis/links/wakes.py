@@ -1,6 +1,7 @@
 """How tasks wait for something on a server: they try, register there, and park; the server publishes to whom it has something.
 
-A wake-up carries nothing, so that one that is lost or one too many costs only time. Whoever has no use for one passes it on.
+A wake-up that is lost or one too many costs only time. Whoever has no use for one passes it on. It may carry news, which saves
+asking for them.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ _LONGEST_WAIT = 5.0
 class WaitingPlace(WaitQueue):
     """Tasks of this loop that wait for one thing on the server, `name` there. Wakes the one that has waited longest."""
 
-    __slots__ = ("_deadline", "_timer", "_wakes", "name", "rung", "waiting")
+    __slots__ = ("_deadline", "_timer", "_wakes", "name", "news", "rung", "waiting")
 
     def __init__(self, wakes: Wakes, name: str) -> None:
         super().__init__()
         self.name: str = name
         self.waiting: int = 0
         self.rung: bool = False  # a wake-up that no task has taken yet
+        self.news: str = ""  # what the last wake-up carried
         self._wakes = wakes
         self._timer: backend.Timer | None = None
         self._deadline = 0.0
@@ -125,8 +127,8 @@ class Wakes(Line):
             del self._places[place.name]
 
     def pass_on(self, name: str) -> None:
-        """A wake-up came for nobody: another process may have a use for it."""
-        if not self.closed:
+        """A wake-up came for nobody: another process may have a use for it, if it did not mean one of our tasks."""
+        if not self.closed and not name.startswith(f"{self._name}:"):
             self._tell(call("pass_on", (name,)))
 
     async def subscribed(self) -> None:
@@ -137,6 +139,11 @@ class Wakes(Line):
             await self._ready.queue()
             if self._error is not None:
                 raise self._error.with_traceback(None)
+
+    def follow(self, url: str) -> None:
+        """The server is there now: listen there."""
+        if self.connection is not None and self.connection.url != url:
+            self.connection.close()
 
     def _wanted(self) -> bool:
         return bool(self._places)
@@ -161,10 +168,12 @@ class Wakes(Line):
         self.watch()
 
     def _ring(self, name: str) -> None:
+        name, _, news = name.partition("\0")
         place = self._places.get(name)
         if place is None:
             self.pass_on(name)
         else:
+            place.news = news
             place.ring()
 
     def _ring_all(self) -> None:

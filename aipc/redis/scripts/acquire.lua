@@ -1,6 +1,6 @@
 -- KEYS: who holds a unit, until when (ms); who waits, in order; the last token; the tokens of holders
 -- ARGV: process:number:pid:host, units, how many units there are, ms of a lease, whether to wait
--- Gives {token} if it holds them, else {0, ms until the next lease ends}
+-- Gives {token} if it holds them, else {0, ms until the next lease ends, the time (ms)}
 local id, units, limit, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 expire_leases()
 local token = redis.call('HGET', KEYS[4], id)
@@ -19,4 +19,4 @@ if ARGV[5] == '1' then
   redis.call('PEXPIRE', KEYS[2], 600000)
 end
 local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
-return {0, first[2] and math.max(first[2] - now(), 1) or 1000}
+return {0, first[2] and math.max(first[2] - now(), 1) or 1000, now()}

@@ -1,4 +1,5 @@
--- Jobs. KEYS: the stream, those given back, takers that wait, senders that wait, the dead, those with a delay
+-- Jobs. KEYS: the stream, those given back, takers that wait, senders that wait, the dead, those with a delay, the last request of this
+-- process to send, those that are done
 local GROUP = 'aipc'
 
 -- How often an entry was leased, and by whom now; nil if nobody has it
@@ -37,6 +38,7 @@ end
 
 -- Makes jobs ready whose delay is over; how many ms are left of the next one, or -1
 local function promote()
+  if redis.call('EXISTS', KEYS[6]) == 0 then return -1 end
   local time = now()
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[6], '-inf', time, 'LIMIT', 0, 100)) do
     local _, last, kind = string.find(member, '^[^|]*|(%d+)|')

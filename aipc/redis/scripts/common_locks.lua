@@ -12,14 +12,14 @@ local function waiter(id, units, ttl)
 end
 
 -- Holds units, and gives the token, which only grows
-local function hold(id, units, ttl)
-  local token = redis.call('INCR', KEYS[3])
+local function hold(id, units, ttl, token)
+  token = token or redis.call('INCR', KEYS[3])
   for i = 1, units do redis.call('ZADD', KEYS[1], now() + ttl, id .. '#' .. i) end
   redis.call('HSET', KEYS[4], id, token)
   return token
 end
 
--- Gives free units to those who wait, in order; whose process is gone has none
+-- Gives free units to those who wait, in order, and tells them the token and when (ms); whose process is gone has none
 local function hand_over(limit)
   while true do
     local first = redis.call('ZRANGE', KEYS[2], 0, 0)[1]
@@ -27,7 +27,11 @@ local function hand_over(limit)
     local id, units, ttl = string.match(first, '^(.*)#(%d+)#(%d+)$')
     if redis.call('ZCARD', KEYS[1]) + units > limit then return end
     redis.call('ZREM', KEYS[2], first)
-    if redis.call('PUBLISH', 'aipc:' .. string.match(id, '^[^:]*'), id) > 0 then hold(id, tonumber(units), tonumber(ttl)) end
+    local token = redis.call('INCR', KEYS[3])
+    local news = id .. '\0' .. token .. ':' .. now()
+    if redis.call('PUBLISH', 'aipc:' .. string.match(id, '^[^:]*'), news) > 0 then
+      hold(id, tonumber(units), tonumber(ttl), token)
+    end
   end
 end
 

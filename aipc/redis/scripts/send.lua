@@ -1,6 +1,5 @@
 -- ARGV: process, number of this request, most messages or 0, whether to wait for room, delay in ms, type and data of each message
-local seen_key = KEYS[7] .. ARGV[1]
-local seen = redis.call('GET', seen_key)
+local seen = redis.call('GET', KEYS[7])
 if seen then
   local number, count = string.match(seen, '(%d+):(%d+)')
   -- asked again, because its answer was lost
@@ -23,6 +22,6 @@ for i = 0, count - 1 do
     redis.call('XADD', KEYS[1], '*', 't', kind, 'd', data)
   end
 end
-redis.call('SET', seen_key, ARGV[2] .. ':' .. count, 'PX', 600000)
+redis.call('SET', KEYS[7], ARGV[2] .. ':' .. count, 'PX', 600000)
 wake(KEYS[3], count)
 return count

@@ -20,7 +20,7 @@ _STREAMS = "aipc.services.topics.stream_publisher:publish_on", "aipc.services.to
 _RINGS = "aipc.services.topics.ring_publisher:publish_on", "aipc.services.topics.ring_subscriber:subscribe_to"
 SCHEMES: Mapping[str, tuple[str, str]] = {"unix": _STREAMS, "tcp": _STREAMS, "tls": _STREAMS, "shm": _RINGS}
 """For each scheme, the modules of its publisher and its subscriber."""
-_REMOTE = ("redis", "rediss", "redis+unix")
+_REMOTE = ("redis", "rediss", "redis+unix", "redis-sentinel", "redis-cluster")
 _PUBLISHERS = dict.fromkeys(_REMOTE, "aipc.redis.topics:publish_on")
 _SUBSCRIBERS = dict.fromkeys(_REMOTE, "aipc.redis.topics:subscribe_to")
 _FRAMED = 16 * 1024 * 1024

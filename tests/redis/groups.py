@@ -1,0 +1,118 @@
+"""Servers that belong together, each at a port of its own: a master, its replica and a sentinel; or a cluster of three."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ..internet import free_port
+from .servers import RedisServer
+
+_HOST = "127.0.0.1"
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Servers tell each other; nothing tells us."""
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+class Group:
+    """Servers by name, each with its files in a directory of that name."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.servers: list[RedisServer] = []
+
+    def add(self, name: str, *options: str, config: str = "") -> tuple[RedisServer, int]:
+        directory = self.place / name
+        directory.mkdir()
+        port = free_port(_HOST)
+        if config:
+            (directory / "conf").write_text(config)
+            config = f"{directory}/conf"
+        server = RedisServer(directory, "--port", str(port), "--bind", _HOST, *options, config=config)
+        self.servers.append(server)
+        return server, port
+
+    def end(self) -> None:
+        for server in self.servers:
+            server.end()
+
+
+class Watched(Group):
+    """A master and a replica that a sentinel watches, beside one that is not there."""
+
+    def __init__(self, place: Path) -> None:
+        super().__init__(place)
+        self.master, self.port = self.add("master", "--repl-diskless-sync-delay", "0")
+        self.replica, self.replica_port = self.add("replica", "--replicaof", f"{_HOST} {self.port}")
+        wait_until(lambda: b"master_link_status:up" in self.replica.command("INFO", "replication"))
+        lines = [
+            f"sentinel monitor it {_HOST} {self.port} 1",
+            "sentinel down-after-milliseconds it 500",
+            "sentinel failover-timeout it 2000",
+        ]
+        self.sentinel, self.sentinel_port = self.add("sentinel", "--sentinel", config="\n".join(lines))
+        wait_until(lambda: b"slave0" in self.master.command("INFO", "replication"))
+        wait_until(lambda: b"flags" in self.sentinel.command("SENTINEL", "REPLICAS", "it"))
+
+    def url(self, name: str, master: str = "it") -> str:
+        return f"redis-sentinel://{_HOST}:{free_port(_HOST)},{_HOST}:{self.sentinel_port}/{master}/0/{name}"
+
+    def replicated(self) -> None:
+        """Wait until the replica has what the master has."""
+        wait_until(lambda: self.replica.command("DBSIZE") == self.master.command("DBSIZE"))
+        offset = _field(self.master, "master_repl_offset")
+        wait_until(lambda: _field(self.replica, "slave_repl_offset") >= offset)
+
+
+def _field(server: RedisServer, name: str) -> int:
+    text = server.command("INFO", "replication").decode()
+    return int(text.partition(f"\n{name}:")[2].split()[0])
+
+
+class Cluster(Group):
+    """Three nodes, each with a third of the slots."""
+
+    def __init__(self, place: Path) -> None:
+        super().__init__(place)
+        self.ports: list[int] = []
+        for number in range(3):
+            bus = free_port(_HOST)
+            options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", str(bus)]
+            node, port = self.add(f"node{number}", *options)
+            self.ports.append(port)
+            node.command("CLUSTER", "SET-CONFIG-EPOCH", str(number + 1))
+            node.command("CLUSTER", "ADDSLOTSRANGE", str(number * 5461), str(16383 if number == 2 else number * 5461 + 5460))
+            if number:
+                self.servers[0].command("CLUSTER", "MEET", _HOST, str(port), str(bus))
+        for node in self.servers:
+            wait_until(lambda node=node: b"cluster_state:ok" in node.command("CLUSTER", "INFO"))  # type: ignore[misc]
+        self.names = [node.command("CLUSTER", "MYID").split()[1].decode() for node in self.servers]
+
+    def url(self, name: str) -> str:
+        return f"redis-cluster://{_HOST}:{free_port(_HOST)},{_HOST}:{self.ports[0]}/0/{name}"
+
+    def slot(self, key: str) -> int:
+        return int(self.servers[0].command("CLUSTER", "KEYSLOT", key)[1:])
+
+    def begin_move(self, slot: int) -> tuple[int, int]:
+        """Begin to move a slot to the next node: the numbers of both."""
+        source = min(slot // 5461, 2)
+        target = (source + 1) % 3
+        self.servers[target].command("CLUSTER", "SETSLOT", str(slot), "IMPORTING", self.names[source])
+        self.servers[source].command("CLUSTER", "SETSLOT", str(slot), "MIGRATING", self.names[target])
+        return source, target
+
+    def move_keys(self, slot: int, source: int, target: int) -> None:
+        while keys := self.servers[source].command("CLUSTER", "GETKEYSINSLOT", str(slot), "100").split(b"\r\n")[2::2]:
+            for key in keys:
+                self.servers[source].command("MIGRATE", _HOST, str(self.ports[target]), key.decode(), "0", "5000")
+
+    def end_move(self, slot: int, source: int, target: int) -> None:
+        for node in (target, source, 3 - source - target):
+            self.servers[node].command("CLUSTER", "SETSLOT", str(slot), "NODE", self.names[target])

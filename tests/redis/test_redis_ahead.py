@@ -1,0 +1,86 @@
+"""The job that comes along when one is removed: for the next lease, or soon for others."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import anyio
+import pytest
+
+import aipc
+from aipc.redis.channel import RemoteJobChannel
+
+from .servers import RedisServer
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def _kept_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that it is still there when a busy machine comes to look."""
+    monkeypatch.setattr("aipc.redis.ahead._KEPT", 1.0)
+
+
+def queue_at(redis: RedisServer, **options: Any) -> aipc.Opening[RemoteJobChannel]:
+    return cast("aipc.Opening[RemoteJobChannel]", aipc.open_channel(redis.url(), **options))
+
+
+def takes(redis: RedisServer) -> int:
+    """How often the server looked for new jobs."""
+    stats = redis.command("INFO", "commandstats").decode()
+    return int(stats.partition("cmdstat_xreadgroup:calls=")[2].partition(",")[0])
+
+
+async def test_one_after_the_other_each_is_asked_for_once(redis: RedisServer) -> None:
+    async with queue_at(redis) as queue:
+        await queue.send_many([b"%d" % number for number in range(20)])
+        for number in range(20):
+            if number:
+                assert queue._ahead._job is not None
+            async with queue.lease() as job:
+                assert (job.data, job.attempts) == (b"%d" % number, 1)
+        assert queue._ahead._job is None
+        assert takes(redis) <= 22  # the group is made in between, and the last one finds nothing
+
+
+async def test_it_counts_as_ready_and_is_given_back_soon(redis: RedisServer) -> None:
+    with anyio.fail_after(4):  # waiters look again each 5 s
+        async with queue_at(redis) as queue, queue_at(redis) as other:
+            await queue.send_many([b"0", b"1", b"2", b"3"])
+            async with queue.lease():
+                pass
+            assert queue._ahead._job is not None
+            assert queue.stat().ready == 3
+            for number in (1, 2):
+                async with queue.lease() as job:
+                    assert (job.data, job.attempts) == (b"%d" % number, 1)
+            queue._ahead._pause = 0
+            await queue.send(b"4")
+            async with queue.lease() as job:
+                assert job.data == b"3"
+            assert queue._ahead._job is not None
+            async with other.lease() as job:  # waits until it is given back
+                assert (job.data, job.attempts) == (b"4", 1)
+
+
+async def test_closing_gives_it_back(redis: RedisServer) -> None:
+    with anyio.fail_after(4):
+        async with queue_at(redis) as other:
+            async with queue_at(redis) as queue:
+                await queue.send_many([b"0", b"1"])
+                async with queue.lease():
+                    pass
+                assert queue._ahead._job is not None
+            assert other.receive_nowait() == b"1"
+
+
+async def test_a_cancelled_task_does_not_take_it(redis: RedisServer) -> None:
+    async with queue_at(redis) as queue:
+        await queue.send_many([b"0", b"1"])
+        async with queue.lease():
+            pass
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            async with queue.lease():
+                pytest.fail("it was cancelled")
+        assert await queue.receive() == b"1"
