@@ -1,7 +1,7 @@
 """The options of each opener, for type checkers and editors: names and types. `_address.OPTIONS` reads them.
 Nothing imports it at run time: to make these classes takes 2 ms.
 
-tests/test_options.py checks that an opener's options here are the keyword-only parameters of the mechanisms behind it.
+tests/opening/test_options.py checks that an opener's options here are the keyword-only parameters of the mechanisms behind it.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import tempfile
 from time import perf_counter
 
 from .harness import child, raise_descriptor_limit, run
-from .services import NUMBER, REQUEST, Contestant, echo, processor_time
+from .services.patterns import NUMBER, REQUEST, Contestant, echo, processor_time
 
 FRAME = NUMBER.pack(len(REQUEST)) + REQUEST
 

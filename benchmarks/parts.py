@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from . import connections, contention, idle, killed_holder, queues, ring, services
+from . import connections, contention, idle, killed_holder, queues, ring
 from .harness import LOOPS, ONE_CORE, TWO_CORES, Aipc, Streams, alternate, one_way, round_trip
-from .services import Contestant
+from .services.patterns import PATTERNS, Contestant, alternate_kinds
 
 Judge = Callable[..., None]
 Part = Callable[[Judge, int], None]
@@ -43,8 +43,8 @@ PROMISES: Mapping[tuple[str, str], tuple[float, float, float]] = {
 def patterns(judge: Judge, rounds: int) -> None:
     """What services do, against the streams of the same loop."""
     for loop in LOOPS:
-        for pattern in services.PATTERNS:
-            seen = services.alternate_kinds(loop, pattern, min(rounds, 3))
+        for pattern in PATTERNS:
+            seen = alternate_kinds(loop, pattern, min(rounds, 3))
             promises = PROMISES.get((pattern.name, loop), (1.1, 1.1, 1.1))
             for what, promise in zip(("p50", "p99", "processor"), promises, strict=True):
                 judge(f"{pattern.name}, {what}, {loop}", *seen[what], "µs", promise, at_most=True)

@@ -20,8 +20,8 @@ from aipc.cli import table
 from aipc.cli.machine import top
 from tests import peers
 
+from ..objects.test_inspect import eventually, holding, made
 from ..subjects import new_name
-from ..test_inspect import eventually, holding, made
 from .runs import run, started, wait_listening
 
 

@@ -19,10 +19,10 @@ ROOMS = (
 )
 """Where defects are put."""
 
-_SUITES = "tests/test_{conformance,cancellation,modes,opening_*}.py"
+_SUITES = "tests/test_{conformance,cancellation}.py tests/opening/test_{modes,opening_*}.py"
 _CHILDREN = "tests/processes tests/transports/**/test_process.py"
-_ANY_LOCK = "tests/locks/test_{fairness,forked,turns,*_waiters}.py tests/io/test_doorbell*.py"
-_POOL = "tests/processes/test_{pool*,numbered}.py"
+_ANY_LOCK = "tests/locks/test_{fairness,forked,turns,*_waiters}.py tests/io/doorbell"
+_POOL = "tests/processes/pools"
 _STREAMS = "tests/wire tests/transports/**/test_{unix,pipe,descriptor,fifo,tcp,unix_descriptors}.py"
 
 
@@ -35,32 +35,33 @@ class Tests:
 
 
 _TESTS = {
-    "aipc/_io/": Tests("tests/io tests/test_prefork.py", "all"),
-    "aipc/_io/shown": Tests("tests/test_repr.py", ""),
+    "aipc/_io/": Tests("tests/io tests/lifecycle/test_prefork.py", "all"),
+    "aipc/_io/shown": Tests("tests/objects/test_repr.py", ""),
     "aipc/_io/long_waits": Tests("tests/test_logging.py", ""),
-    "aipc/_inspect/": Tests("tests/test_{inspect,objects}.py", ""),
+    "aipc/_inspect/": Tests("tests/objects/test_{inspect,objects}.py", ""),
     "aipc/_child/": Tests(_CHILDREN, "exec or popen"),
     "aipc/_io/loop/connection_tasks": Tests(
-        "tests/transports/**/test_{serve_limits,unix_serve,drain_backlog,listener*,tcp}.py tests/test_service.py", "unix or tcp"
+        "tests/transports/**/test_{serve_limits,unix_serve,drain_backlog,listener*,tcp}.py tests/lifecycle/test_service.py",
+        "unix or tcp",
     ),
-    "aipc/_io/errors": Tests("tests/io tests/transports tests/locks tests/test_objects.py", "all"),
+    "aipc/_io/errors": Tests("tests/io tests/transports tests/locks tests/objects/test_objects.py", "all"),
     "aipc/_sys/files": Tests("tests/transports/**/test_unix*.py", "unix"),
     "aipc/transports/shm/readiness": Tests("tests/transports/**/test_shm*.py", "shm"),
-    "aipc/_io/loop/signals": Tests("tests/signals tests/test_service.py", "signal"),
+    "aipc/_io/loop/signals": Tests("tests/signals tests/lifecycle/test_service.py", "signal"),
     "aipc/transports/pipes/fifo_write_lock": Tests("tests/transports/**/test_fifo*.py", "fifo"),
     "aipc/cli/": Tests("tests/cli tests/test_tour.py", ""),
     "aipc/locks/": Tests("tests/locks", "test_lock or test_acquire or test_operate or test_wait_zero"),
-    "aipc/locks/byte_range": Tests("tests/locks/test_{byte_range,process_locks,file_lock*}.py " + _ANY_LOCK, "fcntl"),
-    "aipc/locks/flock": Tests("tests/locks/test_{flock*,file_lock*}.py " + _ANY_LOCK, "flock"),
+    "aipc/locks/byte_range": Tests("tests/locks/files/test_{byte_range,process_locks,file_lock*}.py " + _ANY_LOCK, "fcntl"),
+    "aipc/locks/flock": Tests("tests/locks/files/test_{flock*,file_lock*}.py " + _ANY_LOCK, "flock"),
     "aipc/locks/file_lock_base": Tests(
-        "tests/locks/test_{flock*,byte_range,process_locks,file_lock*}.py " + _ANY_LOCK, "flock or fcntl"
+        "tests/locks/files/test_{flock*,byte_range,process_locks,file_lock*}.py " + _ANY_LOCK, "flock or fcntl"
     ),
-    "aipc/locks/posix": Tests("tests/locks/test_{posix*,semaphores,holder_records}.py " + _ANY_LOCK, "posix-sem"),
+    "aipc/locks/posix": Tests("tests/locks/semaphores/test_{posix*,semaphores,holder_records}.py " + _ANY_LOCK, "posix-sem"),
     "aipc/locks/sysv": Tests(
-        "tests/locks/test_{sysv*,semaphores,layouts}.py " + _ANY_LOCK, "sysv-sem or test_operate or test_wait_zero"
+        "tests/locks/semaphores/test_{sysv*,semaphores,layouts}.py " + _ANY_LOCK, "sysv-sem or test_operate or test_wait_zero"
     ),
     "aipc/locks/sysv_opening": Tests(
-        "tests/locks/test_{sysv*,semaphores,layouts}.py tests/sync " + _ANY_LOCK,
+        "tests/locks/semaphores/test_{sysv*,semaphores,layouts}.py tests/sync " + _ANY_LOCK,
         "sysv-sem or test_operate or test_wait_zero",
     ),
     "aipc/redis/": Tests("tests/redis", "redis"),
@@ -75,14 +76,14 @@ _TESTS = {
     "aipc/processes/run": Tests("tests/processes/test_run.py", ""),
     "aipc/processes/exchange": Tests("tests/processes/test_{run,pipeline}.py", ""),
     "aipc/processes/redirect": Tests("tests/processes/test_{pipeline,redirections,ending,popen}.py", "popen"),
-    "aipc/processes/spawn": Tests("tests/processes/test_{spawn,pool}*.py", ""),
-    "aipc/processes/task_pickle": Tests("tests/processes/test_{spawn,pool}*.py", ""),
-    "aipc/processes/workers/worker": Tests("tests/processes/test_{spawn,pool}*.py", ""),
+    "aipc/processes/spawn": Tests("tests/processes/**/test_{spawn,pool}*.py", ""),
+    "aipc/processes/task_pickle": Tests("tests/processes/**/test_{spawn,pool}*.py", ""),
+    "aipc/processes/workers/worker": Tests("tests/processes/**/test_{spawn,pool}*.py", ""),
     "aipc/services/": Tests("tests/services", ""),
-    "aipc/services/rpc": Tests("tests/services/test_rpc*.py", ""),
+    "aipc/services/rpc": Tests("tests/services/rpc/test_rpc*.py", ""),
     "aipc/services/supervise": Tests("tests/services/test_supervise.py", ""),
     "aipc/services/typed": Tests("tests/services/test_typed.py", ""),
-    "aipc/sync/": Tests("tests/sync tests/test_modes.py", ""),
+    "aipc/sync/": Tests("tests/sync tests/opening/test_modes.py", ""),
     "aipc/transports/": Tests("tests/transports", "all"),
     "aipc/transports/frame_sender": Tests(
         f"{_STREAMS} tests/transports/**/test_{{tls*,shm*,stream_*}}.py", "unix or pipe or fd or fifo or tcp or shm"

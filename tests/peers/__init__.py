@@ -20,6 +20,7 @@ from .forked import Forked
 from .template import Template
 
 Peer = subprocess.Popen[str] | Forked
+C_PROGRAMS = Path(__file__).parent / "c"
 _GIVE_UP = "import signal; signal.alarm(60)\n"
 
 
@@ -37,9 +38,9 @@ def require(tool: str) -> None:
 
 
 def compile_peer(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The C program `name`.c of this directory, compiled."""
+    """The C program `name`.c of the directory `c`, compiled."""
     program = tmp_path_factory.mktemp("peers") / Path(name).name
-    run("cc", "-Wall", "-Werror", "-o", str(program), str(Path(__file__).parent / f"{name}.c"))
+    run("cc", "-Wall", "-Werror", "-o", str(program), str(C_PROGRAMS / f"{name}.c"))
     return program
 
 

@@ -11,7 +11,7 @@ import aipc
 from aipc.testing.expect import in_child, raises
 
 from . import functions
-from .ends import KINDS
+from .pools.ends import KINDS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
 

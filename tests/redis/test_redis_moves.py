@@ -24,7 +24,7 @@ def url(request: pytest.FixtureRequest, place: Path) -> Iterator[str]:
 
 @contextmanager
 def program(role: str, url: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "tests.services.consumers", role, url]
+    command = [sys.executable, "-m", "tests.services.jobs.consumers", role, url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
