@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -191,9 +192,10 @@ def test_top_names_what_is_wrong(place: Path, key: str) -> None:
         status, printed = run("top")
         assert status == 0
         lines = printed.splitlines()
-        assert "2 waiting processes" in lines[0]
-        assert lines[1].startswith("! deadlock: process ")
-        assert f"held by {first.pid}" in lines[1]
+        waiting = re.search(r"(\d+) waiting processes", lines[0])
+        assert waiting  # another program's processes may wait, too
+        assert int(waiting[1]) >= 2
+        assert any(line.startswith("! deadlock: process ") and f"held by {first.pid}" in line for line in lines)
         rows = {line.split()[-1]: line.split() for line in lines if not line.startswith("!")}
         assert rows[one][:2] == [str(first.pid), str(second.pid)]
         assert rows[two][:2] == [str(second.pid), str(first.pid)]
