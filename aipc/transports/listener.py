@@ -89,6 +89,7 @@ class SocketListener(Listener[TransportT_co]):
                 accepted = self._wrap(connection)
             except ConnectionError:
                 connection.close()  # the peer is gone: options cannot be set
+                continue
             except BaseException:
                 connection.close()
                 raise

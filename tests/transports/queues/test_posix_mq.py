@@ -211,7 +211,7 @@ async def test_over_the_kernels_limits(options: str, name: str) -> None:
 AS_SOMEBODY = """
 import asyncio, os, resource, sys
 import anyio, aipc
-from aipc.transports import posix_mq
+from aipc.transports.queues import posix_mq
 resource.setrlimit(resource.RLIMIT_MSGQUEUE, (int(sys.argv[2]), int(sys.argv[2])))
 if os.getuid() == 0:
     os.setgroups([])
