@@ -30,7 +30,7 @@ def run_suite(session: nox.Session, **environment: str) -> None:
 def tests(session: nox.Session) -> None:
     """The suite, on asyncio, uvloop and trio, on each installed Python; the wheel is what is tested."""
     install(session, "test")
-    run_suite(session)
+    run_suite(session, AIPC_TESTS="loops")
 
 
 @nox.session(python="3.11")

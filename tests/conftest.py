@@ -20,7 +20,7 @@ from aipc.testing import nothing_left
 
 from . import namespace
 from .peers import the_template
-from .subjects import BLOCKED_SIGNALS, LONG, alone_with_signals, new_key, times
+from .subjects import BLOCKED_SIGNALS, EVERY_LOOP, alone_with_signals, new_key, times
 
 signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED_SIGNALS)  # and so in every thread that starts after this
 
@@ -47,25 +47,17 @@ def anyio_backend(request: pytest.FixtureRequest) -> object:
     return request.param
 
 
-_ONE_LOOP = tuple(f"tests/{room}/" for room in ("cli", "locks", "memory", "processes", "redis", "services", "sync", "textbook"))
-"""Rooms whose code does not know the loops: what differs between them is tested in the other rooms, on each loop."""
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A short run has each test of some rooms, and each that is marked `one_loop`, on one loop.
+    """A short run has each test on one loop, which its name and its other parameters decide; `AIPC_TESTS=loops` on each.
 
-    Its name and its other parameters decide which one: so each room is tested on all of them.
+    So each room is tested on all three, and a run takes two minutes instead of five.
     """
-    if LONG or any("[" in argument for argument in config.args):
+    if EVERY_LOOP or any("[" in argument for argument in config.args):
         return
-    left = [item for item in items if _on_one_loop(item) and _loop(item) != _its_loop(item)]
+    left = [item for item in items if _loop(item) != _its_loop(item)]
     config.hook.pytest_deselected(items=left)
     gone = set(left)
     items[:] = [item for item in items if item not in gone]
-
-
-def _on_one_loop(item: pytest.Item) -> bool:
-    return item.nodeid.startswith(_ONE_LOOP) or item.get_closest_marker("one_loop") is not None
 
 
 def _loop(item: pytest.Item) -> str:

@@ -11,19 +11,17 @@ import pytest
 from aipc.testing import CHANNEL_CHECKS, LOCK_CHECKS, ChannelSubject, LockSubject
 
 from .subjects import CHANNELS, LOCKS
-from .subjects.variants import each
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.parametrize("mechanism", each(CHANNELS))
+@pytest.mark.parametrize("mechanism", CHANNELS)
 @pytest.mark.parametrize("check", CHANNEL_CHECKS, ids=lambda check: check.__name__)
 async def test_channel(check: Callable[[ChannelSubject], Awaitable[None]], mechanism: str, place: Path) -> None:
     with anyio.fail_after(60):
         await check(CHANNELS[mechanism](place))
 
 
-@pytest.mark.one_loop
 @pytest.mark.parametrize("mechanism", LOCKS)
 @pytest.mark.parametrize("check", LOCK_CHECKS, ids=lambda check: check.__name__)
 async def test_lock(check: Callable[[LockSubject], Awaitable[None]], mechanism: str, place: Path) -> None:

@@ -16,7 +16,7 @@ import aipc
 from ..peers import process, said
 from ..subjects import times
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 EXAMPLE = str(Path(__file__).parents[2] / "examples" / "prefork_server.py")
 
 

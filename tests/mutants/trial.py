@@ -160,4 +160,4 @@ def end_all(mark: str = _RUN) -> None:
 def _environment(tree: Path, mark: str = "") -> dict[str, str]:
     """The tests import the copy, and cancel each operation less often than by themselves: a defect shows soon or not at all."""
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return {"AIPC_TESTS_CANCELLATIONS": "100", **inherited, "PYTHONPATH": str(tree), _MARK: mark}
+    return {"AIPC_TESTS_CANCELLATIONS": "100", "AIPC_TESTS": "loops", **inherited, "PYTHONPATH": str(tree), _MARK: mark}

@@ -129,7 +129,6 @@ def test_two_processes_that_wait_for_each_other(place: Path, key: str) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.one_loop
 async def test_a_program_that_sleeps_in_the_kernel(key: str) -> None:
     if os.uname().machine not in ("x86_64", "aarch64"):
         pytest.skip("system calls have other numbers here")
@@ -302,7 +301,6 @@ async def test_looking_drops_no_lock_of_this_process(place: Path) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.one_loop
 async def test_abstract_names_and_relative_paths(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     for url in (f"unix:@aipc-test-{os.getpid()}", "unix:socket"):

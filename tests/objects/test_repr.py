@@ -31,7 +31,6 @@ def in_a_fork(thing: object) -> None:
     in_child(look)
 
 
-@pytest.mark.one_loop
 @pytest.mark.parametrize("kind", CHANNELS)
 async def test_channels(kind: str, place: Path) -> None:
     async with CHANNELS[kind](place).open_pair() as (ours, theirs):
@@ -47,7 +46,6 @@ async def test_channels(kind: str, place: Path) -> None:
         assert ": closed" in repr(channel)
 
 
-@pytest.mark.one_loop
 @pytest.mark.parametrize("kind", LOCKS)
 async def test_locks(kind: str, place: Path) -> None:
     async with LOCKS[kind](place).open_two() as (one, other):
@@ -125,7 +123,6 @@ async def test_what_is_not_open_yet() -> None:
     assert "pipeline (ls | wc)" in repr(aipc.pipeline("ls", "wc"))
 
 
-@pytest.mark.one_loop
 async def test_primitives(key: str) -> None:
     async with aipc.Event(key, unlink=True) as event:
         assert repr(event) == f"<Event sysv-sem:{key}: open, clear>"
@@ -164,7 +161,6 @@ def test_segments(place: Path) -> None:
     assert repr(reader).endswith(": closed, a reader>")
 
 
-@pytest.mark.one_loop
 async def test_children() -> None:
     async with aipc.popen("cat", "r+") as child:
         assert repr(child) == f"<ProcessChannel popen (cat) (stdout): open, pid {child.pid} running>"
@@ -178,7 +174,6 @@ async def test_children() -> None:
         assert repr(pool.workers[0]).endswith(f"pid {pool.workers[0].pid}, running>")
 
 
-@pytest.mark.one_loop
 async def test_services(place: Path) -> None:
     async with AsyncExitStack() as stack:
 

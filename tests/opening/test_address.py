@@ -107,7 +107,6 @@ def test_what_was_meant(url: str, said: str) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.one_loop
 async def test_two_slashes() -> None:
     for opening, meant in {
         aipc.open_channel("unix://run/app.sock"): "unix:/run/app.sock",

@@ -22,7 +22,7 @@ from ..peers import process as started
 from ..peers import run
 from ..subjects import new_name
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize("framing", ["u32", "u64"])
@@ -278,7 +278,6 @@ async def test_an_opening_that_nobody_awaited() -> None:
     assert not hasattr(opening, "__enter__")  # by which libraries tell what `with` takes
 
 
-@pytest.mark.one_loop
 async def test_what_is_open_as_an_argument_of_a_worker(place: Path, key: str) -> None:
     async with (
         aipc.open_lock(f"flock:{place}/lock") as lock,

@@ -15,7 +15,7 @@ import aipc
 
 from ..subjects import new_key, new_name
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 
 OWNERS_ALONE = 0o600
 

@@ -66,7 +66,6 @@ def test_importing_a_mechanism(place: Path) -> None:
         assert child.wait(30) == 0
 
 
-@pytest.mark.one_loop
 @pytest.mark.parametrize("loop", LOOPS)
 def test_every_opener(loop: str, place: Path) -> None:
     met: dict[str, int] = {}

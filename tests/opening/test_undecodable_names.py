@@ -15,7 +15,7 @@ import aipc
 
 from ..subjects import new_name
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 
 ODD = os.fsdecode(b"\xff\xe9")
 Check = Callable[[str], Awaitable[None]]

@@ -23,7 +23,7 @@ from tests.subjects import times
 from . import functions
 from .conftest import children
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 
 
 class Left(Exception):

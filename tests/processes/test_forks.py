@@ -13,7 +13,7 @@ from aipc.testing.expect import in_child, raises
 from . import functions
 from .pools.ends import KINDS
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 
 
 def refused(operation: Callable[[], Awaitable[object]]) -> None:

@@ -20,7 +20,7 @@ from tests.subjects import times
 
 from .conftest import children
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 
 _BURN = "x = 0\nwhile __import__('time').process_time() < 0.1: x += 1"
 DEADLY = "import os, signal; os.kill(os.getpid(), signal.SIG{})"

@@ -21,7 +21,7 @@ from . import early_sigterm, functions
 from .conftest import children
 from .test_groups_and_usage import lives
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 
 
 class Left(Exception):

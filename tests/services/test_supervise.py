@@ -162,7 +162,6 @@ async def test_lines(caplog: pytest.LogCaptureFixture) -> None:
     assert "not this one" in caplog.text
 
 
-@pytest.mark.one_loop
 async def test_a_stray_holder_of_its_output_keeps_nobody(tmp_path: Path) -> None:
     """A grandchild that has left the group."""
     place, lines = tmp_path / "pid", []
@@ -242,7 +241,6 @@ async def test_left_in_a_hurry(how: Any) -> None:
     assert {one.state for one in supervisor.status().values()} <= {"ended", "failed"}
 
 
-@pytest.mark.one_loop
 async def test_many_that_crash_at_random(caplog: pytest.LogCaptureFixture) -> None:
     """No zombie, no orphan, and an ordered stop in the middle of it."""
     seconds = times(1, 60)

@@ -6,6 +6,7 @@ from .channels import CHANNELS as CHANNELS
 from .channels import Addressed as Addressed
 from .channels import fill as fill
 from .counts import CANCELLATIONS as CANCELLATIONS
+from .counts import EVERY_LOOP as EVERY_LOOP
 from .counts import LONG as LONG
 from .counts import times as times
 from .locks import LOCKS as LOCKS

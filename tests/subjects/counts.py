@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 LONG = os.environ.get("AIPC_TESTS") == "long"
+EVERY_LOOP = LONG or os.environ.get("AIPC_TESTS") == "loops"
+"""Whether each test runs on asyncio, uvloop and trio."""
 
 
 def times(short: int, long: int) -> int:

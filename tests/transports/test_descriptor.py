@@ -14,7 +14,7 @@ import pytest
 import aipc
 from aipc.abc import Channel
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 
 ECHO = """
 import asyncio, sys, aipc
@@ -138,7 +138,6 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.one_loop
 async def test_many_writers_of_a_pipe() -> None:
     """Up to PIPE_BUF, with its length, a message of one process stays apart from another's."""
     receiver, sender = aipc.pipe()

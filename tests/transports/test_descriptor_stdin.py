@@ -13,7 +13,7 @@ import pytest
 
 import aipc
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 TEXT = b"one\n\ntwo\nthree\n"
 LINES = [b"one", b"", b"two", b"three"]
 

@@ -16,7 +16,7 @@ import pytest
 import aipc
 from aipc.abc import Channel
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 
 MIB = 1 << 20
 
@@ -39,7 +39,6 @@ async def cost(place: Path, framing: str, size: int) -> float:
         return time.process_time() - before
 
 
-@pytest.mark.one_loop
 @pytest.mark.parametrize("framing", ["lines", "null", "fixed"])
 async def test_cost_is_linear(framing: str, place: Path) -> None:
     """Eight times as long, ten times as dear at most; here twenty, as other processes disturb. It was sixty and more."""

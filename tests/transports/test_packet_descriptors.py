@@ -18,7 +18,7 @@ from aipc.testing.expect import in_child
 
 from ..subjects import CANCELLATIONS
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 KINDS = ["seqpacket", "dgram"]
 
 

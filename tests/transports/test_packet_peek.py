@@ -14,7 +14,7 @@ from aipc.testing import CANCELLED, inject
 from ..subjects import CHANNELS
 from ..subjects.counts import times
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 KINDS = ["udp", "unix+dgram", "unix+seqpacket"]
 
 

@@ -75,7 +75,6 @@ backend.run({loop!r}, main)
 """
 
 
-@pytest.mark.one_loop
 @LOOPS
 @pytest.mark.parametrize("namespace", [(), PID_NAMESPACE], ids=["same", "other"])
 def test_a_survivor(namespace: tuple[str, ...], loop: str, place: Path) -> None:
@@ -97,7 +96,6 @@ backend.run({loop!r}, main)
 """
 
 
-@pytest.mark.one_loop
 @LOOPS
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_holder_outside_the_namespace(shared: bool, loop: str, place: Path) -> None:
@@ -152,7 +150,6 @@ backend.run({loop!r}, main)
 """
 
 
-@pytest.mark.one_loop
 @LOOPS
 @pytest.mark.parametrize("scheme", ["flock", "fcntl"])
 def test_without_proc(scheme: str, loop: str, place: Path) -> None:

@@ -41,7 +41,6 @@ def subject(kind: str, *, backwards: bool) -> ChannelSubject:
     return ChannelSubject(open_pair, limit=seqpacket_limit() if kind == "seqpacket" else 16 << 20)
 
 
-@pytest.mark.one_loop
 @pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("check", CHANNEL_CHECKS, ids=lambda check: check.__name__)

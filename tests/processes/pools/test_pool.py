@@ -21,7 +21,7 @@ from .. import functions
 from ..conftest import children
 from . import pool_functions
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 
 
 async def test_requests_are_answered_by_whoever_is_free() -> None:

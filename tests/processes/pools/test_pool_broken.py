@@ -16,7 +16,7 @@ from ...subjects import times
 from ..conftest import children
 from . import pool_functions
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 
 
 async def cancelled_request(pool: aipc.Pool, data: bytes) -> None:

@@ -13,7 +13,7 @@ from ...subjects import CANCELLATIONS
 from .. import functions
 from .ends import KINDS
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 
 WORKERS = 2
 LONG = 9 << 20  # several times what the ring and the sockets hold

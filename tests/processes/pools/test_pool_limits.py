@@ -18,7 +18,7 @@ from .. import functions
 from ..conftest import children
 from . import pool_functions
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize("limit", [0, 2])

@@ -18,7 +18,7 @@ from ...subjects import times
 from . import pool_functions
 from .ends import KINDS
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -18,7 +18,7 @@ from ...internet import certificate_files, contexts, plain_client, port_of
 from ...internet import tls_listening as listening
 from ...subjects import CHANNELS
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from ...io.waiters import loop_of
 from ...seccomp import judged
 from .test_tls_ends import pair
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 
 
 class Refusals:

@@ -22,7 +22,7 @@ from ...internet import CERTIFICATE, TlsByHand, in_thread, plain_client, port_of
 from ...internet import tls_listening as listening
 from ...peers import process, require, tell
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 
 CONNECTIONS = 60
 MESSAGES = [b"%d" % number * 100 for number in range(20)]
@@ -167,7 +167,6 @@ class KeyChanger:
         self._lib.SSL_CTX_free(self._context)
 
 
-@pytest.mark.one_loop
 @pytest.mark.parametrize("sending", [False, True])
 async def test_requests_without_end(sending: bool) -> None:
     """The answers that the peer does not read take memory: no more than so much."""

@@ -13,7 +13,7 @@ import aipc
 from aipc.testing.expect import settle
 from aipc.transports.unix.stream_channel import UnixChannel
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 
 
 def bound(path: Path, kind: socket.SocketKind) -> socket.socket:

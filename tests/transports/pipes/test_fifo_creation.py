@@ -13,7 +13,7 @@ import aipc
 
 from .fifos import receiving, sending
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 
 
 async def test_missing(tmp_path: Path) -> None:

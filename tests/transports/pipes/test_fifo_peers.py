@@ -11,7 +11,7 @@ import pytest
 from ...peers import compile_peer, process, run
 from .fifos import receiving, sending
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from aipc.testing.expect import settle
 
 from .fifos import plain_writer, receiving, sending
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 
 
 async def test_a_refused_send_forgets_no_other(place: Path) -> None:

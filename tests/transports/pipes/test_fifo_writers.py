@@ -19,7 +19,7 @@ from aipc.testing.expect import settle
 from ...peers import compile_peer, process, python, said
 from ...subjects import CANCELLATIONS, fill, times
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 
 MESSAGES = times(50, 1_000)
 

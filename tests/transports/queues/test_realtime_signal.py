@@ -17,7 +17,7 @@ from aipc.testing.expect import settle
 from ...peers import compile_peer, process, python, said
 from ...subjects import CHANNEL_SIGNAL, drop_signals, fill, queued_signals, times
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 
 URL = f"signal:{CHANNEL_SIGNAL}"
 ME = os.getpid()
@@ -175,7 +175,6 @@ async def test_to_c(c_peer: str) -> None:
 MANY = times(10_000, 100_000)
 
 
-@pytest.mark.one_loop
 async def test_to_c_beyond_the_limit(c_peer: str) -> None:
     """Many messages through a queue of a thousand: `send` waits for room; nothing is lost, and all is in order."""
     command = f"ulimit -i 1000; exec {c_peer} receive {int(CHANNEL_SIGNAL)} {MANY}"

@@ -14,7 +14,7 @@ from aipc.testing.expect import settle
 
 from ...peers import compile_peer, process, python, run, said
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(scope="module")

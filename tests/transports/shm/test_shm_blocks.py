@@ -17,7 +17,7 @@ from aipc.transports.shm.channel import pair
 
 from .rings import connected, meet
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 
 
 def parked(channel: RingChannel) -> bool:

@@ -16,7 +16,7 @@ from aipc.testing import CANCELLED, Moment, inject
 from ...subjects import times
 from .rings import connected, meet
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 
 MOMENTS = (Moment.AWAIT, Moment.READINESS)
 ROUNDS = times(10, 40)

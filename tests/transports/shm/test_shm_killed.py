@@ -16,7 +16,7 @@ from aipc.exceptions import ProtocolError
 from ...peers import python, said, tell
 from .rings import ECHO, echoed
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 
 
 async def test_killed_reader_is_noticed(place: Path) -> None:

@@ -14,7 +14,7 @@ from ...conftest import LOOPS
 from ...peers import compile_peer, process, python, said
 from .rings import ECHO, SIZES, echoed
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 
 
 async def test_two_processes(place: Path) -> None:

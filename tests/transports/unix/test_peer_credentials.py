@@ -13,7 +13,7 @@ import aipc
 
 from ...peers import process, said, tell, unshared
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 
 INSIDE = """
 import sys
@@ -38,7 +38,6 @@ anyio.run(main, *sys.argv[1:])
 """
 
 
-@pytest.mark.one_loop
 @pytest.mark.parametrize("scheme", ["unix", "unix+seqpacket", "shm"])
 async def test_of_another_namespace(scheme: str, place: Path) -> None:
     """The pid is None, on both sides of a connection; the user, mapped to root there, is known."""

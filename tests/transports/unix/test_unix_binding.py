@@ -17,7 +17,7 @@ from aipc.testing.expect import settle
 
 from ...peers import python, said, tell
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture

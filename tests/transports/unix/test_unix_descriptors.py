@@ -18,7 +18,7 @@ from aipc.abc import ChannelAttribute
 
 from ...subjects import fill
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 
 
 def new_file(content: bytes) -> int:

@@ -22,7 +22,7 @@ from aipc.testing.expect import settle
 from ....peers import python, said, tell
 from .hostile import CONSUMED, ENDED, GOOD, PUBLISHED, REGISTERED, SLEEPS, THEIRS, Numbers, Raw, memfd
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_loop]
+pytestmark = pytest.mark.anyio
 
 ERRORS = (AipcError, anyio.EndOfStream, anyio.BrokenResourceError)
 CONTROLS = [base + at for base in (0, THEIRS) for at in (PUBLISHED, CONSUMED, *SLEEPS, ENDED, REGISTERED)]
