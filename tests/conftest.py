@@ -32,7 +32,12 @@ namespace.enter()
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each interpreter that a test starts compiles aipc anew
 sys.dont_write_bytecode = False
 
-hypothesis.settings.register_profile("aipc", max_examples=times(30, 100))
+hypothesis.settings.register_profile(
+    "aipc",
+    max_examples=times(30, 100),
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],  # so is a busy machine
+)
 hypothesis.settings.load_profile("aipc")
 
 LOOPS = {
