@@ -152,6 +152,7 @@ def test_on_the_only_processor_it_gives_way_first_and_some_times(clock: Clock, m
 
 
 @pytest.mark.anyio
+@pytest.mark.usefixtures("all_features")
 async def test_on_one_processor_a_peer_runs_during_a_wait(
     anyio_backend: object, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
