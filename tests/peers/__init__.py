@@ -20,7 +20,7 @@ from .forked import Forked
 from .template import Template
 
 Peer = subprocess.Popen[str] | Forked
-C_PROGRAMS = Path(__file__).parent / "c"
+PROGRAMS = Path(__file__).parent
 _GIVE_UP = "import signal; signal.alarm(60)\n"
 
 
@@ -38,9 +38,10 @@ def require(tool: str) -> None:
 
 
 def compile_peer(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The C program `name`.c of the directory `c`, compiled."""
+    """The C program `name`.c of the directory `c`, or of another one here, compiled."""
     program = tmp_path_factory.mktemp("peers") / Path(name).name
-    run("cc", "-Wall", "-Werror", "-o", str(program), str(C_PROGRAMS / f"{name}.c"))
+    source = PROGRAMS / (f"{name}.c" if "/" in name else f"c/{name}.c")
+    run("cc", "-Wall", "-Werror", "-o", str(program), str(source))
     return program
 
 

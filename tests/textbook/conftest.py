@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ..peers import C_PROGRAMS, Peer, compile_peer, process, python
+from ..peers import PROGRAMS, Peer, compile_peer, process, python
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "textbook"
 RUN = """
@@ -30,12 +30,12 @@ Start = Callable[..., AbstractContextManager[Peer]]
 
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compile:
-    """The path of a C program of tests/peers/c/textbook, which is compiled once."""
+    """The path of a C program of tests/peers/textbook, which is compiled once."""
 
     @cache
     def compiled(name: str) -> str:
-        (source,) = (C_PROGRAMS / "textbook").rglob(f"{name}.c")
-        return str(compile_peer(str(source.relative_to(C_PROGRAMS).with_suffix("")), tmp_path_factory))
+        (source,) = (PROGRAMS / "textbook").rglob(f"{name}.c")
+        return str(compile_peer(str(source.relative_to(PROGRAMS).with_suffix("")), tmp_path_factory))
 
     return compiled
 
