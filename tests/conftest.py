@@ -16,6 +16,7 @@ import hypothesis  # before the freeze below, which would hide from it who uses 
 import pytest
 import uvloop
 
+from aipc._sys import membarrier, probes
 from aipc.testing import nothing_left
 
 from . import namespace
@@ -113,3 +114,17 @@ def place(tmp_path: Path) -> Path:
 def key() -> str:
     """A System V key that nobody else uses."""
     return new_key()
+
+
+@pytest.fixture
+def all_features(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever AIPC_DISABLE says: for tests of what it switches off."""
+    monkeypatch.delenv("AIPC_DISABLE", raising=False)
+    _forget_features()
+    yield
+    _forget_features()
+
+
+def _forget_features() -> None:
+    probes.enabled.cache_clear()
+    membarrier.registered.cache_clear()

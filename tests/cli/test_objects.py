@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import anyio
+import pytest
 
 import aipc
 from aipc.cli import table
@@ -182,6 +183,7 @@ def test_on_a_terminal(place: Path) -> None:
         tmux("kill-server")
 
 
+@pytest.mark.usefixtures("all_features")
 def test_top_names_what_is_wrong(place: Path, key: str) -> None:
     one, two = f"flock:{place}/lock", f"sysv-sem:{key}"
     with made(two), holding(one, two) as first, holding(two, one) as second:

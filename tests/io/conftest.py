@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from aipc._sys import membarrier, probes
 from aipc._sys.doorbell import table as doorbell_table
-
-
-@pytest.fixture
-def all_features(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Whatever AIPC_DISABLE says: for tests of what it switches off."""
-    monkeypatch.delenv("AIPC_DISABLE", raising=False)
-    _forget_features()
-    yield
-    _forget_features()
-
-
-def _forget_features() -> None:
-    probes.enabled.cache_clear()
-    membarrier.registered.cache_clear()
 
 
 @pytest.fixture

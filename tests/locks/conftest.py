@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from ..io.conftest import all_features as all_features
 from ..peers import compile_peer
 
 

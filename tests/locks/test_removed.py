@@ -16,7 +16,7 @@ from aipc._io import polling
 from aipc.locks import base
 from aipc.testing.expect import settle
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("an_hour")]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("all_features", "an_hour")]
 
 
 @pytest.fixture
