@@ -5,10 +5,9 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
-from aipc._sys.doorbell import memory as doorbell_memory
-from aipc._sys.doorbell import table as doorbell_table
+from aipc._sys.doorbell.watching import Watch
 from aipc._sys.posix.queue_names import queue_names
 from aipc._sys.sysv import primitives
 from aipc._sys.sysv import tables as sysv_tables
@@ -31,15 +30,21 @@ def kernel_objects() -> frozenset[str]:
     """
     found = set()
     for kind, name in _SYSTEM_V.items():
-        found |= {f"{name} {row['id']} (key {row['key']:#x})" for row in sysv_tables.rows(kind) if not _is_table(kind, row)}
+        found |= {
+            f"{name} {row['id']} (key {row['key']:#x})" for row in sysv_tables.rows(kind) if not is_waiter_table(kind, row)
+        }
     if os.path.isdir(_SHM):
         found |= {f"POSIX shared memory or semaphore {entry}" for entry in os.listdir(_SHM) if not entry.startswith(OWN)}
     found |= {f"POSIX message queue {entry}" for entry in queue_names() or ()}
     return frozenset(found)
 
 
-def _is_table(kind: str, row: dict[str, int]) -> bool:
-    return kind == "sysv-shm" and doorbell_memory.is_table(row, doorbell_table.SIZE)
+def is_waiter_table(kind: str, row: dict[str, int]) -> bool:
+    """Whether a row of `sysv_tables` is of the doorbell, which removes it with the last process, or with the next one."""
+    if kind != "sysv-shm":
+        return False
+    with closing(Watch()) as watch:
+        return watch.is_table(row)
 
 
 def descriptors() -> frozenset[str]:

@@ -10,13 +10,11 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from aipc._objects import IpcObject, list_objects
-from aipc._sys.doorbell import memory as doorbell_memory
-from aipc._sys.doorbell import table as doorbell_table
 from aipc._sys.proc.file_users import Users, command_of, users_of
 from aipc._sys.sysv import semaphore as sysv
 from aipc._sys.sysv import tables as sysv_tables
 
-from .leaks import OWN, Leaked, descriptors
+from .leaks import OWN, Leaked, descriptors, is_waiter_table
 
 _LASTING = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 """Processes that Python starts once, and keeps."""
@@ -56,9 +54,9 @@ def _everything() -> dict[str, IpcObject | None]:
 
 def _is_own(one: IpcObject) -> bool:
     """Whether it is a part of the doorbell, or the path of a primitive."""
-    if one.kind == "sysv-shm" and one.removed and one.id is not None:
+    if one.kind == "sysv-shm" and one.id is not None:
         row = sysv_tables.row("sysv-shm", one.id)
-        return row is None or doorbell_memory.is_table(row, doorbell_table.SIZE)
+        return row is None or is_waiter_table("sysv-shm", row)
     return one.kind.startswith("posix-") and one.name.removeprefix("/").startswith(OWN)
 
 

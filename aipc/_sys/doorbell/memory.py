@@ -58,15 +58,22 @@ def attach(fd: int, size: int) -> Any:
     return memory
 
 
-def is_table(row: dict[str, int], size: int) -> bool:
-    """Whether a row of `sysv_tables` is a table's segment, which is freed with its last process."""
-    return row["size"] == size and row["key"] == 0 and bool(row["perms"] & _REMOVED)
+def is_table(row: dict[str, int], size: int, fd: int) -> bool:
+    """Whether a row of `sysv_tables` is a table's segment: freed with its last process, or being made, as the file `fd` tells.
+
+    The next process removes the second if its creator was killed.
+    """
+    return row["size"] == size and (bool(row["perms"] & _REMOVED) if row["key"] == 0 else row["key"] == _key_in_use(fd))
+
+
+def _key_in_use(fd: int) -> int:
+    named = os.pread(fd, _NAMED.size, 0) if fd >= 0 else b""
+    return int(_NAMED.unpack(named)[0]) if len(named) == _NAMED.size else 0
 
 
 def _remove_unfinished(fd: int, size: int) -> None:
     """Remove the segment of a creator that was killed before it could."""
-    named = os.pread(fd, _NAMED.size, 0)
-    key = _NAMED.unpack(named)[0] if len(named) == _NAMED.size else 0
+    key = _key_in_use(fd)
     for row in sysv_tables.rows("sysv-shm") if key else ():
         if row["key"] == key and row["size"] == size and row["uid"] == os.geteuid() and row["nattch"] == 0:
             sysv_memory.remove(row["id"])

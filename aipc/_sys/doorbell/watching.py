@@ -45,6 +45,10 @@ class Watch:
         }
         return sorted({self._owners[column] for column in columns if column in self._owners}) if columns else []
 
+    def is_table(self, row: dict[str, int]) -> bool:
+        """Whether a row of `sysv_tables` is the table's segment."""
+        return doorbell_memory.is_table(row, SIZE, self._fd)
+
     def close(self) -> None:
         """Close the table's file."""
         if self._fd >= 0:

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from aipc._sys.doorbell import memory as doorbell_memory
+from aipc._sys.doorbell import watching as doorbell_watching
 from aipc._sys.doorbell.table import SIZE, WaiterTable
 from aipc._sys.sysv import memory as sysv_memory
 from aipc._sys.sysv import tables as sysv_tables
+from aipc.testing import kernel_objects
 
 from ...peers import isolated, python, run, said, tell
 from ...subjects import times
@@ -88,7 +90,7 @@ def test_freed_with_the_last_process(bells: Path) -> None:
     before = segments()
     board = WaiterTable()
     (made,) = (row for row in sysv_tables.rows("sysv-shm") if row["id"] not in before)
-    assert doorbell_memory.is_table(made, SIZE)
+    assert doorbell_memory.is_table(made, SIZE, -1)
     assert (made["perms"] & 0o777, made["nattch"], made["uid"]) == (0o600, 1, os.geteuid())
     with python(RELEASER, "asyncio", str(bells), f"flock:{bells}/lock") as other:
         assert said(other) == "acquired"
@@ -120,13 +122,18 @@ doorbell_table.WaiterTable()
 
 
 @pytest.mark.parametrize("when", ["before", "made", "attached", "removed"])
-def test_killed_while_it_is_made(when: str, bells: Path) -> None:
-    """The file tells the next process what there may be; that process removes it. No real way hits the moment: calls are replaced."""
-    before = segments()
+def test_killed_while_it_is_made(when: str, bells: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file tells the next process what there may be; that process removes it, so that it is no leak until then.
+
+    No real way hits the moment: calls are replaced.
+    """
+    monkeypatch.setattr(doorbell_watching, "DIRECTORY", str(bells))
+    before, objects = segments(), kernel_objects()
     with python(KILLED, str(bells), when) as maker:
         assert maker.wait() == -9
     assert there(bells) == [""]
     assert len(segments()) == len(before) + (when in ("made", "attached"))
+    assert kernel_objects() == objects
     board = WaiterTable()
     assert len(segments()) == len(before) + 1
     close(board)
