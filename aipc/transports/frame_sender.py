@@ -36,8 +36,13 @@ class Unfinished:
 
     def __init__(self, frame: Frame, frames: Sequence[Frame]) -> None:
         self.views: list[memoryview] = [memoryview(piece) for piece in pieces(frame) if len(piece)]
-        self._frames = frames
+        self._frames = list(frames)
         self._done = 0
+
+    def add(self, frame: bytes) -> None:
+        """Put one more frame behind these."""
+        self.views.append(memoryview(frame))
+        self._frames.append(frame)
 
     def advance(self, count: int) -> None:
         """The kernel took `count` bytes more."""

@@ -128,6 +128,26 @@ def call_later(loop: object, seconds: float, function: Callable[[], None]) -> Ti
     return timer
 
 
+_scopes: dict[bool, type[anyio.CancelScope]] = {}
+
+
+def cancel_scope(deadline: float) -> anyio.CancelScope:
+    """A cancel scope of anyio's. To ask anyio for one takes twice as long: it finds out each time which loop runs."""
+    trio = in_trio()
+    scope = _scopes.get(trio)
+    if scope is None:
+        scope = _scopes[trio] = type(anyio.CancelScope())
+    return scope(deadline=deadline)
+
+
+def call_soon(function: Callable[[], object]) -> None:
+    """Call `function` on the loop that runs here, once all that is ready now had its turn."""
+    if in_trio():
+        sys.modules["trio"].lowlevel.current_trio_token().run_sync_soon(call_all, (function,))
+    else:
+        asyncio.get_running_loop().call_soon(call_all, (function,))
+
+
 def call_from_thread(loop: object, function: Callable[[], object]) -> None:
     """Call `function` on that loop (`current`), from a thread that does not run it. Nothing, if the loop is over."""
     with suppress(RuntimeError):  # the loop is closed; trio.RunFinishedError is one, too

@@ -102,9 +102,10 @@ class _AsyncioTasks(ConnectionTasks[Item]):
         self._ended = self._end  # one bound method for all tasks
 
     async def serve(self, accept: Callable[[], Awaitable[Item | None]]) -> None:
+        loop = asyncio.get_running_loop()
         try:
             while (item := await self._accept_next(accept)) is not None:
-                task = asyncio.create_task(self._start(item), name="aipc connection")
+                task = loop.create_task(self._start(item), name="aipc connection")
                 self._running[task] = item
                 task.add_done_callback(self._ended)
             await self.wait_idle()

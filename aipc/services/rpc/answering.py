@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import anyio
 
+from aipc._io.loop import backend
 from aipc._io.loop.wait_queue import WaitQueue
 from aipc.exceptions import InvalidMessage, LimitExceeded, MessageTooLarge, UnsupportedOperation
 
@@ -91,11 +92,11 @@ class Answering:
         else:
             await self._answer_batch(execution, incoming)
 
-    async def send(self, execution: Execution, request: Request, data: bytes) -> None:
-        """Send the answer; if it cannot be sent, answer with that error. Errors as `Channel.send`."""
+    async def send(self, execution: Execution, request: Request, data: bytes, *, more: bool) -> None:
+        """Send the answer; if it cannot be sent, answer with that error. `more`: as `Outbox.post`. Errors as `Channel.send`."""
         fds = execution.caller.answer_fds
         try:
-            letter = self._outbox.post(data, {"fds": fds} if fds else {})
+            letter = self._outbox.post(data, {"fds": fds} if fds else {}, more=more)
             if letter is not None:
                 await letter.sent()
         except _UNSENDABLE as error:
@@ -104,7 +105,7 @@ class Answering:
     async def answer_in_time(self, execution: Execution, request: Request) -> bytes:
         """Run the method until it ends, its caller gives up, or the deadline passes; return the answer."""
         wire, data = self._wire, None
-        with anyio.CancelScope(deadline=execution.caller.deadline) as execution.scope:
+        with backend.cancel_scope(execution.caller.deadline) as execution.scope:
             if not execution.cancelled:
                 data = await self._answer(execution, request)
         execution.scope = None
@@ -143,7 +144,7 @@ class Answering:
                 if execution.credit is not None:
                     data = wire.notification(extension.ITEM, (id, checked))
                     await execution.credit.spend()
-                    await self._outbox.send(data)
+                    await self._outbox.send(data, more=True)
                     continue
                 collected.append(checked)
                 if len(collected) > _MOST_COLLECTED:

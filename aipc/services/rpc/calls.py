@@ -95,7 +95,7 @@ class Calls:
             call.deadline = anyio.current_effective_deadline()
             if credit or call.deadline != math.inf:
                 await self._outbox.send(self._preamble(call))
-            letter = self._outbox.post(data, {"fds": fds} if fds else {})
+            letter = self._outbox.post(data, {"fds": fds} if fds else {}, more=len(self._pending) > 1)
             sent = True
             if letter is not None:
                 try:

@@ -134,4 +134,4 @@ class Handlers:
         data = await self._answering.answer_in_time(execution, incoming)
         if self._by_id.get(incoming.id) is execution:
             del self._by_id[incoming.id]
-        await self._answering.send(execution, incoming, data)
+        await self._answering.send(execution, incoming, data, more=self._running > 1)

@@ -6,7 +6,7 @@ So a task that stops waiting knows whether its message was sent: `withdraw` says
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import anyio
@@ -53,10 +53,11 @@ class Letter(WaitQueue):
 class Outbox:
     """All messages of a channel are sent through this object."""
 
-    __slots__ = ("_budget", "_channel", "_letters", "_sending")
+    __slots__ = ("_budget", "_channel", "_hold", "_letters", "_sending")
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self._hold: Callable[[bytes], None] = getattr(channel, "hold_nowait", channel.send_nowait)
         self._letters: deque[Letter] = deque()
         self._sending = False
         self._budget = _BUDGET
@@ -66,11 +67,17 @@ class Outbox:
         """The number of messages that wait to be sent."""
         return len(self._letters)
 
-    def post(self, data: bytes, meta: Mapping[str, Any] = _NOTHING) -> Letter | None:
-        """Send now, or queue it. None: it is sent. Errors as `Channel.send_nowait`."""
+    def post(self, data: bytes, meta: Mapping[str, Any] = _NOTHING, *, more: bool = False) -> Letter | None:
+        """Send now, or queue it. None: it is sent. Errors as `Channel.send_nowait`.
+
+        `more`: others will probably send in this turn of the loop, too; all of that goes to the kernel together.
+        """
         if not self._sending and len(data) <= _AT_ONCE:
             try:
-                self._channel.send_nowait(data, **meta)
+                if more and not meta:
+                    self._hold(data)
+                else:
+                    self._channel.send_nowait(data, **meta)
             except anyio.WouldBlock:
                 pass
             else:
@@ -82,13 +89,13 @@ class Outbox:
             backend.start_soon(self._send_letters)
         return letter
 
-    async def send(self, data: bytes, meta: Mapping[str, Any] = _NOTHING) -> None:
+    async def send(self, data: bytes, *, more: bool = False) -> None:
         """Send one message. Errors as `Channel.send`. Cancelled: the whole message was sent, or nothing."""
         self._budget -= 1
         if self._budget <= 0:
             self._budget = _BUDGET
             await backend.checkpoint()
-        letter = self.post(data, meta)
+        letter = self.post(data, more=more)
         if letter is not None:
             try:
                 await letter.sent()

@@ -238,6 +238,9 @@ class TlsChannel(InetStreamChannel):
         sending = partial(super().send, item, **meta)
         return sending() if self._shaken else self._after_handshake(sending)
 
+    def hold_nowait(self, item: Buffer) -> None:
+        self.send_nowait(item)  # plaintext that waits unencrypted would be behind OpenSSL's own output
+
     async def send_many(self, items: Iterable[Buffer], **meta: Any) -> None:
         await self._after_handshake(partial(super().send_many, items, **meta))
 
