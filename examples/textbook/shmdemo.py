@@ -1,7 +1,7 @@
 """Beej, "Shared memory segments", shmdemo: with a word, write it into the segment; without one, print what is there.
 
 `python shmdemo.py shmdemo hello` and `python shmdemo.py shmdemo` in one directory, which has a file shmdemo.c; without an argument,
-both. The segment stays: `aipc remove sysv-shm shmdemo.c --project 82` removes it.
+both. The segment stays: `aipc remove 'sysv-shm:shmdemo.c?project=82'` removes it.
 """
 
 import sys
