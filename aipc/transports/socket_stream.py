@@ -51,8 +51,9 @@ class SocketStreamChannel(ByteStreamChannel):
 
     def _hold(self, frame: bytes) -> None:
         self._writer.check()
-        if self._held is None:
-            self._finisher = backend.current()
+        loop = backend.current()
+        if self._held is None or self._finisher is not loop:  # the loop of an earlier one may be over
+            self._finisher = loop
             backend.call_soon(self._send_held)
         self._unfinished = self._held = Unfinished(frame, (frame,))
         self._sent += 1

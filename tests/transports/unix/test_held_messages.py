@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import anyio
@@ -12,9 +13,6 @@ import pytest
 
 import aipc
 from aipc.transports.socket_stream import SocketStreamChannel
-
-pytestmark = pytest.mark.anyio
-
 
 Pair = tuple[SocketStreamChannel, socket.socket]
 
@@ -50,6 +48,7 @@ async def come(peer: socket.socket) -> bytes:
     return peer.recv(1_000_000)
 
 
+@pytest.mark.anyio
 async def test_they_go_together_at_the_end_of_the_turn(pair: Pair) -> None:
     channel, peer = pair
     async with channel:
@@ -62,6 +61,7 @@ async def test_they_go_together_at_the_end_of_the_turn(pair: Pair) -> None:
         assert channel.statistics().messages_sent == 3
 
 
+@pytest.mark.anyio
 async def test_an_ordinary_message_goes_after_them_at_once(pair: Pair) -> None:
     channel, peer = pair
     async with channel:
@@ -79,6 +79,7 @@ async def test_an_ordinary_message_goes_after_them_at_once(pair: Pair) -> None:
         assert peer.recv(100) == b""
 
 
+@pytest.mark.anyio
 async def test_closing_sends_them(pair: Pair) -> None:
     channel, peer = pair
     channel.hold_nowait(b"one")
@@ -87,6 +88,7 @@ async def test_closing_sends_them(pair: Pair) -> None:
     assert peer.recv(100) == b""
 
 
+@pytest.mark.anyio
 async def test_many_are_not_held_long(pair: Pair) -> None:
     """The peer has the first ones while the sender still works on the others."""
     channel, peer = pair
@@ -96,6 +98,7 @@ async def test_many_are_not_held_long(pair: Pair) -> None:
         assert peer.recv(100_000).startswith(frame(b"0") + frame(b"1"))
 
 
+@pytest.mark.anyio
 async def test_a_long_message_is_not_held(pair: Pair) -> None:
     channel, peer = pair
     async with channel:
@@ -104,6 +107,7 @@ async def test_a_long_message_is_not_held(pair: Pair) -> None:
         assert peer.recv(100_000) == frame(b"one") + frame(bytes(10_000))
 
 
+@pytest.mark.anyio
 async def test_without_room_they_wait_and_so_does_the_next(pair: Pair) -> None:
     channel, peer = pair
     async with channel:
@@ -121,6 +125,7 @@ async def test_without_room_they_wait_and_so_does_the_next(pair: Pair) -> None:
         assert await come(peer) == frame(b"next")
 
 
+@pytest.mark.anyio
 async def test_a_cancelled_send_leaves_them(pair: Pair) -> None:
     channel, peer = pair
     async with channel:
@@ -135,6 +140,7 @@ async def test_a_cancelled_send_leaves_them(pair: Pair) -> None:
         assert got == b"".join(sent) + frame(b"held")
 
 
+@pytest.mark.anyio
 async def test_the_peer_has_left(pair: Pair) -> None:
     """The next send says so, and so does a receive."""
     channel, peer = pair
@@ -148,6 +154,7 @@ async def test_the_peer_has_left(pair: Pair) -> None:
             await channel.receive()
 
 
+@pytest.mark.anyio
 async def test_what_cannot_be_sent_is_refused_at_once(pair: Pair) -> None:
     channel, _ = pair
     async with channel:
@@ -158,6 +165,31 @@ async def test_what_cannot_be_sent_is_refused_at_once(pair: Pair) -> None:
             channel.hold_nowait(b"after the end")
 
 
+def test_a_loop_that_ends_in_the_middle_of_a_turn() -> None:
+    """The next loop sends what was held, and holds again."""
+    one, other = aipc.channel_pair()
+    assert isinstance(one, SocketStreamChannel)
+
+    async def interrupted() -> None:
+        one.hold_nowait(b"first")
+        raise KeyboardInterrupt
+
+    async def again() -> list[bytes]:
+        one.send_nowait(b"second")
+        one.hold_nowait(b"third")
+        with anyio.fail_after(10):
+            return [await other.receive() for _ in range(3)]
+
+    with closing(asyncio.new_event_loop()) as loop:
+        task = loop.create_task(interrupted())
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(task)
+    assert asyncio.run(again()) == [b"first", b"second", b"third"]
+    one.close()
+    other.close()
+
+
+@pytest.mark.anyio
 async def test_nothing_is_held_after_closing(pair: Pair) -> None:
     channel, _ = pair
     await channel.aclose()
