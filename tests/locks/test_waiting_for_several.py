@@ -23,7 +23,7 @@ from ..io.waiters import WAITER, loop_of
 from ..peers import python, said
 from ..subjects import new_key, new_name
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("an_hour")]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("all_features", "an_hour")]
 
 
 @pytest.fixture

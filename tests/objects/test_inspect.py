@@ -82,6 +82,7 @@ LOCKS = {
 }
 
 
+@pytest.mark.usefixtures("all_features")
 @pytest.mark.parametrize("kind", LOCKS)
 def test_a_lock_tells_its_holder_and_who_waits(kind: str, place: Path) -> None:
     url = LOCKS[kind](place)
@@ -114,6 +115,7 @@ def made(url: str) -> Iterator[None]:
         aipc.remove_object(kind, name)
 
 
+@pytest.mark.usefixtures("all_features")
 def test_two_processes_that_wait_for_each_other(place: Path, key: str) -> None:
     one, two = f"flock:{place}/lock", f"sysv-sem:{key}"
     with made(two), holding(one, two) as first, holding(two, one) as second:
@@ -157,6 +159,7 @@ def test_the_dead_leave_something(key: str) -> None:
         assert "no process has it open" in aipc.inspect(f"posix-sem:{name}").findings[0]
 
 
+@pytest.mark.usefixtures("all_features")
 def test_a_full_queue(key: str) -> None:
     async def fill(url: str) -> None:
         async with aipc.open_channel(url, create=True, unlink=True) as queue:
