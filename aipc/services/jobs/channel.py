@@ -26,7 +26,7 @@ from aipc.wire.framing import as_bytes
 from . import registry
 from .files import open_files
 from .lease import Lease
-from .requests import Put, Request, Step, Take
+from .requests import Done, Put, Request, Step, Take
 from .tables import Job, JobsStatus, NewJob, Selection, StoredJob, Tables
 from .worker import Worker
 
@@ -38,6 +38,7 @@ _MANY = 100
 _PATIENCE, _LONG_PATIENCE = 0.1, 1.0
 """Seconds that plain calls wait for the thread."""
 _CLOSING = 5.0
+_ANY = Selection()
 
 
 class _WorkerHandle(Handle):
@@ -169,6 +170,8 @@ class JobChannel(Channel):
 
     def _selection(self, given: Mapping[str, Any]) -> Selection:
         self._check()
+        if not given:
+            return _ANY
         self._know(given, "type", "dead")
         kind = given.get("type") or 0
         if abs(kind) > _LARGEST:
@@ -189,7 +192,7 @@ class JobChannel(Channel):
         for job in jobs:
             self._count_received(job)
         if not take.removed:
-            self._worker.submit(Step(lambda tables: tables.done(jobs)))
+            self._worker.submit(Done(jobs))
         return jobs
 
     def _count_received(self, job: Job) -> None:
@@ -200,7 +203,7 @@ class JobChannel(Channel):
         self._check()
         self._leases.pop(job.id, None)
         self._count_received(job)
-        if await self._ask(Step(lambda tables: tables.done([job])), withdraws=False):
+        if await self._ask(Done([job]), withdraws=False):
             raise LeaseLost(f"{self._name}: job {job.id} was given back before its block ended")
 
     def _give_back(self, job: Job) -> None:
@@ -275,7 +278,7 @@ class JobChannel(Channel):
             raise self._handle.explain(error) from None
 
     def _know(self, given: Mapping[str, Any], *known: str) -> None:
-        unknown = given.keys() - set(known)
+        unknown = given and given.keys() - set(known)
         if unknown:
             raise UnsupportedOperation(
                 f"{self._name}: no such option here: {', '.join(sorted(unknown))} (this mechanism takes: {', '.join(known)})"
@@ -287,20 +290,23 @@ class JobChannel(Channel):
         worker = self._worker
         worker.asking += 1
         try:
-            if withdraws:
-                await backend.checkpoint()
-                self._check()
-            if worker.asking > 1 or not worker.serve_now(request):  # many requests are served together
-                await self._wait_for(request, withdraws=withdraws)
+            if worker.asking == 1:  # many requests are served together
+                if withdraws:
+                    await backend.checkpoint()
+                    self._check()
+                if worker.asking == 1 and worker.serve_now(request):
+                    return request.result()
+            await self._wait_for(request, withdraws=withdraws)
         finally:
             worker.asking -= 1
         return request.result()
 
     async def _wait_for(self, request: Request[Any], *, withdraws: bool) -> None:
         self._requests.add(request)
+        request.loop = loop = backend.current()
         self._worker.submit(request)
         try:
-            await request.queue()
+            await request.answered(loop)
         except BaseException:
             if withdraws:
                 self._worker.inbox.withdraw(request)

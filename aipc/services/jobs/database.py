@@ -25,7 +25,7 @@ _CODES = {
     sqlite3.SQLITE_CANTOPEN: errno.EACCES,
 }
 _VACUUM_PAGES = 4096
-_LONGEST_LOG = 8192
+_LONGEST_LOG = 32 * 1024
 """The size in KiB from which on the log is written back."""
 
 

@@ -1,9 +1,9 @@
 """The files of a queue: the SQLite database, and beside it `PATH-turn`, by whose locks processes take turns (`turn`).
 
-The turn file also has three counters of 8 bytes that all processes map: the number of times that jobs or room were added, the number
-of times that an owner was added, and roughly the KiB by which the log has grown since it was last written back. The first two are
-raised before the commit that they count, so a process killed in between causes one check too many, never one too few. SQLite's own
-locks protect the data; without turns, writers would keep its log from being reset.
+The turn file also has four numbers of 8 bytes that all processes map: how many times jobs or room were added, how many times an owner
+was added, roughly the KiB by which the log has grown since it was last written back, and when the present burst of turns began. The
+first two are raised before the commit that they count, so a process killed in between causes one check too many, never one too few.
+SQLite's own locks protect the data; without turns, writers would keep its log from being reset.
 
 Opening the database file without SQLite, and closing it, would drop SQLite's locks of this process (fcntl(2), classic locks). So this
 module only reads its status, and opens it only to create it.
@@ -24,7 +24,7 @@ from aipc.exceptions import ObjectRemoved, WrongObject
 from .turn import Turn
 
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-_COUNTERS = 24
+_COUNTERS = 32
 BESIDE = ("-wal", "-shm", "-turn")
 """The suffixes of the files beside the database."""
 
@@ -45,7 +45,7 @@ class QueueFiles:
             os.close(fd)
             raise
         self._counters = memoryview(memory).cast("Q")
-        self.turn: Turn = Turn(fd)
+        self.turn: Turn = Turn(fd, self._counters[3:])
 
     @property
     def identity(self) -> tuple[int, int]:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Hashable, Sequence
 from enum import Enum, auto
 from typing import Generic, TypeVar
 
-from aipc._io.loop import backend
 from aipc._io.loop.wait_queue import WaitQueue
 
 from .tables import Job, NewJob, Selection, Tables
@@ -35,10 +34,20 @@ class Request(WaitQueue, Generic[Result]):
         self.key: Hashable = key
         """Requests with the same key are served in order."""
         self.now: bool = now
-        self.loop: object = backend.current() if not now and backend.running() else None
+        self.loop: object = None
+        """The loop of the task that waits for the answer."""
         self.state: State = State.PENDING
         self.value: Result | None = None
         self.error: Exception | None = None
+
+    async def answered(self, loop: object) -> None:
+        """Wait in that loop, which runs here, until the request is done. Cancelled: it may be done all the same."""
+        place = self._queue_in(loop, front=False)
+        try:
+            await place
+        except BaseException:
+            self._discard(place)
+            raise
 
     def reset(self) -> None:
         """Start again: the transaction that served it failed."""
@@ -61,6 +70,16 @@ class Step(Request[Result]):
         self.run: Callable[[Tables], Result] = run
         self.looks: bool = looks
         """Whether to check first for processes that have ended."""
+
+
+class Done(Step[list[Job]]):
+    """Remove leased jobs; returns those whose lease had ended before. Several of these take two statements."""
+
+    __slots__ = ("jobs",)
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        super().__init__(lambda tables: tables.done(jobs))
+        self.jobs: Sequence[Job] = jobs
 
 
 class Put(Request[int]):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, groupby
-from typing import Any
+from typing import Any, cast
 
-from .requests import Put, Request, Step, Take
+from .requests import Done, Put, Request, Step, Take
 from .tables import Job, Tables
 
 _MOST = 100
@@ -48,9 +48,19 @@ def serve(tables: Tables, claimed: Sequence[Request[Any]], owner: Callable[[], i
 
 
 def _do_steps(tables: Tables, steps: Sequence[Step[Any]], served: Served) -> None:
-    for step in steps:
-        step.value = step.run(tables)
+    for kind, group in groupby(steps, key=type):
+        if kind is Done:
+            _do_done(tables, cast(list[Done], [*group]))
+            continue
+        for step in group:
+            step.value = step.run(tables)
     served.requests += steps
+
+
+def _do_done(tables: Tables, steps: Sequence[Done]) -> None:
+    lost = tables.done([job for step in steps for job in step.jobs])
+    for step in steps:
+        step.value = [job for job in step.jobs if job in lost] if lost else []
 
 
 def _do_puts(tables: Tables, puts: Sequence[Put], served: Served) -> None:

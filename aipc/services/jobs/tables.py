@@ -43,7 +43,8 @@ _ROWS = 50
 _BY_TYPE = f"CREATE INDEX IF NOT EXISTS jobs_ready_by_type ON jobs (type, priority DESC, id) WHERE state = {READY}"
 """Made when jobs are first selected by type: most queues never need it, and it slows each change."""
 _SELECT = "SELECT id, type, priority, attempts + 1, data FROM jobs WHERE state = {state} {chosen} ORDER BY {order} LIMIT ?"
-_LEASE = f"UPDATE jobs SET state = {LEASED}, owner = ?, attempts = attempts + 1 WHERE id = ?"
+_LEASE = f"UPDATE jobs SET state = {LEASED}, owner = ?, attempts = attempts + 1 WHERE id IN "
+_LEASED_ROWS = f"SELECT id, owner, attempts FROM jobs WHERE state = {LEASED} AND id IN "
 _MINE = f"WHERE id = ? AND owner = ? AND attempts = ? AND state = {LEASED}"
 
 
@@ -185,21 +186,26 @@ class Tables:
             state = READY
         values = (wanted, most) if chosen else (most,)
         found = self._db.execute(_SELECT.format(state=state, chosen=chosen, order=order), values).fetchall()
-        self._db.executemany(_LEASE, [(owner, row[0]) for row in found])
+        if found:
+            slots, ids = _in([row[0] for row in found])
+            self._db.execute(_LEASE + slots, (owner, *ids))
         if selection.dead:
             self._live += len(found)
         return [Job._make((*row, owner)) for row in found]
 
-    def done(self, jobs: Iterable[Job]) -> list[Job]:
+    def done(self, jobs: Sequence[Job]) -> list[Job]:
         """Remove leased jobs. Return those whose lease had ended before: they stay."""
-        lost = []
-        for job in jobs:
-            removed = self._db.execute(f"DELETE FROM jobs {_MINE}", (job.id, job.owner, job.attempts)).rowcount
-            if not removed:
-                lost.append(job)
-                continue
-            self._live -= 1
-            self.room += 1
+        if len(jobs) == 1:
+            removed = self._db.execute(f"DELETE FROM jobs {_MINE}", (jobs[0].id, jobs[0].owner, jobs[0].attempts)).rowcount
+            lost = [] if removed else [*jobs]
+        else:
+            slots, ids = _in([job.id for job in jobs])
+            leased = {*self._db.execute(_LEASED_ROWS + slots, ids)}
+            lost = [job for job in jobs if (job.id, job.owner, job.attempts) not in leased]
+            slots, ids = _in([job.id for job in jobs if job not in lost] if lost else [job.id for job in jobs])
+            self._db.execute("DELETE FROM jobs WHERE id IN " + slots, ids)
+        self._live -= len(jobs) - len(lost)
+        self.room += len(jobs) - len(lost)
         return lost
 
     def give_back(self, jobs: Iterable[Job], *, counted: bool) -> None:
@@ -257,6 +263,15 @@ class Tables:
     def _count(self, state: int) -> int:
         count: int = self._db.execute(f"SELECT count(*) FROM jobs WHERE state = {state}").fetchone()[0]
         return count
+
+
+def _in(ids: list[int]) -> tuple[str, list[int]]:
+    """The right side of `id IN`, and its values: filled up to a power of two, so that SQLite compiles few statements.
+
+    One statement for many rows: at each statement's end another thread may run.
+    """
+    slots = 1 << max(len(ids) - 1, 0).bit_length()
+    return f"({','.join('?' * slots)})", ids + [0] * (slots - len(ids))
 
 
 def prepare(db: sqlite3.Connection) -> bool:

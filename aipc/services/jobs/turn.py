@@ -4,8 +4,9 @@ The turn is the flock(2) of a file. flock(2) alone favours a process that asks a
 So a thread that wants the turn first locks the door, a byte of the same file (F_OFD_SETLK of fcntl(2)), and holds it until it has the
 turn: the process that had the turn finds the door locked, and waits behind. Both locks end with their process.
 
-To hand the turn over costs several times as much as a transaction, because a process has to wake. So for a few milliseconds a
-process may take the turn again, before the one at the door, which leaves it that time. Eight processes do twice as many jobs so.
+To hand the turn over costs several times as much as a transaction, because a process has to wake. So for a few milliseconds, its
+burst, a process may take the turn again, before the one at the door, which sleeps until the burst is over. When it began stands in
+memory that all processes share: the value is a hint, and a wrong one costs time only.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
-from time import perf_counter, sleep
+from time import monotonic_ns, perf_counter, sleep
 
 from aipc._sys import byte_locks
 from aipc._sys.byte_locks import Range
@@ -25,19 +26,18 @@ _DOOR = Range(4096, 4097)
 _PATIENCE = 500e-6
 """Seconds for which a plain call tries to get its turn: a few transactions of others."""
 
-_BURST = 3e-3
-"""Seconds, from a turn that came through the door, in which this process may take the turn again."""
-_PAUSE, _PAUSES = 1e-3, 20
-"""Seconds between two tries of a thread at the door, and how often, before it sleeps until the kernel wakes it."""
+_BURST = 3_000_000
+"""Nanoseconds, from a turn that came through the door, in which this process may take the turn again."""
 
 
 class Turn:
-    """The turn of one open file, which it owns."""
+    """The turn of one open file, which it owns. `began[0]`: when the present burst began, in nanoseconds of the monotonic clock."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, began: memoryview) -> None:
         self._fd = fd
         self._mutex = Lock()  # the kernel's locks belong to the process
-        self._since = 0.0  # when this process last came through the door
+        self._began = began
+        self._since = 0  # when this process last came through the door
 
     @contextmanager
     def taken(self, *, waits: bool) -> Iterator[None]:
@@ -54,7 +54,7 @@ class Turn:
             self._mutex.release()
 
     def _take(self, waits: bool) -> None:
-        if perf_counter() - self._since < _BURST and self._take_now():
+        if monotonic_ns() - self._since < _BURST and self._take_now():
             return
         if waits:
             byte_locks.wait_for(self._fd, _DOOR)
@@ -65,7 +65,7 @@ class Turn:
                 self._wait()
             else:
                 self._take_soon()
-            self._since = perf_counter()
+            self._since = self._began[0] = monotonic_ns()
         finally:
             byte_locks.unlock(self._fd, _DOOR, process=False)
 
@@ -77,10 +77,11 @@ class Turn:
         return True
 
     def _wait(self) -> None:
-        for _ in range(_PAUSES):
-            if self._take_now():
-                return
-            sleep(_PAUSE)
+        if self._take_now():
+            return
+        left = self._began[0] + _BURST - monotonic_ns()
+        if 0 < left <= _BURST:
+            sleep(left * 1e-9)
         fcntl.flock(self._fd, fcntl.LOCK_EX)
 
     def _take_soon(self) -> None:
@@ -94,4 +95,5 @@ class Turn:
         """Close the file. Also in a forked child, so that a turn ends with the parent."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
+            self._began.release()
             os.close(fd)
