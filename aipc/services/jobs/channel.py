@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from time import time
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from aipc.exceptions import InvalidMessage, LeaseLost, MessageTooLarge, Unsuppor
 from aipc.wire.framing import as_bytes
 
 from . import registry
+from .ahead import Ahead
 from .files import open_files
 from .lease import Lease
 from .requests import Done, Put, Request, Step, Take
@@ -73,6 +75,7 @@ class JobChannel(Channel):
         self._limit = max_message_size
         self._requests: set[Request[Any]] = set()
         self._leases: dict[int, Job] = {}
+        self._ahead = Ahead(worker.submit)
         self._sent = self._received = self._bytes_sent = self._bytes_received = 0
 
     # Sending
@@ -139,18 +142,25 @@ class JobChannel(Channel):
         """
         selected = self._selection(selection)
 
-        async def take() -> Job:
-            (job,) = await self._take(Take(selected, 1))
-            self._leases[job.id] = job
-            return job
+        return Lease(partial(self._lease, selected), partial(self._done, selected), self._give_back)
 
-        return Lease(take, self._done, self._give_back)
+    async def _lease(self, selection: Selection) -> Job:
+        job = None
+        if self._ahead:
+            await backend.checkpoint()
+            self._check()
+            job = self._ahead.take(selection)
+        if job is None:
+            (job,) = await self._take(Take(selection, 1))
+        self._leases[job.id] = job
+        return job
 
     async def receive(self, **selection: Any) -> bytes:
         return (await self._receive(selection, 1))[0].data
 
     def receive_nowait(self, **selection: Any) -> bytes:
         take = Take(self._selection(selection), 1, removes=True, now=True)
+        self._ahead.give_back()
         self._ask_now(take)
         return self._received_now(take)[0].data
 
@@ -165,6 +175,7 @@ class JobChannel(Channel):
 
     async def _receive(self, selection: Mapping[str, Any], most: int) -> list[Job]:
         take = Take(self._selection(selection), most, removes=True)
+        self._ahead.give_back()
         await self._take(take)
         return self._received_now(take)
 
@@ -199,12 +210,26 @@ class JobChannel(Channel):
         self._received += 1
         self._bytes_received += len(job.data)
 
-    async def _done(self, job: Job) -> None:
+    async def _done(self, selection: Selection, job: Job) -> None:
         self._check()
         self._leases.pop(job.id, None)
         self._count_received(job)
-        if await self._ask(Done([job]), withdraws=False):
+        done = Done([job], self._ahead.wanted(selection))
+        try:
+            lost = await self._ask(done, withdraws=False)
+        except BaseException:
+            if (brought := self._worker.inbox.bring_nothing(done)) is not None:
+                self._end_leases([brought], counted=False)
+            raise
+        if done.then is not None:
+            self._keep(selection, done.next)
+        if lost:
             raise LeaseLost(f"{self._name}: job {job.id} was given back before its block ended")
+
+    def _keep(self, selection: Selection, job: Job | None) -> None:
+        self._ahead.came(selection, job)
+        if self._handle.closed:
+            self._ahead.close()
 
     def _give_back(self, job: Job) -> None:
         if self._leases.pop(job.id, None) is not None and not self._handle.forked:
@@ -220,10 +245,12 @@ class JobChannel(Channel):
 
         WouldBlock after a second: another process was stopped in its turn.
         """
+        self._ahead.give_back()
         return self._ask_now(Step(Tables.status, looks=True, now=True), patience=_LONG_PATIENCE)
 
     async def jobs(self, most: int = 100) -> list[StoredJob]:
         """Return the oldest jobs, at most `most`, whatever their state, and leave them there. Cancelled: nothing happened."""
+        self._ahead.give_back()
         return await self._ask(Step(lambda tables: tables.stored(most), looks=True))
 
     async def revive(self) -> int:
@@ -250,6 +277,7 @@ class JobChannel(Channel):
             if self._worker.inbox.withdraw(request):
                 request.error = anyio.ClosedResourceError(f"{self._name}: closed")
                 request.wake()
+        self._ahead.close()
         leases, self._leases = self._leases, {}
         if leases:
             self._end_leases(list(leases.values()), counted=False)

@@ -13,7 +13,8 @@ import anyio
 
 from aipc._io.loop import backend
 
-from .requests import STEPS, Request, State
+from .requests import STEPS, Done, Request, State
+from .tables import Job
 
 _AT_ONCE = 256
 """The most requests of one key that one transaction serves: others wait for its end."""
@@ -41,6 +42,13 @@ class Inbox:
                 request.state = State.WITHDRAWN
                 self._remove(request)
             return request.state is State.WITHDRAWN
+
+    def bring_nothing(self, request: Done) -> Job | None:
+        """Its task waits no longer: it brings no job along. Returns the one that it has brought; waits for a transaction that has it."""
+        with self._changed:
+            self._changed.wait_for(lambda: request.state is not State.CLAIMED)
+            request.then = None
+            return request.next
 
     def wait(self, request: Request[Any], seconds: float) -> bool:
         """Block until the request is done. False if it was withdrawn: it could not be done in time."""

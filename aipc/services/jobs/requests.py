@@ -73,13 +73,19 @@ class Step(Request[Result]):
 
 
 class Done(Step[list[Job]]):
-    """Remove leased jobs; returns those whose lease had ended before. Several of these take two statements."""
+    """Remove leased jobs; returns those whose lease had ended before. `then`: lease another one, which is `next`."""
 
-    __slots__ = ("jobs",)
+    __slots__ = ("jobs", "next", "then")
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+    def __init__(self, jobs: Sequence[Job], then: Selection | None = None) -> None:
         super().__init__(lambda tables: tables.done(jobs))
         self.jobs: Sequence[Job] = jobs
+        self.then: Selection | None = then
+        self.next: Job | None = None
+
+    def reset(self) -> None:
+        super().reset()
+        self.next = None
 
 
 class Put(Request[int]):

@@ -34,7 +34,7 @@ def serve(tables: Tables, claimed: Sequence[Request[Any]], owner: Callable[[], i
     served = Served()
     for _, group in groupby(claimed, key=lambda request: request.key):
         requests = list(group)
-        _do_steps(tables, [request for request in requests if isinstance(request, Step)], served)
+        _do_steps(tables, [request for request in requests if isinstance(request, Step)], served, owner)
         _do_puts(tables, [request for request in requests if isinstance(request, Put)], served)
         _do_takes(tables, [request for request in requests if isinstance(request, Take)], served, owner)
     for take in served.requests if removes else ():
@@ -47,10 +47,12 @@ def serve(tables: Tables, claimed: Sequence[Request[Any]], owner: Callable[[], i
     return served
 
 
-def _do_steps(tables: Tables, steps: Sequence[Step[Any]], served: Served) -> None:
+def _do_steps(tables: Tables, steps: Sequence[Step[Any]], served: Served, owner: Callable[[], int]) -> None:
     for kind, group in groupby(steps, key=type):
         if kind is Done:
-            _do_done(tables, cast(list[Done], [*group]))
+            dones = cast(list[Done], [*group])
+            _do_done(tables, dones)
+            served.took += _take_next(tables, dones, owner)
             continue
         for step in group:
             step.value = step.run(tables)
@@ -61,6 +63,22 @@ def _do_done(tables: Tables, steps: Sequence[Done]) -> None:
     lost = tables.done([job for step in steps for job in step.jobs])
     for step in steps:
         step.value = [job for job in step.jobs if job in lost] if lost else []
+
+
+def _take_next(tables: Tables, steps: Sequence[Done], owner: Callable[[], int]) -> int:
+    """Lease a job for each that wants one; their number. None where attempts are limited: nobody may ask for the job."""
+    if tables.max_attempts:
+        return 0
+    took = 0
+    for selection, group in groupby(steps, key=lambda step: step.then):
+        if selection is None:
+            continue
+        wanting = [*group]
+        jobs = tables.take(selection, min(len(wanting), _MOST), owner())
+        took += len(jobs)
+        for step, job in zip(wanting, jobs, strict=False):
+            step.next = job
+    return took
 
 
 def _do_puts(tables: Tables, puts: Sequence[Put], served: Served) -> None:
