@@ -30,7 +30,7 @@ def wait_listening(path: Path) -> None:
     """Wait until a socket listens at that path: the flag of accepting sockets in /proc/net/unix."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        for line in Path("/proc/net/unix").read_text().splitlines():
+        for line in Path("/proc/net/unix").read_text(errors="surrogateescape").splitlines():
             if line.endswith(f" {path}") and line.split()[3] == "00010000":
                 return
     raise TimeoutError(path)
