@@ -21,9 +21,11 @@ class Codec(StrEnum):
 
 
 def call(
-    url: Annotated[str, typer.Argument(help="Where the service listens.")],
-    method: Annotated[str, typer.Argument(help="The method's name.")],
-    args: Annotated[list[str] | None, typer.Argument(help="JSON, or else text; name=value goes by name.")] = None,
+    url: Annotated[str, typer.Argument(metavar="URL", help="Where the service listens.")],
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="The method's name.")],
+    args: Annotated[
+        list[str] | None, typer.Argument(metavar="ARGUMENT", help="JSON, or else text; name=value goes by name.")
+    ] = None,
     codec: Annotated[Codec, typer.Option(help="The service's codec.")] = Codec.msgpack,
     stream: Annotated[bool, typer.Option("--stream", help="Print the items of a stream as they come.")] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds until the call is given up.")] = None,

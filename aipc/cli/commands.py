@@ -44,7 +44,7 @@ for _name, _command, _example in (
     ("call", calling.call, "aipc call unix:/tmp/aipc.sock add 1 2"),
     ("inspect", inspecting.inspect, "aipc inspect flock:/tmp/aipc.lock"),
     ("top", top.top, "aipc top --count 1"),
-    ("bench", benchmark.bench, "aipc bench --only unix --only shm"),
+    ("bench", benchmark.bench, "aipc bench --only shm --count 500"),
     ("doctor", doctor.doctor, "aipc doctor --json"),
     ("tour", touring.tour, "aipc tour --only unix"),
 ):

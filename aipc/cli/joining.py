@@ -61,7 +61,7 @@ def raw(url: str) -> str:
 
 def cat(
     url: URL,
-    other: Annotated[str | None, typer.Argument(metavar="[URL]", help="A second channel, instead of input and output.")] = None,
+    other: Annotated[str | None, typer.Argument(metavar="URL", help="A second channel, instead of input and output.")] = None,
 ) -> None:
     """Join a channel with input and output, or with another.
 
@@ -133,7 +133,7 @@ async def _end(channel: aipc.Channel) -> None:
 
 def listen(
     url: Annotated[str, typer.Argument(metavar="URL", help="Where to listen.")],
-    command: Annotated[list[str] | None, typer.Argument(metavar="[-- COMMAND...]", help="To run for each connection.")] = None,
+    command: Annotated[list[str] | None, typer.Argument(metavar="-- COMMAND", help="To run for each connection.")] = None,
     once: Annotated[bool, typer.Option("-1", "--once", help="End after the first connection.")] = False,
     as_json: AS_JSON = False,
 ) -> None:

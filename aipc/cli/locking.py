@@ -21,7 +21,7 @@ NOT_EXECUTABLE, NOT_FOUND = 126, 127
 
 def lock(
     url: Annotated[str, typer.Argument(metavar="URL", help="The lock; its options in the query.")],
-    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND...", help="What to run while the lock is held.")],
+    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND", help="What to run while the lock is held.")],
     nonblock: Annotated[bool, typer.Option("--nonblock", "-n", help="Fail if the lock is held.")] = False,
     timeout: Annotated[float | None, typer.Option("--timeout", "-w", help="Seconds to wait for the lock.")] = None,
     conflict: Annotated[int, typer.Option("--conflict-exit-code", "-E", help="The status without the lock.")] = 1,
@@ -29,9 +29,13 @@ def lock(
     """Run a command while a lock is held.
 
     Ends with the command's status: 128 and the signal's number for one that was killed, 126 for one that may not be run, 127
-    for one that does not exist. SIGTERM and SIGHUP go on to the command; Ctrl-C reaches it from the terminal.
+    for one that does not exist. SIGTERM and SIGHUP go on to the command. Ctrl-C reaches it from the terminal; if that kills it, this
+    ends by SIGINT too, so that a shell's loop ends.
     """
-    raise typer.Exit(backend.run("asyncio", _lock, url, command, 0.0 if nonblock else timeout, conflict))
+    returncode = backend.run("asyncio", _lock, url, command, 0.0 if nonblock else timeout, conflict)
+    if returncode == -signal.SIGINT:
+        ending.die_of(signal.SIGINT)
+    raise typer.Exit(returncode if returncode >= 0 else 128 - returncode)
 
 
 async def _lock(url: str, command: list[str], timeout: float | None, conflict: int) -> int:
@@ -66,7 +70,7 @@ async def _run(command: list[str]) -> int:
             tasks.start_soon(_forward, received, child)
             returncode = await anyio.to_thread.run_sync(child.wait)
             tasks.cancel_scope.cancel()
-    return returncode if returncode >= 0 else 128 - returncode
+    return returncode
 
 
 async def _forward(received: aipc.SignalReceiver, child: subprocess.Popen[bytes]) -> None:

@@ -23,7 +23,9 @@ _META = ("type", "priority", "sender", "credentials", "truncated")
 
 def send(
     url: URL,
-    text: Annotated[str | None, typer.Argument(help="The message; - or nothing: each line of the input is one.")] = None,
+    text: Annotated[
+        str | None, typer.Argument(metavar="TEXT", help="The message; - or nothing: each line of the input is one.")
+    ] = None,
     type: Annotated[int | None, typer.Option(help="Its type (sysv-mq:, jobs:).")] = None,
     priority: Annotated[int | None, typer.Option(help="Its priority (posix-mq:, jobs:).")] = None,
     delay: Annotated[float | None, typer.Option(help="Seconds until it may be received (jobs:).")] = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 
 
@@ -22,16 +23,16 @@ def show(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence
 
 
 def lines(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str], columns: int | None) -> Iterator[str]:
-    """The lines. Where the names of the first column leave no room for the others, these follow on a line of their own."""
+    """The lines. A name in the first column that leaves no room for the others has a line of its own, before theirs."""
     table = [headings, *rows]
     widths = [max(len(row[index]) for row in table) for index in range(len(headings))]
-    two_lines = columns is not None and sum(widths) + 2 * (len(widths) - 1) > columns
-    if two_lines:
-        widths[0] = 2
+    if columns is not None:
+        room = columns - sum(widths[1:]) - 2 * (len(widths) - 1)
+        widths[0] = max((len(row[0]) for row in table if len(row[0]) <= room), default=0)
     for row in table:
         first = row[0]
-        if two_lines:
-            yield first.rstrip()
+        if len(first) > widths[0]:
+            yield first
             first = ""
         cells = [
             cell.rjust(space) if heading in right else cell.ljust(space)
@@ -39,6 +40,14 @@ def lines(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Sequenc
         ]
         if line := "  ".join(cells).rstrip():
             yield line
+
+
+def wrapped(line: str, indent: int = 2) -> list[str]:
+    """The rows of a line: broken at spaces only, so that no name is cut, on a terminal that is too narrow."""
+    columns = width()
+    if columns is None or len(line) <= columns:
+        return [line]
+    return textwrap.wrap(line, columns, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
 
 
 def number_of_bytes(size: int | None) -> str:

@@ -18,8 +18,10 @@ from .messages import AS_JSON, COUNT, data_of
 
 def publish(
     url: Annotated[str, typer.Argument(metavar="URL", help="Where to listen for subscribers.")],
-    topic: Annotated[str, typer.Argument(help="The topic.")],
-    text: Annotated[str | None, typer.Argument(help="The message; - or nothing: each line of the input is one.")] = None,
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="The topic.")],
+    text: Annotated[
+        str | None, typer.Argument(metavar="TEXT", help="The message; - or nothing: each line of the input is one.")
+    ] = None,
     subscribers: Annotated[int, typer.Option(min=0, help="Wait for this number of subscribers first.")] = 1,
 ) -> None:
     """Publish messages under a topic."""
@@ -38,7 +40,9 @@ async def _publish(url: str, topic: str, text: str | None, subscribers: int) -> 
 
 def subscribe(
     url: Annotated[str, typer.Argument(metavar="URL", help="Where the publisher listens; it need not exist yet.")],
-    patterns: Annotated[list[str] | None, typer.Argument(help="Topics, as file names in a shell; none: all.")] = None,
+    patterns: Annotated[
+        list[str] | None, typer.Argument(metavar="PATTERN", help="Topics, as file names in a shell; none: all.")
+    ] = None,
     count: COUNT = None,
     as_json: AS_JSON = False,
 ) -> None:

@@ -119,6 +119,18 @@ def test_every_command_has_an_example() -> None:
     assert len(EXAMPLES) == len(app.registered_commands) + len(jobs.registered_commands)
 
 
+@pytest.mark.parametrize("name", ["", "jobs", *EXAMPLES])
+def test_help(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as ending:
+        app([*name.split(), "--help"])
+    assert ending.value.code == 0
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"Usage: aipc {name}".rstrip())
+    assert "[[" not in first
+    assert name in ("", "jobs") or last.strip() == f"Example: {EXAMPLES[name]}"
+
+
 @pytest.mark.parametrize("name", sorted({*EXAMPLES} - {*WAITS} - {"receive"}))
 def test_an_example(name: str, place: Path) -> None:
     with NEEDS.get(name, lambda _: nullcontext())(place):

@@ -21,6 +21,7 @@ from aipc._sys import membarrier, probes
 from aipc._sys.proc import file_locks
 from aipc._sys.sysv import primitives, tables
 
+from .. import table
 from . import objects
 from .doctor_redis import server_findings
 from .finding import Finding
@@ -49,7 +50,7 @@ _FIRST_IPC, _FIRST_PID = 0xEFFFFFFF, 0xEFFFFFFC
 
 def doctor(
     url: Annotated[
-        str | None, typer.Argument(metavar="[URL]", help="Something on a Redis server, which is checked instead.")
+        str | None, typer.Argument(metavar="URL", help="Something on a Redis server, which is checked instead.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -72,9 +73,9 @@ def _show(findings: list[Finding]) -> None:
             subject = finding.subject
             print(subject)
         mark = {True: "ok", False: "NO", None: ""}[finding.good]
-        print(f"  {mark:2} {finding.name:24} {finding.value}".rstrip())
+        print(*table.wrapped(f"  {mark:2} {finding.name:24} {finding.value}".rstrip(), indent=30), sep="\n")
         if finding.good is not True and finding.advice:
-            print(f"       {finding.advice}")
+            print(*table.wrapped(f"       {finding.advice}", indent=7), sep="\n")
 
 
 def _limits() -> Iterator[Finding]:

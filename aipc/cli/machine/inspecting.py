@@ -40,7 +40,7 @@ def inspect(
         for line in lines(one):
             print(line)
     for circle in deadlocks(found):
-        print(f"\n{circle}")
+        print("", *table.wrapped(circle), sep="\n")
 
 
 def look(urls: list[str]) -> list[aipc.Inspection]:
@@ -63,8 +63,9 @@ def as_row(one: aipc.Inspection) -> dict[str, Any]:
 def lines(one: aipc.Inspection) -> Iterator[str]:
     """What a person wants to know first comes first."""
     for finding in one.findings:
-        yield f"! {finding}"
-    for heading, processes in (("held by", one.holders), ("waited for by", one.waiters), ("open in", one.users)):
+        yield from table.wrapped(f"! {finding}")
+    others = [process for process in one.users if process not in (*one.holders, *one.waiters)]
+    for heading, processes in (("held by", one.holders), ("waited for by", one.waiters), ("open in", others)):
         for process in processes[:_MOST]:
             yield shortened(f"{heading:14} {process.pid} {process.command}")
         if len(processes) > _MOST:
@@ -75,8 +76,8 @@ def lines(one: aipc.Inspection) -> Iterator[str]:
         yield f"{'connection':14} {len(one.connections) - _MOST} more"
     for name, value in one.state.items():
         limit = f" of {one.limits[name]:,}" if name in one.limits else ""
-        yield f"{name.replace('_', ' '):14} {value:,}{limit}"
-    yield f"{'options':14} {', '.join(one.options)}"
+        yield f"{name.replace('_', ' '):14} {value if name.endswith('pid') else f'{value:,}'}{limit}"
+    yield from table.wrapped(f"{'options':14} {', '.join(one.options)}", indent=15)
 
 
 def _connection(one: aipc.ConnectionInfo) -> str:

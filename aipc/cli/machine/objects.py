@@ -45,7 +45,9 @@ class Found(NamedTuple):
 
 
 def list_(
-    directories: Annotated[list[Path] | None, typer.Argument(help="Where to look for FIFOs and stale socket files.")] = None,
+    directories: Annotated[
+        list[Path] | None, typer.Argument(metavar="DIRECTORY", help="Where to look for FIFOs and stale socket files.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Print it again every 2 seconds.")] = False,
 ) -> None:
@@ -64,7 +66,7 @@ def list_(
 
 
 def remove(
-    objects: Annotated[list[str], typer.Argument(metavar="OBJECT...", help="As `aipc list` prints it, or a URL.")] = [],  # noqa: B006
+    objects: Annotated[list[str], typer.Argument(metavar="OBJECT", help="As `aipc list` prints it, or a URL.")] = [],  # noqa: B006
     stale: Annotated[bool, typer.Option("--stale", help="What certainly has no owner any more; OBJECT: directories.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also the socket file of a live process.")] = False,

@@ -24,7 +24,7 @@ from aipc.exceptions import AipcError, ObjectMissing
 from .. import ending, table
 from . import inspecting, objects
 
-_HEADINGS = ("HELD BY", "AWAITED BY", "OPEN IN", "FILL", "OBJECT")
+_HEADINGS = ("OBJECT", "HELD BY", "AWAITED BY", "OPEN IN", "FILL")
 _OWN = "/aipc-bells-"
 """The names of the waiters' table begin so."""
 _SCHEMES = {b"FLOCK": "flock", b"OFDLCK": "fcntl", b"POSIX": "fcntl"}
@@ -90,8 +90,8 @@ def _show(found: Sequence[aipc.Inspection], *, clear: bool) -> None:
     rows = [_row(one) for one in found]
     lines = [
         f"{first}, {table.counted(len(findings), 'finding')}",
-        *(f"! {finding}" for finding in findings),
-        *table.lines(_HEADINGS, rows, (), None),
+        *(row for finding in findings for row in table.wrapped(f"! {finding}")),
+        *table.lines(_HEADINGS, rows, (), table.width()),
     ]
     if clear:
         size = os.get_terminal_size()
@@ -111,7 +111,7 @@ def fitting(lines: Sequence[str], columns: int, rows: int) -> list[str]:
 
 
 def _row(one: aipc.Inspection) -> tuple[str, ...]:
-    return _numbers(one.holders), _numbers(one.waiters), _numbers(one.users), _fill(one), one.url
+    return one.url, _numbers(one.holders), _numbers(one.waiters), _numbers(one.users), _fill(one)
 
 
 def _numbers(processes: Sequence[aipc.ProcessInfo]) -> str:
