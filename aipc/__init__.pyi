@@ -32,6 +32,7 @@ from .abc import ChannelAttribute as ChannelAttribute
 from .abc import ChannelStatistics as ChannelStatistics
 from .abc import Credentials as Credentials
 from .abc import Listener as Listener
+from .abc import ListenerStatistics as ListenerStatistics
 from .abc import Lock as Lock
 from .abc import Message as Message
 from .abc import Segment as Segment

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, NoReturn, Self
 
-import anyio
 import anyio.abc
 from anyio import TypedAttributeProvider, TypedAttributeSet
 
@@ -57,6 +56,15 @@ class ChannelStatistics:
     messages_received: int
     bytes_sent: int
     bytes_received: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerStatistics:
+    """A listener's connections: accepted since it was opened; handled by `serve` now; gone before they were accepted (accept(2))."""
+
+    accepted: int
+    connections: int
+    failed: int
 
 
 class _Attribute:
@@ -245,6 +253,10 @@ class Listener(Closing, TypedAttributeProvider, Generic[ChannelT_co]):
     @property
     def connections(self) -> int:
         """The number of connections that `serve` handles now."""
+        raise UnsupportedOperation(f"{self!r} does not count its connections")
+
+    def statistics(self) -> ListenerStatistics:
+        """Return how many connections were accepted, are handled now, and failed before that. Also after `aclose`."""
         raise UnsupportedOperation(f"{self!r} does not count its connections")
 
     def __aiter__(self) -> Self:

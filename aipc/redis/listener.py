@@ -12,7 +12,7 @@ from aipc._address import Address
 from aipc._io import fork
 from aipc._io.loop.connection_tasks import ConnectionTasks, connection_tasks
 from aipc._texts.shown import Fact, counted, shown, usable
-from aipc.abc import Listener
+from aipc.abc import Listener, ListenerStatistics
 from aipc.transports.wait_listener import MISSING_OR_REFUSED, can_wait
 from aipc.wire.framing import MAX_MESSAGE_SIZE
 
@@ -43,6 +43,7 @@ class RemoteListener(Listener[RemoteConnectionChannel]):
         self._tasks: set[ConnectionTasks[RemoteConnectionChannel]] = set()
         self._closed = False
         self._draining = False
+        self._accepted = self._failed = 0
 
     async def accept(self) -> RemoteConnectionChannel:
         while True:
@@ -57,7 +58,9 @@ class RemoteListener(Listener[RemoteConnectionChannel]):
                     channel.close()
                 raise
             if there:
+                self._accepted += 1
                 return channel
+            self._failed += 1
             channel.close()  # its client gave up
 
     async def serve(self, handler: Callable[[RemoteConnectionChannel], Awaitable[object]]) -> None:
@@ -102,6 +105,9 @@ class RemoteListener(Listener[RemoteConnectionChannel]):
     def connections(self) -> int:
         """The number of connections that `serve` handles now."""
         return sum(tasks.running for tasks in self._tasks)
+
+    def statistics(self) -> ListenerStatistics:
+        return ListenerStatistics(self._accepted, self.connections, self._failed)
 
     def __repr__(self) -> str:
         return shown(self, self._facts)

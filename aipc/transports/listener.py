@@ -16,7 +16,7 @@ from aipc._io import fork
 from aipc._io.handle import ListenerHandle
 from aipc._io.loop.connection_tasks import ConnectionTasks, connection_tasks
 from aipc._texts.shown import Fact, counted, parked, shown, state
-from aipc.abc import ChannelAttribute, Listener
+from aipc.abc import ChannelAttribute, Listener, ListenerStatistics
 
 from .base import TransportChannel
 
@@ -69,6 +69,7 @@ class SocketListener(Listener[TransportT_co]):
         self._crews: set[ConnectionTasks[TransportT_co]] = set()
         self._draining = False
         self._shared = shared
+        self._accepted = self._failed = 0
 
     async def accept(self) -> TransportT_co:
         return await self._patiently(self._accept)
@@ -84,15 +85,18 @@ class SocketListener(Listener[TransportT_co]):
         for _ in range(_MOST_GONE):
             connection = self._connection()
             if connection is None:
+                self._failed += 1
                 continue
             try:
                 accepted = self._wrap(connection)
             except ConnectionError:
                 connection.close()  # the peer is gone: options cannot be set
+                self._failed += 1
                 continue
             except BaseException:
                 connection.close()
                 raise
+            self._accepted += 1
             if _logger.isEnabledFor(logging.DEBUG):
                 _logger.debug("%s: accepted", repr(accepted))  # its state now
             return accepted
@@ -172,6 +176,9 @@ class SocketListener(Listener[TransportT_co]):
     def connections(self) -> int:
         """The number of connections that `serve` handles now."""
         return sum(tasks.running for tasks in self._crews)
+
+    def statistics(self) -> ListenerStatistics:
+        return ListenerStatistics(self._accepted, self.connections, self._failed)
 
     @property
     def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:

@@ -69,7 +69,18 @@ async def test_calls_and_streams(server: RedisServer) -> None:
                 assert await client.call("add", 1, 2) == 3
                 async with client.stream("count", 500) as numbers:
                     assert [number async for number in numbers] == list(range(500))
+                assert listener.statistics() == aipc.ListenerStatistics(accepted=1, connections=1, failed=0)
             await listener.drain()
+
+
+async def test_a_client_that_gives_up_before_it_is_accepted(server: RedisServer) -> None:
+    url = server.url("service")
+    with anyio.fail_after(20):
+        async with aipc.listen(url) as listener:
+            async with opening(CONNECTIONS, "", url, {}):
+                pass
+            async with opening(CONNECTIONS, "", url, {}), await listener.accept():
+                assert listener.statistics() == aipc.ListenerStatistics(accepted=1, connections=0, failed=1)
 
 
 async def test_a_client_may_come_before_the_service(server: RedisServer) -> None:

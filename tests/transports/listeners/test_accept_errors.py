@@ -38,6 +38,7 @@ async def main():
                 sys.exit(str(error))
         tasks.start_soon(*(listener.serve, echo) if sys.argv[3] == "serve" else (accepting, listener))
         await anyio.to_thread.run_sync(sys.stdin.readline)
+        print(listener.statistics().accepted, listener.statistics().failed, flush=True)
         tasks.cancel_scope.cancel()
 
 backend, options = eval(sys.argv[1])
@@ -56,6 +57,7 @@ def answers(path: Path, loop: str, how: str, codes: list[int]) -> None:
                 peer.sendall(b"%d\n" % number)
                 assert peer.recv(100) == b"%d\n" % number
         tell(server, "enough")
+        assert said(server) == f"2 {len(codes)}"
         assert server.wait(20) == 0
 
 

@@ -97,11 +97,14 @@ async def test_no_more_connections_than_the_limit(url: str) -> None:
                 tasks.start_soon(talk, channel)
         assert server.handlers.most == 3
         assert server.handlers.ended == 10
+        await until(lambda: not server.listener.connections)
+        assert server.listener.statistics() == aipc.ListenerStatistics(accepted=10, connections=0, failed=0)
 
 
 async def test_limit_keeps_a_connection_waiting(url: str) -> None:
-    async with serving(url, max_connections=1), clients(url, 2) as (first, second):
+    async with serving(url, max_connections=1) as server, clients(url, 2) as (first, second):
         assert await first.receive() == b"inside"
+        assert server.listener.statistics() == aipc.ListenerStatistics(accepted=1, connections=1, failed=0)
         with anyio.move_on_after(0.05) as scope:
             await second.receive()
         assert scope.cancelled_caught
