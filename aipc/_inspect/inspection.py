@@ -36,7 +36,7 @@ class Inspection:
     waiters      processes that wait for it: asleep in the kernel, or with a task of aipc's
     users        processes that have it open or attached, or used it last
     connections  of a socket that listens, those that other processes have accepted, and their other ends on this machine
-    state        numbers as of now, such as `messages`, `bytes`, `value`
+    state        numbers as of now, such as `messages`, `bytes`, `value`; times in whole seconds since 1970
     limits       numbers that `state` can't exceed
     options      the names of the options that the URL may have
     findings     what is probably wrong, or what its users wait for, in sentences

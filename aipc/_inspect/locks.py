@@ -76,6 +76,7 @@ def sysv_semaphore(address: Address, machine: Machine) -> Inspection:
     semaphores = sysv.SemaphoreSet(key_of(address, None if project is None else int(project, 0)), 0, 0)
     index = int(address.options.get("index", "0"), 0)
     value, last = semaphores.value(index), semaphores.last_pid(index)
+    operated = semaphores.stat().otime
     increase, zero = semaphores.waiting(index)
     name = object_name("sem", semaphores.id)
     waiters = [*machine.asleep(semaphores.id, "semop"), *machine.waiting(name, f"{name} zero")]
@@ -85,7 +86,8 @@ def sysv_semaphore(address: Address, machine: Machine) -> Inspection:
         alive(holders),
         waiters,
         alive([last]),
-        state={"value": value, "last_pid": last, "sleepers": increase, "zero_sleepers": zero},
+        state={"value": value, "last_pid": last, "sleepers": increase, "zero_sleepers": zero}
+        | ({"last_operation": operated} if operated else {}),
         limits={"value": sysv.LARGEST_VALUE},
         findings=_taken(holders, waiters, value),
     )
@@ -112,6 +114,7 @@ def posix_semaphore(address: Address, machine: Machine) -> Inspection:
             raise WrongObject(errno.EINVAL, f"{address.url}: the file in /dev/shm is not a semaphore")
         value, asleep = _SEMAPHORE.unpack(data)
         holder = record.read()
+        written = int(record.shape().st_mtime)  # by who took it: what is written through the mapping leaves it as it is
     holders = [] if holder is None or value else [holder.pid]
     waiters = sorted(set(machine.waiting(f"file {path}", f"file {path} zero")).intersection(users))
     findings = list(_taken(holders, waiters, value))
@@ -119,4 +122,5 @@ def posix_semaphore(address: Address, machine: Machine) -> Inspection:
         findings = [f"process {holders[0]}, which held it, has ended: whoever opens it with robust=1 takes it"]
     elif not value and not users:
         findings = ["its value is 0, and no process has it open: perhaps nobody will raise it"]
-    return found(address, alive(holders), waiters, users, state={"value": value, "sleepers": asleep}, findings=findings)
+    state = {"value": value, "sleepers": asleep} | ({"held_since": written} if holders else {})
+    return found(address, alive(holders), waiters, users, state=state, findings=findings)

@@ -32,6 +32,7 @@ def sysv_queue(address: Address, machine: Machine) -> Inspection:
     receivers = {*machine.asleep(row["id"], "msgrcv"), *machine.waiting(f"{name} in")}
     senders = {*machine.asleep(row["id"], "msgsnd"), *machine.waiting(f"{name} out")}
     state = {"messages": row["qnum"], "bytes": row["cbytes"], "last_sender": row["lspid"], "last_receiver": row["lrpid"]}
+    state |= {name: row[time] for name, time in (("last_send", "stime"), ("last_receive", "rtime")) if row[time]}
     most = _most_bytes(key, row)
     return found(
         address,

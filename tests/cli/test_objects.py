@@ -57,6 +57,7 @@ def test_every_listed_name_can_be_removed(place: Path, key: str) -> None:
 def test_remove_by_kind_and_number_and_by_url(place: Path, key: str) -> None:
     run("send", f"sysv-mq:{key}?create=1", "x")
     shown = json.loads(run("inspect", "--json", f"sysv-mq:{key}")[1])
+    assert re.search(r"last send      20\d\d-\d\d-\d\d \d\d:\d\d:\d\d, \d+ seconds? ago\n", run("inspect", f"sysv-mq:{key}")[1])
     assert (shown["state"]["messages"], shown["state"]["bytes"]) == (1, 1)
     number = str(listed()[f"sysv-mq:{key}"]["id"])
     assert run("remove", "-y", "sysv-mq", number) == (0, f"removed sysv-mq:{key}\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,7 +86,7 @@ LOCKS = {
 @pytest.mark.usefixtures("all_features")
 @pytest.mark.parametrize("kind", LOCKS)
 def test_a_lock_tells_its_holder_and_who_waits(kind: str, place: Path) -> None:
-    url = LOCKS[kind](place)
+    url, began = LOCKS[kind](place), int(time.time())
     with contextlib.ExitStack() as stack:
         if "sem" in kind:
             stack.enter_context(made(url))
@@ -93,6 +94,8 @@ def test_a_lock_tells_its_holder_and_who_waits(kind: str, place: Path) -> None:
             found = eventually(url, lambda found: waiter.pid in pids(found.waiters))
             assert pids(found.holders) == [holder.pid]
             assert found.holders[0].command
+            if since := {"sysv-sem": "last_operation", "posix-sem": "held_since"}.get(kind):
+                assert began - 1 <= found.state[since] <= time.time()  # the kernel's clock may be some milliseconds behind
             assert any(str(waiter.pid) in finding or "wait until" in finding for finding in found.findings)
         if kind == "posix-sem":
             assert "whoever opens it with robust=1 takes it" in aipc.inspect(url).findings[0]
@@ -169,11 +172,13 @@ def test_a_full_queue(key: str) -> None:
             assert "full: nobody receives" in found.findings[0]
             assert found.state["messages"] > 1
             assert found.limits.get("messages", 10) == 10
+            assert "last_receive" not in found.state
             while found.findings:
                 await queue.receive()
                 found = aipc.inspect(url)
             assert found.state["messages"] > 1
             if url.startswith("sysv-mq"):
+                assert found.state["last_send"] <= found.state["last_receive"] <= time.time()
                 await queue.receive_many()
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(queue.receive)

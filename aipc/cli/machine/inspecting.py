@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict
@@ -19,6 +20,9 @@ from .. import table
 
 _MOST = 20
 """Processes, and connections, that are shown of one object."""
+
+_TIMES = ("last_send", "last_receive", "last_operation", "held_since")
+_PIDS = ("last_sender", "last_receiver", "last_pid")
 
 
 def inspect(
@@ -76,8 +80,15 @@ def lines(one: aipc.Inspection) -> Iterator[str]:
         yield f"{'connection':14} {len(one.connections) - _MOST} more"
     for name, value in one.state.items():
         limit = f" of {one.limits[name]:,}" if name in one.limits else ""
-        yield f"{name.replace('_', ' '):14} {value if name.endswith('pid') else f'{value:,}'}{limit}"
+        yield f"{name.replace('_', ' '):14} {_number(name, value)}{limit}"
     yield from table.wrapped(f"{'options':14} {', '.join(one.options)}", indent=15)
+
+
+def _number(name: str, value: int) -> str:
+    if name in _TIMES:
+        ago = table.counted(max(0, int(time.time()) - value), "second")
+        return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(value))}, {ago} ago"
+    return str(value) if name in _PIDS else f"{value:,}"
 
 
 def _connection(one: aipc.ConnectionInfo) -> str:
