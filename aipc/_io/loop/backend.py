@@ -9,7 +9,7 @@ import asyncio
 import logging
 import sys
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar, TypeVarTuple, cast
 
@@ -91,6 +91,18 @@ def task_name() -> str:
         return str(_lowlevel().current_task().name)
     task = asyncio.current_task()
     return "" if task is None else task.get_name()
+
+
+def tasks() -> Iterator[tuple[str, object]]:
+    """The name and the coroutine of each task of the loop that runs here."""
+    if in_trio():
+        found = [_lowlevel().current_root_task()]
+        for task in found:
+            found += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+            yield task.name, task.coro
+    else:
+        for task in asyncio.all_tasks():
+            yield task.get_name(), task.get_coro()
 
 
 class Timer(Protocol):

@@ -1,0 +1,38 @@
+"""What the tasks of a loop wait for, read from their stacks when somebody asks: a wait itself notes nothing for it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from .loop import backend
+from .waiter import Waiter
+
+_NEXT = ("cr_await", "gi_yieldfrom", "ag_await")
+
+
+class WaitingTask(NamedTuple):
+    """A task that waits for an object of aipc's."""
+
+    #: the task's name
+    task: str
+    #: the object, and until when the task waits
+    purpose: str
+
+
+def waiting_tasks() -> list[WaitingTask]:
+    """Return the tasks of the running loop that wait for an object of aipc's, and for what.
+
+    Not those inside an asynchronous generator, whose stack Python does not show. RuntimeError where no loop runs.
+    """
+    found = ((name, _waiter_of(stack)) for name, stack in backend.tasks())
+    return [WaitingTask(name, waiter.purpose()) for name, waiter in found if waiter is not None]
+
+
+def _waiter_of(frame: Any) -> Waiter | None:
+    """The waiter of the `attempt` that a coroutine is in."""
+    while frame is not None:
+        if getattr(frame, "cr_code", None) is Waiter.attempt.__code__ and frame.cr_frame is not None:
+            waiter: Waiter = frame.cr_frame.f_locals["self"]
+            return waiter
+        frame = next((getattr(frame, name) for name in _NEXT if hasattr(frame, name)), None)
+    return None
