@@ -127,8 +127,7 @@ class SysVSharedMemory(MappedSegment):
         """The segment of that key; one that will never be ready is removed, and then missing."""
         with explained(name):
             identifier = sysv.get(key, 0, 0)
-            row = sysv_tables.row("sysv-shm", identifier)
-            if row is not None and _in_preparation(row) and row["cpid"] and has_ended(Process(row["cpid"], 0, 0)):
+            if _is_abandoned(identifier):
                 with suppress(OSError):
                     sysv.remove(identifier)
                 raise os_error(errno.ENOENT, name, "whoever made it died before it was ready")
@@ -274,6 +273,15 @@ class SysVSharedMemory(MappedSegment):
 
 def _in_preparation(row: dict[str, int]) -> bool:
     return row["perms"] & 0o777 == _PREPARING
+
+
+def _is_abandoned(identifier: int) -> bool:
+    """Whether its maker died before it was ready. Asked again after the death: it may have finished, and then ended."""
+    row = sysv_tables.row("sysv-shm", identifier)
+    if row is None or not _in_preparation(row) or not row["cpid"] or not has_ended(Process(row["cpid"], 0, 0)):
+        return False
+    row = sysv_tables.row("sysv-shm", identifier)
+    return row is not None and _in_preparation(row)
 
 
 def _address(key: Key) -> Address:

@@ -13,8 +13,10 @@ import anyio
 import pytest
 
 import aipc
+from aipc._sys.processes import Process
 from aipc.abc import Segment
 from aipc.memory import creation
+from aipc.memory import sysv as sysv_memory
 
 from ..peers import compile_peer, python, run, said, tell, wait_ended
 from ..subjects import new_name
@@ -136,6 +138,24 @@ def test_waits_for_a_preparation(how: str, key: str) -> None:
             tell(maker, "go on")
             assert said(finder) == "5"
         aipc.remove_object(found)
+
+
+def test_a_maker_that_finishes_and_ends_at_that_moment(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the look that found the segment in preparation. No real way hits the moment: a call is replaced."""
+    with python(PREPARING, key) as maker:
+        assert said(maker) == "half"
+
+        def has_ended(process: Process) -> bool:
+            tell(maker, "go on")
+            assert maker.wait(30) == 0
+            return really(process)
+
+        really = sysv_memory.has_ended
+        monkeypatch.setattr(sysv_memory, "has_ended", has_ended)
+        with aipc.SysVSharedMemory.open_or_create(key, 100) as segment:
+            monkeypatch.undo()
+            assert segment.buf[:2] == b"\5\5"
+            segment.unlink()
 
 
 @pytest.mark.anyio
