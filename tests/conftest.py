@@ -56,11 +56,17 @@ def anyio_backend(request: pytest.FixtureRequest) -> object:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A short run has each test on one loop, which its name and its other parameters decide; `AIPC_TESTS=loops` on each.
 
-    So each room is tested on all three, and a run takes two minutes instead of five.
+    So each room is tested on all three, and a run takes two minutes instead of six. It leaves out the tests that are marked as costly,
+    unless their file is named.
     """
     if EVERY_LOOP or any("[" in argument for argument in config.args):
         return
-    left = [item for item in items if _loop(item) != _its_loop(item)]
+    named = any(argument.partition("::")[0].endswith(".py") for argument in config.args)
+    left = [
+        item
+        for item in items
+        if _loop(item) != _its_loop(item) or (not named and item.get_closest_marker("costly") is not None)
+    ]
     config.hook.pytest_deselected(items=left)
     gone = set(left)
     items[:] = [item for item in items if item not in gone]

@@ -64,6 +64,7 @@ def test_example(example: Path) -> None:
     )
 
 
+@pytest.mark.costly
 def test_the_examples_own_tests() -> None:
     services = ROOT / "examples" / "services"
     run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", str(services / "pytest.ini"), str(services))

@@ -35,6 +35,7 @@ def test_every_mechanism(loop: str) -> None:
     assert all(0 < row["p50"] <= row["p99"] for row in rows.values())
 
 
+@pytest.mark.costly
 def test_table_of_one() -> None:
     done = aipc("tour", "--only", "pipe")
     assert done.returncode == 0, done.stderr
@@ -49,6 +50,7 @@ def test_unknown_name_says_which_there_are() -> None:
     assert "sysv-mq" in done.stderr
 
 
+@pytest.mark.costly
 def test_failing_row_is_a_failure() -> None:
     """With no descriptors to be had, the mechanism fails, its row says why, and the exit status is 1."""
     command = f"ulimit -n 8; exec {sys.executable} -m aipc tour --json --only unix"

@@ -24,6 +24,7 @@ def workers_of(pid: int) -> set[int]:
     return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
+@pytest.mark.costly
 async def test_restarted_without_refusing_anybody(place: Path) -> None:
     """Each connection is accepted and answered, through restarts; then the server stops, with 0."""
     url = f"unix:{place}/web.sock"
@@ -65,6 +66,7 @@ async def test_restarted_without_refusing_anybody(place: Path) -> None:
     assert list(place.iterdir()) == []
 
 
+@pytest.mark.costly
 async def test_killed_workers_are_replaced(place: Path) -> None:
     url = f"unix:{place}/web.sock"
     with process(sys.executable, "-W", "error", EXAMPLE, url) as server, anyio.fail_after(60):

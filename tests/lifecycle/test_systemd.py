@@ -154,6 +154,7 @@ def activated(sockets: list[socket.socket], **variables: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.costly
 def test_passed_sockets() -> None:
     one, other = socket.socketpair()
     with one, other:

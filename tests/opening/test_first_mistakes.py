@@ -178,6 +178,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.costly
 async def test_spawn_without_the_guard(place: Path) -> None:
     (place / "script.py").write_text(UNGUARDED)
     with started(sys.executable, str(place / "script.py")) as script:
@@ -185,6 +186,7 @@ async def test_spawn_without_the_guard(place: Path) -> None:
     assert script.returncode == 1
 
 
+@pytest.mark.costly
 def test_what_spawn_without_the_guard_says(place: Path) -> None:
     (place / "script.py").write_text(UNGUARDED.replace("asyncio.run(main())", "") + RUN)
     assert "if __name__ == '__main__'" in run(sys.executable, str(place / "script.py"))

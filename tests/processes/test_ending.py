@@ -149,6 +149,7 @@ async def test_asyncios_second_cancel_kills(misbehaving: str) -> None:
     assert started[0].returncode == -signal.SIGKILL
 
 
+@pytest.mark.costly
 async def test_cancelled_at_any_moment_no_child_is_left() -> None:
     """Started, written to, read from, closed, and cancelled at some moment of that."""
     chance = random.Random(7)
@@ -168,6 +169,7 @@ async def test_cancelled_at_any_moment_no_child_is_left() -> None:
     assert starts / 10 < cancelled <= starts
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("moment", Moment)
 async def test_cancelled_at_each_await_no_child_is_left(moment: Moment) -> None:
     async def live(kind: int) -> None:
@@ -250,6 +252,7 @@ async def test_status_taken_by_somebody_else() -> None:
         other.send_signal(0)
 
 
+@pytest.mark.costly
 async def test_stopping_several_tells_who_needed_force(misbehaving: str) -> None:
     """All get SIGTERM before any is waited for."""
     for _ in range(2):

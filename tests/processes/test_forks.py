@@ -52,6 +52,7 @@ async def test_a_worker(kind: str) -> None:
     assert worker.returncode == 0
 
 
+@pytest.mark.costly
 async def test_a_pool() -> None:
     async with aipc.spawn_pool(2, functions.answer) as pool:
         await pool.wait_ready()

@@ -330,6 +330,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.costly
 def test_functions_of_the_main_script(tmp_path: Path) -> None:
     """By its file or as a module; in a worker, and in a worker's worker. What stands below `if __name__` runs once."""
     (tmp_path / "script.py").write_text(_SCRIPT)
@@ -377,6 +378,7 @@ async def test_a_descriptor_in_the_read_of_an_earlier_message() -> None:
         assert pipe.read() == b"with it"
 
 
+@pytest.mark.costly
 async def test_200_starts_and_cancels() -> None:
     """Each costs an interpreter's start, so 201 of them on the three loops, and not 10,000."""
     starts = times(20, 67)

@@ -102,6 +102,7 @@ async def test_a_client_may_come_before_the_service(server: RedisServer) -> None
     assert answers == [3]
 
 
+@pytest.mark.costly
 async def test_instances_share_the_connections_and_one_that_dies_breaks_its_own(server: RedisServer) -> None:
     url = server.url("service")
     with anyio.fail_after(40), ExitStack() as stack:

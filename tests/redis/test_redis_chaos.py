@@ -58,6 +58,7 @@ def lines(path: Path) -> list[str]:
     return path.read_text().splitlines()
 
 
+@pytest.mark.costly
 def test_what_was_acknowledged_is_delivered(durable: RedisServer, place: Path) -> None:
     url, path = durable.url("jobs", lease_seconds=1), place / "it"
     with (
@@ -75,6 +76,7 @@ def test_what_was_acknowledged_is_delivered(durable: RedisServer, place: Path) -
     print(f"{len(sent)} jobs, {len(got) - len(set(got))} of them twice")
 
 
+@pytest.mark.costly
 def test_no_two_holders_pass_a_storage_that_checks_tokens(durable: RedisServer, place: Path) -> None:
     url, path = durable.url("lock", ttl=1), place / "it"
     (place / "it.storage").touch()

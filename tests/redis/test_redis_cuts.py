@@ -34,6 +34,7 @@ def proxy(place: Path, redis: RedisServer) -> Iterator[CuttingProxy]:
     cutting.end()
 
 
+@pytest.mark.costly
 async def test_jobs_that_were_acknowledged_come(proxy: CuttingProxy) -> None:
     sent: set[bytes] = set()
     got: set[bytes] = set()

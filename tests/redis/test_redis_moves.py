@@ -32,6 +32,7 @@ def program(role: str, url: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
+@pytest.mark.costly
 def test_a_job_service(url: str) -> None:
     """One process sends, one dies with a job, others do all of them."""
     with ExitStack() as stack:

@@ -241,6 +241,7 @@ async def test_left_in_a_hurry(how: Any) -> None:
     assert {one.state for one in supervisor.status().values()} <= {"ended", "failed"}
 
 
+@pytest.mark.costly
 async def test_many_that_crash_at_random(caplog: pytest.LogCaptureFixture) -> None:
     """No zombie, no orphan, and an ordered stop in the middle of it."""
     seconds = times(1, 60)

@@ -129,6 +129,7 @@ async def test_what_is_dropped_is_counted(overflow: str, url: str) -> None:
         assert other.missed == 0
 
 
+@pytest.mark.costly
 async def test_blocking_loses_nothing_and_waits(url: str) -> None:
     total = 20_000
     async with aipc.open_publisher(url, queue=5, overflow="block") as publisher, aipc.open_subscriber(url) as slow:

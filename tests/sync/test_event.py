@@ -55,6 +55,7 @@ async def test_a_pulse_wakes_all_who_wait(key: str) -> None:
             assert scope.cancelled_caught
 
 
+@pytest.mark.costly
 async def test_the_count_of_pulses_begins_anew(key: str) -> None:
     """After 32,767 times it is 0 again, and a wait over that is not missed."""
     with anyio.fail_after(30):

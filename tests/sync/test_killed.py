@@ -41,6 +41,7 @@ async def storm(key: str, tell: Tell) -> None:
                 tasks.start_soon(work, lock)
 
 
+@pytest.mark.costly
 def test_rwlock(loop: str, key: str) -> None:
     """Neither a dead holder's share nor a dead waiter's place stays; a process that lives reads and writes on."""
 
@@ -81,6 +82,7 @@ async def talk(key: str, tell: Tell) -> None:
             await anyio.sleep(0)
 
 
+@pytest.mark.costly
 def test_condition(loop: str, key: str) -> None:
     """The lock is free, a waiting task's slot, too, and who lives is notified."""
 
@@ -118,6 +120,7 @@ async def meet(key: str, tell: Tell) -> None:
             tell()
 
 
+@pytest.mark.costly
 def test_barrier(loop: str, key: str) -> None:
     """A dead party is not counted: the next one takes its place. One that dies while leaving does not block the next round."""
 
@@ -152,6 +155,7 @@ async def flicker(key: str, tell: Tell) -> None:
             await anyio.sleep(0)
 
 
+@pytest.mark.costly
 def test_event(loop: str, key: str) -> None:
     async def works(event_key: str) -> None:
         with anyio.fail_after(30):

@@ -131,6 +131,7 @@ async def test_a_creator_killed_before_the_first_values(kind: Any, key: str) -> 
             assert one._state.values() == wanted
 
 
+@pytest.mark.costly
 def test_created_by_many_at_once(key: str) -> None:
     """64 processes make one barrier, and meet at it."""
 

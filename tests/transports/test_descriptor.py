@@ -138,6 +138,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.costly
 async def test_many_writers_of_a_pipe() -> None:
     """Up to PIPE_BUF, with its length, a message of one process stays apart from another's."""
     receiver, sender = aipc.pipe()

@@ -7,6 +7,8 @@ import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import pytest
+
 from aipc.testing import nothing_left
 
 TESTS = """
@@ -78,6 +80,7 @@ def test_clean_up():
 """
 
 
+@pytest.mark.costly
 def test_with_each_plugin(place: Path) -> None:
     (place / "test_theirs.py").write_text(TESTS)
     (place / "pytest.ini").write_text("[pytest]\nasyncio_mode = strict\n")

@@ -239,6 +239,7 @@ for pid in running:
 """
 
 
+@pytest.mark.costly
 def test_killed_at_any_moment(bells: Path) -> None:
     """Processes come and go, and are killed: the others go on. What the last ones leave, the next one removes."""
     before = segments()

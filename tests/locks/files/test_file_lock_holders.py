@@ -96,6 +96,7 @@ backend.run({loop!r}, main)
 """
 
 
+@pytest.mark.costly
 @LOOPS
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_holder_outside_the_namespace(shared: bool, loop: str, place: Path) -> None:

@@ -96,6 +96,7 @@ def test_threads_exclude_each_other(loop: str, url: str) -> None:
     assert [taker.rounds for taker in takers] == [ROUNDS, ROUNDS]
 
 
+@pytest.mark.costly
 @pytest.mark.usefixtures("_quick_switches")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")  # Python 3.12; the child does little
 def test_a_child_does_not_wait_for_a_thread_that_it_has_not(url: str) -> None:

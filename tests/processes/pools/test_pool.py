@@ -24,6 +24,7 @@ from . import pool_functions
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.costly
 async def test_requests_are_answered_by_whoever_is_free() -> None:
     answered: dict[bytes, set[bytes]] = {}
     async with aipc.spawn_pool(3, functions.answer) as pool:
@@ -59,6 +60,7 @@ async def test_who_waits_longest_is_next(tmp_path: Path) -> None:
     assert order == list(range(20))
 
 
+@pytest.mark.costly
 async def test_a_killed_worker_is_replaced() -> None:
     async with aipc.spawn_pool(2, functions.answer) as pool:
         await until(lambda: len(pool.workers) == 2)
@@ -71,6 +73,7 @@ async def test_a_killed_worker_is_replaced() -> None:
             assert await pool.request(b"x")
 
 
+@pytest.mark.costly
 async def test_its_request_fails() -> None:
     async with aipc.spawn_pool(1, functions.answer) as pool:
         with anyio.fail_after(30), pytest.raises(aipc.WorkerDied, match="gone before it answered"):
@@ -79,6 +82,7 @@ async def test_its_request_fails() -> None:
             assert (await pool.request(b"next")).endswith(b" next")
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_or_is_retried_as_asked(workers: int, tmp_path: Path) -> None:
     async with aipc.spawn_pool(workers, functions.die_once, str(tmp_path / "mark")) as pool:
@@ -90,6 +94,7 @@ async def test_or_is_retried_as_asked(workers: int, tmp_path: Path) -> None:
         await until(lambda: pool.restarts == 3)
 
 
+@pytest.mark.costly
 async def test_killed_under_load() -> None:
     """Each request is answered or fails; none hangs. Those that may be retried are all answered."""
     failed = answered = 0
@@ -153,6 +158,7 @@ async def test_a_refused_message_occupies_nobody() -> None:
             await pool.request(b"x")
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("restart", "status", "again"),
     [
@@ -220,6 +226,7 @@ async def test_left_in_a_hurry(how: Any) -> None:
     assert children() == []
 
 
+@pytest.mark.costly
 async def test_leaving_during_a_pause(tmp_path: Path) -> None:
     with anyio.fail_after(30):
         async with aipc.spawn_pool(1, functions.end, str(tmp_path / "mark"), "bad", backoff=3_600, backoff_limit=3_600) as pool:
@@ -241,6 +248,7 @@ async def test_what_cannot_be_is_refused_at_once() -> None:
                 pass
 
 
+@pytest.mark.costly
 async def test_renewed_while_requests_go_on() -> None:
     """Every request is answered, by an old worker or by a new one."""
     welcomed: list[int] = []

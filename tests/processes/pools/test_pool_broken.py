@@ -44,6 +44,7 @@ def wait_dead(worker: aipc.Worker) -> None:
     os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("kind", "how"),
     [("stream", "bytes"), ("stream", "no number"), ("seqpacket", "no number"), ("shm", "no number")],

@@ -19,6 +19,7 @@ WORKERS = 2
 LONG = 9 << 20  # several times what the ring and the sockets hold
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(("kind", "size"), [*((kind, 1) for kind in KINDS), ("stream", LONG), ("shm", LONG)])
 async def test_cancelled_requests(kind: str, size: int) -> None:
     cancelled = attempts = at = 0
@@ -39,6 +40,7 @@ async def test_cancelled_requests(kind: str, size: int) -> None:
         assert pool.restarts == 0
 
 
+@pytest.mark.costly
 async def test_cancelled_calls() -> None:
     """Each result is that of its own call, whether or not earlier calls were given up."""
     cancelled = attempts = at = 0

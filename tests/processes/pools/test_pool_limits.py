@@ -39,6 +39,7 @@ async def test_only_so_many_wait(limit: int, tmp_path: Path) -> None:
             assert await pool.request(b"next") == b"next"
 
 
+@pytest.mark.costly
 async def test_statistics(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     async with aipc.spawn_pool(2, pool_functions.wait_for_file, str(gate)) as pool:
@@ -71,6 +72,7 @@ async def test_a_spare_takes_the_place_of_a_killed_worker() -> None:
     assert children() == []
 
 
+@pytest.mark.costly
 async def test_a_spare_does_not_begin_its_function(tmp_path: Path) -> None:
     """And one that has died is no use, and harms nobody."""
     mark = tmp_path / "mark"
@@ -89,6 +91,7 @@ async def test_a_spare_does_not_begin_its_function(tmp_path: Path) -> None:
     assert children() == []
 
 
+@pytest.mark.costly
 async def test_renewing_replaces_the_spares() -> None:
     async with aipc.spawn_pool(1, functions.answer, spares=2) as pool:
         await pool.wait_ready()
@@ -134,6 +137,7 @@ async def test_ready_means_imported() -> None:
             await pool.wait_ready()
 
 
+@pytest.mark.costly
 async def test_the_workers_error_is_the_requests_cause(caplog: pytest.LogCaptureFixture) -> None:
     async with aipc.spawn_pool(1, functions.answer) as pool:
         with anyio.fail_after(30), pytest.raises(aipc.WorkerDied, match="exit status 1") as caught:

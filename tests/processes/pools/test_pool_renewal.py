@@ -21,6 +21,7 @@ def pids(pool: aipc.Pool) -> set[int]:
     return {worker.pid for worker in pool.workers}
 
 
+@pytest.mark.costly
 async def test_several_at_once() -> None:
     with anyio.fail_after(60):
         async with aipc.spawn_pool(1, functions.answer, grace=60.0) as pool:
@@ -53,6 +54,7 @@ class Doorkeeper:
         await self.opened.wait()
 
 
+@pytest.mark.costly
 async def test_cancelled_before_the_new_ones_are_there() -> None:
     keeper = Doorkeeper(1)
     async with aipc.spawn_pool(1, functions.answer, welcome=keeper.welcome) as pool:
@@ -72,6 +74,7 @@ async def test_cancelled_before_the_new_ones_are_there() -> None:
         assert not pids(pool) & old
 
 
+@pytest.mark.costly
 async def test_cancelled_while_the_old_ones_finish(tmp_path: Path) -> None:
     answers: list[bytes] = []
     gate = tmp_path / "gate"
@@ -95,6 +98,7 @@ async def test_cancelled_while_the_old_ones_finish(tmp_path: Path) -> None:
         await until(lambda: set(children()) == pids(pool))
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("how", ["at its end", "by an error", "cancelled"])
 async def test_while_the_pool_is_left(how: str) -> None:
     keeper = Doorkeeper(1)
@@ -122,6 +126,7 @@ async def test_while_the_pool_is_left(how: str) -> None:
     assert children() == []
 
 
+@pytest.mark.costly
 async def test_in_vain_it_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     refuse = False
 
@@ -146,6 +151,7 @@ async def test_in_vain_it_changes_nothing(caplog: pytest.LogCaptureFixture) -> N
     assert "not today" in caplog.text
 
 
+@pytest.mark.costly
 async def test_renewed_while_one_waits_to_be_replaced(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     async with aipc.spawn_pool(1, functions.end, str(mark), "bad", backoff=3_600, backoff_limit=3_600) as pool:
@@ -155,6 +161,7 @@ async def test_renewed_while_one_waits_to_be_replaced(tmp_path: Path) -> None:
         assert len(mark.read_text()) >= 2
 
 
+@pytest.mark.costly
 async def test_ready_is_not_waited_for_in_vain() -> None:
     async with aipc.spawn_pool(2, functions.answer, restart="never") as pool:
         await pool.wait_ready()

@@ -68,6 +68,7 @@ async def line(process: subprocess.Popen[bytes]) -> bytes:
     return await anyio.to_thread.run_sync(process.stdout.readline)
 
 
+@pytest.mark.costly
 @pytest.mark.usefixtures("no_looks")
 async def test_a_killed_consumers_job_is_anothers_at_once(url: str) -> None:
     """It is not reaped, either: a zombie counts as dead."""
@@ -157,6 +158,7 @@ async def test_a_waiting_process_is_woken_at_once(url: str) -> None:
             await until(lambda: queue.stat() == JobsStatus(0, 0, 0, 0))
 
 
+@pytest.mark.costly
 async def test_a_killed_producer_lost_nothing_that_it_sent(url: str) -> None:
     """kill -9 at any moment of a write leaves a sound file."""
     generator = random.Random(7)
@@ -179,6 +181,7 @@ async def test_a_killed_producer_lost_nothing_that_it_sent(url: str) -> None:
     check.close()
 
 
+@pytest.mark.costly
 async def test_no_job_is_lost_while_consumers_are_killed(url: str, place: Path) -> None:
     """Each is done at least once; twice only what a killed one had leased."""
     log = os.open(place / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)

@@ -33,6 +33,7 @@ def both() -> list[Wire]:
     return [MessagePackWire(), JsonWire()]
 
 
+@pytest.mark.costly
 @given(st.lists(VALUES, max_size=5), st.lists(st.integers(1, 40), min_size=1))
 def test_scanner_finds_each_object_however_it_is_cut(values: list[object], cuts: list[int]) -> None:
     objects = [pack(value) for value in values]
@@ -80,6 +81,7 @@ def test_garbage_is_an_event_or_a_protocol_error(data: bytes) -> None:
             assert isinstance(wire, MessagePackWire)
 
 
+@pytest.mark.costly
 @given(st.integers(0, 2**32 - 1), st.text(), st.lists(JSON_VALUES))
 def test_what_one_end_writes_the_other_reads(id: int, method: str, params: list[object]) -> None:
     for wire in both():

@@ -167,6 +167,7 @@ class KeyChanger:
         self._lib.SSL_CTX_free(self._context)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("sending", [False, True])
 async def test_requests_without_end(sending: bool) -> None:
     """The answers that the peer does not read take memory: no more than so much."""

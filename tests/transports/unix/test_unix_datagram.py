@@ -320,6 +320,7 @@ async def test_c_peer_echoes(c_peer: str, path: Path) -> None:
     path.unlink()  # the C program leaves it
 
 
+@pytest.mark.costly
 async def test_c_peer_floods(c_peer: str, path: Path) -> None:
     """50,000 datagrams from a faster process: it waits, and none is lost."""
     got: list[bytes] = []
