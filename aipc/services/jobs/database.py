@@ -67,13 +67,21 @@ class Database:
         return "FULL" if self._durable else "NORMAL"
 
     def transact(
-        self, work: Callable[[Tables], Result], *, waits: bool = True, failed: Callable[[], None] | None = None
+        self,
+        work: Callable[[Tables], Result],
+        *,
+        waits: bool = True,
+        begun: Callable[[], None] | None = None,
+        failed: Callable[[], None] | None = None,
     ) -> Result:
         """Do `work` in one transaction, in turn with other processes. Any error: nothing was done, and `failed` is called.
 
+        `begun` is called when the turn has come, before anything else: so what it asks for meets the queue as it is afterwards.
         BlockingIOError: a program that takes no turns locks the database; or, without `waits`, another process has its turn.
         """
         with self._files.turn.taken(waits=waits), self.busy:
+            if begun is not None:
+                begun()
             self._files.check()
             self._begin()
             try:

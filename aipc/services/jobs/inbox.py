@@ -56,26 +56,24 @@ class Inbox:
             self._changed.wait_for(lambda: request.state is State.DONE, seconds)
         return not self.withdraw(request)
 
-    def claim(self) -> list[Request[Any]]:
-        """Return the requests for one transaction: steps, puts, and takes, those of a key together."""
+    def batch(self) -> list[Request[Any]]:
+        """Return the requests for one transaction, not claimed: steps, puts, and takes, those of a key together."""
         with self._changed:
             self.fresh = False
-            claimed: list[Request[Any]] = []
+            requests: list[Request[Any]] = []
             for key in sorted(self._queues, key=_rank):
                 some = list(islice(self._queues[key], _AT_ONCE))
                 self.fresh |= key == STEPS and len(some) == _AT_ONCE
-                claimed += some
+                requests += some
+            return requests
+
+    def claim(self, requests: Iterable[Request[Any]]) -> list[Request[Any]]:
+        """Claim those that are still there. Only in a turn: a task that withdraws a claimed request blocks until it is settled."""
+        with self._changed:
+            claimed = [request for request in requests if request.state is State.PENDING]
             for request in claimed:
                 request.state = State.CLAIMED
             return claimed
-
-    def claim_one(self, request: Request[Any]) -> bool:
-        """Claim it alone. False if it is no longer there."""
-        with self._changed:
-            if request.state is State.PENDING:
-                request.state = State.CLAIMED
-                return True
-            return False
 
     def unclaim(self, requests: Iterable[Request[Any]]) -> None:
         """Put them back: they were not carried out, and wait on."""
@@ -104,9 +102,15 @@ class Inbox:
         _wake(served)
 
     def fail(self, request: Request[Any], error: Exception) -> None:
-        """Answer one request with an error."""
-        request.error = error
-        self.settle((request,), [request])
+        """Answer one request with an error, unless it was withdrawn."""
+        with self._changed:
+            if request.state is not State.PENDING:
+                return
+            request.error = error
+            request.state = State.DONE
+            self._remove(request)
+            self._changed.notify_all()
+        _wake([request])
 
     def fail_all(self, error: Exception) -> None:
         """Answer every request with an error."""

@@ -12,6 +12,7 @@ import os
 import select
 import sqlite3
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from time import time
 from typing import Any
@@ -215,15 +216,12 @@ class _Session:
         return self._files.changes != self._seen or self._files.owners != self._seen_owners
 
     def _serve(self) -> None:
-        claimed = self._inbox.claim()
         self._database.be_durable(self._worker.durable)
         try:
-            self._transact(claimed)
+            self._transact(self._inbox.batch)
         except sqlite3.Error:
-            self._inbox.unclaim(claimed)
-            for request in claimed:  # a transaction for each shows which one fails
-                if self._inbox.claim_one(request):
-                    self._serve_one(request)
+            for request in self._inbox.batch():  # a transaction for each shows which one fails
+                self._serve_one(request)
 
     def serve_now(self, request: Request[Any]) -> bool:
         """Serve it in another thread, if that is possible now. The session's own thread handles errors."""
@@ -245,18 +243,25 @@ class _Session:
 
     def _serve_one(self, request: Request[Any]) -> None:
         try:
-            self._transact([request])
+            self._transact(lambda: [request])
         except sqlite3.Error as error:
             self._inbox.fail(request, explain(error, self._files.url))
 
-    def _transact(self, claimed: list[Request[Any]]) -> None:
+    def _transact(self, batch: Callable[[], list[Request[Any]]]) -> None:
+        """One transaction for those requests of `batch` that are still there when the turn has come."""
+        claimed: list[Request[Any]] = []
+
+        def claim() -> None:
+            claimed.extend(self._inbox.claim(batch()))
+
         try:
-            served = self._carry_out(claimed, here=True)
+            served = self._carry_out(claimed, here=True, begun=claim)
         except BlockingIOError:
             self._inbox.unclaim(claimed)
             self._worker.sleep(select.poll(), _BUSY)
             self._inbox.fresh = True
         except sqlite3.Error:
+            self._inbox.unclaim(claimed)
             raise
         except Exception as error:  # noqa: BLE001 - such as ObjectRemoved: it affects all
             self._inbox.unclaim(claimed)
@@ -265,9 +270,11 @@ class _Session:
             self._inbox.settle(claimed, served.requests)
             self._notify(served)
 
-    def _carry_out(self, claimed: list[Request[Any]], *, here: bool) -> Served:
+    def _carry_out(self, claimed: list[Request[Any]], *, here: bool, begun: Callable[[], None] | None = None) -> Served:
         """One transaction; `here`: in the queue's thread, the only one that looks for owners that have ended."""
-        return self._database.transact(lambda tables: self._work(tables, claimed, here), waits=here, failed=self._failed)
+        return self._database.transact(
+            lambda tables: self._work(tables, claimed, here), waits=here, begun=begun, failed=self._failed
+        )
 
     def _work(self, tables: Tables, claimed: list[Request[Any]], here: bool) -> Served:
         self._new_owner = False
