@@ -220,6 +220,8 @@ class JobChannel(Channel):
         except BaseException:
             if (brought := self._worker.inbox.bring_nothing(done)) is not None:
                 self._end_leases([brought], counted=False)
+            if done.error is not None:  # it was not removed
+                self._end_leases([job], counted=True)
             raise
         if done.then is not None:
             self._keep(selection, done.next)
@@ -274,7 +276,7 @@ class JobChannel(Channel):
         if self._handle.closed or self._handle.forked:
             return
         for request in tuple(self._requests):
-            if self._worker.inbox.withdraw(request):
+            if not isinstance(request, Done) and self._worker.inbox.withdraw(request):
                 request.error = anyio.ClosedResourceError(f"{self._name}: closed")
                 request.wake()
         self._ahead.close()

@@ -106,6 +106,7 @@ class Inbox:
         with self._changed:
             if request.state is not State.PENDING:
                 return
+            request.reset()
             request.error = error
             request.state = State.DONE
             self._remove(request)
@@ -119,6 +120,7 @@ class Inbox:
             failed = [request for queue in self._queues.values() for request in queue]
             self._queues.clear()
             for request in failed:
+                request.reset()
                 request.error = type(error)(*error.args)
                 request.state = State.DONE
             self._changed.notify_all()

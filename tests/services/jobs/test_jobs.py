@@ -258,6 +258,22 @@ async def test_a_file_that_another_program_damages_fails_the_request_only(url: s
         assert queue.stat().ready == 3
 
 
+async def test_a_removal_that_fails_gives_the_job_back(url: str) -> None:
+    """Also while another channel of this process has the queue open."""
+    async with await opened(url) as queue, await opened(url) as other:
+        await queue.send(b"1")
+        with sqlite3.connect(url.removeprefix("jobs:")) as damage:
+            damage.execute("CREATE TRIGGER no BEFORE DELETE ON jobs BEGIN SELECT RAISE(ABORT, 'no end'); END")
+        with pytest.raises(OSError, match="no end"):
+            async with queue.lease():
+                pass
+        damage.execute("DROP TRIGGER no")
+        damage.close()
+        with anyio.fail_after(10):
+            async with other.lease() as job:
+                assert (job.data, job.attempts) == (b"1", 2)
+
+
 async def test_another_programs_transaction_makes_requests_wait(url: str) -> None:
     async with await opened(url) as queue, anyio.create_task_group() as tasks:
         other = sqlite3.connect(url.removeprefix("jobs:"), isolation_level=None)

@@ -68,3 +68,16 @@ async def test_plain_calls_give_up(place: Path) -> None:
                 with pytest.raises(anyio.WouldBlock):
                     call()
         assert queue.stat() == JobsStatus(0, 0, 0, 0)
+async def test_a_channel_that_closes_meanwhile_removes_what_is_done(place: Path) -> None:
+    """Also where another channel of this process keeps the queue open."""
+    async with queue_in(place) as other:
+        await other.send(b"1")
+        queue = await queue_in(place)
+        lease = queue.lease()
+        await lease.__aenter__()
+        async with anyio.create_task_group() as tasks:
+            with turn_taken(place):
+                tasks.start_soon(lease.__aexit__, None, None, None)
+                await until(lambda: bool(queue._requests))
+                queue.close()
+        assert other.stat() == JobsStatus(0, 0, 0, 0)
