@@ -75,7 +75,7 @@ class JobChannel(Channel):
         self._limit = max_message_size
         self._requests: set[Request[Any]] = set()
         self._leases: dict[int, Job] = {}
-        self._ahead = Ahead(worker.submit)
+        self._ahead = Ahead(worker.submit, worker.keep)
         self._sent = self._received = self._bytes_sent = self._bytes_received = 0
 
     # Sending
@@ -111,9 +111,10 @@ class JobChannel(Channel):
             jobs = jobs[put.result() :]
 
     def _count_sent(self, put: Put) -> None:
-        for job in put.jobs[: put.value or 0]:
-            self._sent += 1
-            self._bytes_sent += len(job.data)
+        sent = put.jobs[: put.value or 0]
+        self._sent += len(sent)
+        self._bytes_sent += sum(len(job.data) for job in sent)
+        self._ahead.sent(sent)
 
     def _new_job(self, item: Buffer, **meta: Any) -> NewJob:
         self._check()
@@ -257,6 +258,7 @@ class JobChannel(Channel):
 
     async def revive(self) -> int:
         """Make all dead jobs ready again, with no attempts; return their number. Cancelled: all or none."""
+        self._ahead.give_back()
         return await self._ask(Step(Tables.revive))
 
     async def send_eof(self) -> None:

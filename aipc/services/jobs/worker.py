@@ -14,7 +14,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from time import time
+from time import monotonic, time
 from typing import Any
 
 import anyio
@@ -26,6 +26,7 @@ from aipc._sys.signals.mask import blocked_signals
 from aipc._sys.signals.numbers import VALID
 from aipc.exceptions import AipcError
 
+from .ahead import Ahead
 from .database import Database, explain
 from .files import QueueFiles
 from .inbox import Inbox
@@ -53,6 +54,8 @@ class Worker:
         self.database: Database | None = None
         self.asking: int = 0
         """The number of tasks that wait for an answer."""
+        self._kept: set[Ahead] = set()
+        self._next_look = 0.0
         self._session: _Session | None = None
         self.ended: bool = False
         self._waiting_for_end: list[tuple[object, WaitQueue]] = []
@@ -99,7 +102,26 @@ class Worker:
             with suppress(OSError):  # the thread is ending and has closed it
                 os.eventfd_write(self._wake_fd, 1)
 
+    def keep(self, ahead: Ahead) -> None:
+        """Give back what it keeps, if neither its loop does that nor a task asks for it."""
+        if ahead not in self._kept:
+            if not self._kept:
+                self._next_look = monotonic() + _LOOK
+            self._kept.add(ahead)
+            self.wake()
+
     # The thread
+
+    def look_at_kept(self) -> None:
+        """Let jobs that were leased ahead go, if it is time."""
+        if not self._kept or monotonic() < self._next_look:
+            return
+        self._next_look = monotonic() + _LOOK
+        for ahead in tuple(self._kept):
+            ahead.look()
+            self._kept.discard(ahead)
+            if ahead:  # asked after it was discarded: another thread adds a job, and then looks whether it is known here
+                self._kept.add(ahead)
 
     def _run(self) -> None:
         try:
@@ -129,6 +151,9 @@ class Worker:
         try:
             if self.inbox.fresh or self._stopping:
                 seconds = 0
+            elif self._kept:
+                left = self._next_look - monotonic()
+                seconds = left if seconds is None else min(seconds, left)
             poll.register(self._wake_fd, select.POLLIN)
             ready = [fd for fd, _ in poll.poll(None if seconds is None else max(seconds, 0) * 1000)]
         finally:
@@ -166,6 +191,7 @@ class _Session:
         """Serve until the worker stops; close everything."""
         while not self._worker.stopping:
             try:
+                self._worker.look_at_kept()
                 if self._inbox.fresh or self._something_came():
                     self._serve()
                 self._database.write_back()

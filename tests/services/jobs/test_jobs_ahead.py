@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import anyio
@@ -107,6 +109,55 @@ async def test_what_gives_it_back(operation: str, place: Path) -> None:
             await queue.aclose()
             assert [await do(other) for _ in range(2)] == [(b"1", 1), (b"2", 1)]
         assert other.stat().leased == 0
+
+
+@pytest.mark.parametrize(("type_", "options"), [(0, {"priority": 1}), (-9, {"type": 1})])
+async def test_a_job_that_the_channel_sends_keeps_its_order(type_: int, options: dict[str, int], place: Path) -> None:
+    async with queue_in(place) as queue:
+        await queue.send_many([b"0", b"1", b"2"], type=5)
+        await do(queue, type=type_)
+        await queue.send(b"first", **options)
+        assert await do(queue, type=type_) == (b"first", 1)
+        assert queue._ahead
+        await queue.send(b"last", type=6)
+        assert queue._ahead
+        assert [(await do(queue, type=type_))[0] for _ in range(3)] == [b"1", b"2", b"last"]
+
+
+async def test_a_loop_that_is_busy_keeps_nothing(place: Path, kept: pytest.MonkeyPatch) -> None:
+    async with queue_in(place) as queue, queue_in(place) as other:
+        await queue.send_many([b"0", b"1"])
+        kept.setattr("aipc.services.jobs.ahead._KEPT", 0.01)
+        await do(queue)
+        deadline = monotonic() + 10
+        while other.stat().leased:
+            assert monotonic() < deadline
+
+
+@pytest.mark.filterwarnings("ignore:.*never closed:ResourceWarning")
+@pytest.mark.parametrize("collected", [True, False])
+def test_a_loop_that_is_over_keeps_nothing(collected: bool, place: Path, kept: pytest.MonkeyPatch) -> None:
+    """Though the process lives, and has the queue open."""
+    kept.setattr("aipc.services.jobs.ahead._KEPT", 0.01)
+
+    async def first() -> list[JobChannel]:
+        queues = [await queue_in(place), await queue_in(place)]
+        await queues[0].send_many([b"0", b"1"])
+        await do(queues[0])
+        return queues
+
+    async def second() -> None:
+        async with queue_in(place) as other:
+            with anyio.fail_after(10):
+                await until(lambda: other.stat() == JobsStatus(1, 0, 0, 0))
+        for queue in queues:
+            await queue.aclose()
+
+    queues = anyio.run(first)
+    if collected:
+        del queues[0]
+        gc.collect()
+    anyio.run(second)
 
 
 async def test_a_cancelled_task_does_not_take_it(place: Path) -> None:

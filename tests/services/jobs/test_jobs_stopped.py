@@ -68,6 +68,8 @@ async def test_plain_calls_give_up(place: Path) -> None:
                 with pytest.raises(anyio.WouldBlock):
                     call()
         assert queue.stat() == JobsStatus(0, 0, 0, 0)
+
+
 async def test_a_channel_that_closes_meanwhile_removes_what_is_done(place: Path) -> None:
     """Also where another channel of this process keeps the queue open."""
     async with queue_in(place) as other:
