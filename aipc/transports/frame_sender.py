@@ -41,7 +41,8 @@ class Unfinished:
 
     def add(self, frame: bytes) -> None:
         """Put one more frame behind these."""
-        self.views.append(memoryview(frame))
+        if frame:  # to write nothing is no progress
+            self.views.append(memoryview(frame))
         self._frames.append(frame)
 
     def advance(self, count: int) -> None:

@@ -39,13 +39,9 @@ class SocketStreamChannel(ByteStreamChannel):
         """
         frame = self._framing.encode(item)
         held = self._unfinished
-        if len(frame) > _LONGEST_HELD or self._output_ended or not isinstance(frame, bytes):
-            self.send_nowait(item)
-        elif held is None:
+        room = held is None or (held is self._held and len(held.views) < _MOST_HELD)
+        if room and isinstance(frame, bytes) and len(frame) <= _LONGEST_HELD and not self._output_ended:
             self._writing({}).attempt_nowait(self._hold, frame)
-        elif held is self._held and len(held.views) < _MOST_HELD:
-            held.add(frame)
-            self._sent += 1
         else:
             self.send_nowait(item)
 
@@ -55,7 +51,10 @@ class SocketStreamChannel(ByteStreamChannel):
         if self._held is None or self._finisher is not loop:  # the loop of an earlier one may be over
             self._finisher = loop
             backend.call_soon(self._send_held)
-        self._unfinished = self._held = Unfinished(frame, (frame,))
+        if self._unfinished is None:
+            self._unfinished = self._held = Unfinished(frame, (frame,))
+        else:
+            self._unfinished.add(frame)
         self._sent += 1
 
     def _send_held(self) -> None:

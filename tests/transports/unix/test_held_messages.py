@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 import aipc
+from aipc.testing.expect import in_child
 from aipc.transports.socket_stream import SocketStreamChannel
 
 Pair = tuple[SocketStreamChannel, socket.socket]
@@ -126,6 +127,45 @@ async def test_without_room_they_wait_and_so_does_the_next(pair: Pair) -> None:
 
 
 @pytest.mark.anyio
+async def test_a_closed_channel_holds_no_more(pair: Pair) -> None:
+    """Also if it had no room for what it holds."""
+    channel, _ = pair
+    fill(channel)
+    channel.hold_nowait(b"held")
+    channel.close()
+    with pytest.raises(anyio.ClosedResourceError):
+        channel.hold_nowait(b"late")
+
+
+@pytest.mark.anyio
+async def test_a_forked_child_holds_no_more(pair: Pair) -> None:
+    channel, peer = pair
+    async with channel:
+        channel.hold_nowait(b"held")
+
+        def hold() -> None:
+            with pytest.raises(aipc.ForkedError):
+                channel.hold_nowait(b"late")
+
+        in_child(hold)
+        assert await come(peer) == frame(b"held")
+
+
+@pytest.mark.anyio
+async def test_messages_without_a_byte_are_held_too(place: Path) -> None:
+    """Without framing, such a message is nothing on the wire."""
+    async with aipc.listen(f"unix:{place}/raw?framing=none") as listener:
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.connect(f"{place}/raw")
+            peer.setblocking(False)
+            async with await listener.accept() as channel:
+                assert isinstance(channel, SocketStreamChannel)
+                for data in (b"", b"one", b"", b"two", b""):
+                    channel.hold_nowait(data)
+                assert await come(peer) == b"onetwo"
+
+
+@pytest.mark.anyio
 async def test_a_cancelled_send_leaves_them(pair: Pair) -> None:
     channel, peer = pair
     async with channel:
@@ -165,7 +205,8 @@ async def test_what_cannot_be_sent_is_refused_at_once(pair: Pair) -> None:
             channel.hold_nowait(b"after the end")
 
 
-def test_a_loop_that_ends_in_the_middle_of_a_turn() -> None:
+@pytest.mark.parametrize("ordinary", [True, False])
+def test_a_loop_that_ends_in_the_middle_of_a_turn(ordinary: bool) -> None:
     """The next loop sends what was held, and holds again."""
     one, other = aipc.channel_pair()
     assert isinstance(one, SocketStreamChannel)
@@ -175,16 +216,17 @@ def test_a_loop_that_ends_in_the_middle_of_a_turn() -> None:
         raise KeyboardInterrupt
 
     async def again() -> list[bytes]:
-        one.send_nowait(b"second")
+        if ordinary:
+            one.send_nowait(b"second")
         one.hold_nowait(b"third")
         with anyio.fail_after(10):
-            return [await other.receive() for _ in range(3)]
+            return [await other.receive() for _ in range(2 + ordinary)]
 
     with closing(asyncio.new_event_loop()) as loop:
         task = loop.create_task(interrupted())
         with pytest.raises(KeyboardInterrupt):
             loop.run_until_complete(task)
-    assert asyncio.run(again()) == [b"first", b"second", b"third"]
+    assert asyncio.run(again()) == [b"first", *([b"second"] if ordinary else []), b"third"]
     one.close()
     other.close()
 
