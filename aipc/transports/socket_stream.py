@@ -45,6 +45,11 @@ class SocketStreamChannel(ByteStreamChannel):
         else:
             self.send_nowait(item)
 
+    async def send_held(self) -> None:
+        """Wait until the kernel has what was held. Errors as `send`. Cancelled: it is sent all the same."""
+        if self._unfinished is not None:
+            await self._writing({}).attempt(self._flush, self._unfinished)
+
     def _hold(self, frame: bytes) -> None:
         self._writer.check()
         loop = backend.current()

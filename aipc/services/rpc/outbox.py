@@ -103,6 +103,12 @@ class Outbox:
                 letter.withdraw()
                 raise
 
+    async def send_held(self) -> None:
+        """Wait until the kernel has what was sent with `more`. Errors as `Channel.send`. Cancelled: it is sent all the same."""
+        send_held = getattr(self._channel, "send_held", None)
+        if send_held is not None:
+            await send_held()
+
     def drop(self, letter: Letter) -> None:
         """Remove a queued letter."""
         self._letters.remove(letter)

@@ -55,7 +55,13 @@ class Peer:
 
     def drain(self) -> None:
         """Close the connection as soon as no method runs. The peer's messages until then are still answered."""
-        self.handlers.when_idle(self.aclose)
+        self.handlers.when_idle(self._close_idle)
+
+    async def _close_idle(self) -> None:
+        with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError, OSError):
+            await self.outbox.send_held()
+        if not self.handlers.unanswered:  # a call that came meanwhile is answered first
+            await self.aclose()
 
     async def run(self) -> None:
         """Read, and run calls, until the peer ends the connection, or it breaks.

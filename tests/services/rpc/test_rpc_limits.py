@@ -16,6 +16,7 @@ from aipc import rpc
 from aipc.abc import Channel
 from aipc.services.rpc.wires.json_rpc import JsonWire
 from aipc.services.rpc.wires.msgpack_rpc import MessagePackWire
+from aipc.testing.expect import settle
 
 from .calling import Service, calling, listening
 
@@ -263,3 +264,30 @@ async def test_draining_answers_what_runs_and_closes_what_is_idle(place: Path) -
                 assert results == []
                 service.go.set()
         assert results == ["answered", "drained"]
+
+
+async def test_draining_loses_no_answer_that_the_kernel_has_no_room_for(place: Path) -> None:
+    """The last answers wait to be written, and no method runs any more."""
+    service = Service()
+    url = f"unix:{place}/socket"
+    wire = MessagePackWire()
+    handler = rpc.Handler(service.router)
+    answers = 0
+    with anyio.fail_after(30):
+        async with aipc.listen(url) as listener, anyio.create_task_group() as tasks, aipc.open_channel(url) as client:
+            served = await listener.accept()
+            tasks.start_soon(handler, served)
+            await client.send(wire.notification("wait", (1,)))
+            await service.until(lambda: len(service.running) == 1)
+            calls = 0
+            while "still to be sent" not in repr(served):
+                calls += 1
+                await client.send(wire.request(calls, "echo", (bytes(900),)))
+                await settle()
+            handler.drain()
+            service.go.set()
+            await settle()
+            with suppress(anyio.EndOfStream):
+                while True:
+                    answers += len(await client.receive()) > 900
+        assert answers == calls
