@@ -40,6 +40,8 @@ _INSERT = "INSERT INTO jobs (state, priority, type, due, attempts, owner, data) 
 _ROW = "(?, ?, ?, ?, 0, 0, ?)"
 _ROWS = 50
 """Rows of one INSERT: at each statement's end another thread may run."""
+_MOST_VALUES = 32_000
+"""Of ids in one statement; SQLite takes 32,766 values by default."""
 _BY_TYPE = f"CREATE INDEX IF NOT EXISTS jobs_ready_by_type ON jobs (type, priority DESC, id) WHERE state = {READY}"
 """Made when jobs are first selected by type: most queues never need it, and it slows each change."""
 _SELECT = "SELECT id, type, priority, attempts + 1, data FROM jobs WHERE state = {state} {chosen} ORDER BY {order} LIMIT ?"
@@ -270,7 +272,7 @@ def _in(ids: list[int]) -> tuple[str, list[int]]:
 
     One statement for many rows: at each statement's end another thread may run.
     """
-    slots = 1 << max(len(ids) - 1, 0).bit_length()
+    slots = min(1 << max(len(ids) - 1, 0).bit_length(), max(_MOST_VALUES, len(ids)))
     return f"({','.join('?' * slots)})", ids + [0] * (slots - len(ids))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -36,6 +37,19 @@ def test_as_many_as_asked_for_are_leased(count: int, database: Database) -> None
         assert tables.status() == JobsStatus(ready=1, leased=count, delayed=0, dead=0)
         assert tables.done(jobs) == []
         assert tables.status() == JobsStatus(ready=1, leased=0, delayed=0, dead=0)
+
+    database.transact(work)
+
+
+def test_all_jobs_of_one_transaction_are_removed(database: Database) -> None:
+    """As many as 256 tasks may have received at once, under SQLite's own limit, which some systems raise."""
+    database._db.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 32_766)
+
+    def work(tables: Tables) -> None:
+        tables.put([NewJob(1, 0, 0.0, b"")] * 25_600)
+        jobs = tables.take(Selection(), 25_600, OWNER)
+        assert tables.done(jobs) == []
+        assert tables.status() == JobsStatus(ready=0, leased=0, delayed=0, dead=0)
 
     database.transact(work)
 
