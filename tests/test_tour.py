@@ -43,6 +43,7 @@ def test_table_of_one() -> None:
     assert "sysv-mq" not in done.stdout
 
 
+@pytest.mark.costly
 def test_unknown_name_says_which_there_are() -> None:
     done = aipc("tour", "--only", "carrier pigeon")
     assert done.returncode == 2

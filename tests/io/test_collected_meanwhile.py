@@ -116,6 +116,7 @@ async def lock_waits(number: int, url: str) -> int:
     return calls()
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("operation", [channel_waits, channel_closes, message_comes, lock_waits])
 async def test_collected_at_each_call(operation: Callable[[int, str], Awaitable[int]], place: Path) -> None:
     """What waits is still woken, and what closes is closed."""

@@ -214,6 +214,7 @@ async def test_users_of_sigchld_are_unharmed(on_sigchld: list[int]) -> None:
     assert signal.getsignal(signal.SIGCHLD) not in (signal.SIG_DFL, signal.SIG_IGN)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop", "trio"])
 def test_sigchld_ignored(loop: str) -> None:
     """The kernel reaps such a process's children itself and tells nobody how they ended: 0, as subprocess says."""

@@ -221,6 +221,7 @@ async def test_dies_with_the_thread_that_started_it() -> None:
     assert ended[0].returncode == -signal.SIGKILL
 
 
+@pytest.mark.costly
 async def test_many_starts_and_cancels() -> None:
     """0 zombies, and 0 descriptors (the fixtures look)."""
     for number in range(times(400, 10_000)):

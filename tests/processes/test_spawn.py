@@ -43,6 +43,7 @@ async def test_messages_arguments_and_result(kind: str) -> None:
     assert not worker.forced
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("kind", ["stream", "shm"])
 async def test_more_than_the_kernel_holds(kind: str) -> None:
     """Over a channel, in the arguments and in the result: none of it waits for somebody to read."""
@@ -112,6 +113,7 @@ async def test_what_cannot_travel_is_refused_at_once(broken: object) -> None:
         aipc.spawn(functions.echo, loop="twisted")
 
 
+@pytest.mark.costly
 async def test_a_plain_function_is_an_error_of_its_own() -> None:
     with pytest.raises(TypeError):
         async with aipc.spawn(functions.plain):
@@ -206,6 +208,7 @@ anyio.run(main)
 """
 
 
+@pytest.mark.costly
 def test_what_a_terminated_function_printed_is_written() -> None:
     """It dies by the signal, which would lose what Python holds back for a pipe."""
     with process("env", "-u", "PYTHONUNBUFFERED", sys.executable, "-c", _PRINTING) as parent:
@@ -219,6 +222,7 @@ async def test_what_heeds_nothing_is_killed() -> None:
     assert worker.returncode == -signal.SIGKILL
 
 
+@pytest.mark.costly
 async def test_left_before_it_has_begun() -> None:
     async with aipc.spawn(functions.echo) as worker:
         pass

@@ -31,6 +31,7 @@ def queue_at(url: str, **options: Any) -> aipc.Opening[RemoteJobChannel]:
     return cast("aipc.Opening[RemoteJobChannel]", aipc.open_channel(url, **options))
 
 
+@pytest.mark.costly
 async def test_each_object_is_where_its_slot_is(cluster: Cluster) -> None:
     names = ["a", "b", "c", "d"]
     assert {min(cluster.slot(name) // 5461, 2) for name in names} == {0, 1, 2}

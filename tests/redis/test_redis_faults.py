@@ -31,6 +31,7 @@ def queue_at(url: str, **options: Any) -> aipc.Opening[RemoteJobChannel]:
     return cast("aipc.Opening[RemoteJobChannel]", aipc.open_channel(url, **options))
 
 
+@pytest.mark.costly
 async def test_a_server_that_keeps_its_file_loses_nothing_when_it_is_killed(place: Path) -> None:
     redis = RedisServer(place, "--appendonly", "yes", "--appendfsync", "always")
     acknowledged: list[bytes] = []

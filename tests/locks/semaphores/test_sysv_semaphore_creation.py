@@ -29,6 +29,7 @@ def value_of(lock: Lock) -> int:
 PROCESSES = times(16, 64)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("value", [0, 5])
 def test_created_by_many_at_once(value: int, key: str) -> None:
     """Many processes create it; whoever comes first, each sees the value that all asked for."""

@@ -289,6 +289,7 @@ async def test_of_a_parent(key: str) -> None:
             assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
 
 
+@pytest.mark.costly
 def test_created_by_many_at_once(key: str) -> None:
     """Many processes create it; each sees the values that all asked for, and all their additions count."""
     wanted = [3, 0, 5]

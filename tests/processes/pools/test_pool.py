@@ -43,6 +43,7 @@ async def test_requests_are_answered_by_whoever_is_free() -> None:
     assert children() == []
 
 
+@pytest.mark.costly
 async def test_who_waits_longest_is_next(tmp_path: Path) -> None:
     gate, order = tmp_path / "gate", []
 
@@ -131,6 +132,7 @@ async def test_killed_under_load() -> None:
         assert pool.restarts >= kills
 
 
+@pytest.mark.costly
 async def test_a_closed_channel_is_as_good_as_dead() -> None:
     async with aipc.spawn_pool(1, functions.answer, grace=0.01) as pool:
         with anyio.fail_after(30):
@@ -284,6 +286,7 @@ async def test_renewed_while_requests_go_on() -> None:
     assert len(set(welcomed)) == 2 + 2 * renewals
 
 
+@pytest.mark.costly
 async def test_renewing_what_has_ended() -> None:
     async with aipc.spawn_pool(1, functions.loop_name, restart="never") as pool:
         with anyio.fail_after(30):

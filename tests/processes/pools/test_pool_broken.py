@@ -65,6 +65,7 @@ async def test_an_answer_that_cannot_be_read_ends_its_worker(kind: str, how: str
     assert children() == []
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("how", ["bytes", "no number"])
 async def test_also_when_its_request_was_cancelled(how: str, caplog: pytest.LogCaptureFixture) -> None:
     async with aipc.spawn_pool(1, pool_functions.misbehave, grace=60.0) as pool:
@@ -76,6 +77,7 @@ async def test_also_when_its_request_was_cancelled(how: str, caplog: pytest.LogC
     assert "can't be read" in caplog.text
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("kind", ["stream", "shm"])
 async def test_killed_with_half_of_its_answer_sent(kind: str) -> None:
     async with aipc.spawn_pool(1, pool_functions.misbehave, channel=kind) as pool:
@@ -104,6 +106,7 @@ async def test_a_channel_closed_after_a_cancelled_request_ends_the_worker() -> N
         assert pool.restarts == 1
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("kind", ["stream", "seqpacket", "shm"])
 async def test_an_answer_counts_though_its_worker_died_at_once(kind: str) -> None:
     """Both are seen in one pass of the loop."""

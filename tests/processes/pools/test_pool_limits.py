@@ -58,6 +58,7 @@ async def test_statistics(tmp_path: Path) -> None:
         assert 0 < now.latency <= now.latency_p99
 
 
+@pytest.mark.costly
 async def test_a_spare_takes_the_place_of_a_killed_worker() -> None:
     async with aipc.spawn_pool(1, functions.answer, spares=1) as pool:
         await pool.wait_ready()
@@ -102,6 +103,7 @@ async def test_renewing_replaces_the_spares() -> None:
         assert not old & set(children())
 
 
+@pytest.mark.costly
 async def test_spares_end_with_a_cancelled_pool() -> None:
     with anyio.CancelScope() as scope:
         async with aipc.spawn_pool(1, functions.answer, spares=1) as pool:

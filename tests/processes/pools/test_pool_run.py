@@ -63,6 +63,7 @@ async def test_what_cannot_be_pickled_occupies_nobody() -> None:
         assert pool.statistics().busy == 0
 
 
+@pytest.mark.costly
 async def test_a_killed_call_says_so() -> None:
     async with aipc.spawn_pool(1) as pool:
         with anyio.fail_after(30):
@@ -71,6 +72,7 @@ async def test_a_killed_call_says_so() -> None:
             assert await pool.run(pool_functions.fib, 2) == 1
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("restart", ["always", "never"])
 async def test_cancelled_and_killed(restart: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Even a function that never returns; its worker is replaced, and nothing is logged."""
@@ -101,6 +103,7 @@ async def test_cancelled_while_it_waits_kills_nobody(tmp_path: Path) -> None:
         assert pool.restarts == 0
 
 
+@pytest.mark.costly
 def test_functions_of_the_main_script(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(

@@ -108,6 +108,7 @@ async def test_statistics_know_who_is_dead(url: str) -> None:
             assert queue.stat() == JobsStatus(1, 0, 0, 0)
 
 
+@pytest.mark.costly
 @pytest.mark.skipif(not probes.enabled("doorbell"), reason="tests the doorbell")
 @pytest.mark.usefixtures("no_looks")
 async def test_another_process_wakes_this_one(url: str) -> None:

@@ -312,6 +312,7 @@ async def work(channel: Channel) -> None:
     await rpc.serve_channel(channel, Service().router)
 
 
+@pytest.mark.costly
 async def test_over_a_workers_channel() -> None:
     with anyio.fail_after(30):
         async with aipc.spawn(work) as worker, rpc.connect(worker.channel) as client:

@@ -20,6 +20,7 @@ OURS = ["membarrier", "order", "membarrier,order", "membarrier,order,spin", ""]
 THEIRS = ["membarrier,order", "order,spin", ""]
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(("ours", "theirs"), list(product(OURS, THEIRS) if LONG else zip(OURS, cycle(THEIRS), strict=False)))
 def test_without_order_or_barriers(ours: str, theirs: str, place: Path) -> None:
     """Each side may have what the other lacks: fences in Python, a ring for each message."""

@@ -21,6 +21,7 @@ from .hostile import CONSUMED, GOOD, PART, PUBLISHED, SLEEPS, THEIRS, Numbers, R
 ERRORS = (AipcError, anyio.EndOfStream, anyio.BrokenResourceError, anyio.WouldBlock)
 
 
+@pytest.mark.costly
 @pytest.mark.anyio
 async def test_flood_of_rings(place: Path) -> None:
     """A doorbell that never stops keeps nobody from the loop, nor from the message that comes in the end."""
@@ -90,6 +91,7 @@ async def misuse(channel: Channel, raw: Raw, words: memoryview, numbers: Numbers
     return outcomes
 
 
+@pytest.mark.costly
 @pytest.mark.anyio
 async def test_a_thousand_hostile_clients(place: Path) -> None:
     numbers = Numbers(3, 4096)

@@ -107,6 +107,7 @@ def test_parts_that_do_not_add_up(records: list[tuple[int, int]]) -> None:
                 consumer.take()
 
 
+@pytest.mark.costly
 def test_producer_of_many_mutations() -> None:
     """No number makes the producer write outside its ring, or fail with anything but a named error."""
     capacity = 4096
