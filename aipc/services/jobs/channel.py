@@ -215,7 +215,8 @@ class JobChannel(Channel):
         self._check()
         self._leases.pop(job.id, None)
         self._count_received(job)
-        done = Done([job], self._ahead.wanted(selection))
+        alone = not self._worker.asking  # the requests of many tasks go better by themselves, in large transactions
+        done = Done([job], self._ahead.wanted(selection) if alone else None)
         try:
             lost = await self._ask(done, withdraws=False)
         except BaseException:
