@@ -2,8 +2,8 @@ from ._inspect import inspect as inspect
 from ._inspect.inspection import ConnectionInfo as ConnectionInfo
 from ._inspect.inspection import Inspection as Inspection
 from ._inspect.inspection import ProcessInfo as ProcessInfo
-from ._io.waiting_tasks import WaitingTask as WaitingTask
-from ._io.waiting_tasks import waiting_tasks as waiting_tasks
+from ._inspect.waiting_tasks import WaitingTask as WaitingTask
+from ._inspect.waiting_tasks import waiting_tasks as waiting_tasks
 from ._objects import IpcObject as IpcObject
 from ._objects import list_objects as list_objects
 from ._objects import remove_object as remove_object

@@ -19,7 +19,7 @@ from aipc._sys.proc.unix_diag import unix_sockets
 from aipc.testing.expect import until
 
 from .. import peers
-from ..redis.servers import shared_server
+from ..redis.peers.servers import shared_server
 from ..subjects import new_key, new_name
 
 TAKE = """

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from .servers import RedisServer
+from .peers.servers import RedisServer
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import aipc
 from aipc.redis.channel import RemoteJobChannel
 
-from .servers import RedisServer
+from .peers.servers import RedisServer
 
 pytestmark = pytest.mark.anyio
 

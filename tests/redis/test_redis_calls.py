@@ -18,7 +18,7 @@ from aipc.testing import CANCELLED, Moment, inject
 
 from .. import subjects
 from ..subjects.counts import times
-from .servers import RedisServer, shared_server
+from .peers.servers import RedisServer, shared_server
 
 pytestmark = pytest.mark.anyio
 
@@ -51,7 +51,7 @@ def router() -> rpc.Router:
 
 @contextmanager
 def instance(url: str) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen([sys.executable, "-m", "tests.redis.instance", url], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([sys.executable, "-m", "tests.redis.peers.instance", url], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             assert process.stdout.readline() == "listens\n"

@@ -16,7 +16,7 @@ from aipc.testing import CANCELLED, Moment, inject
 
 from .. import subjects
 from ..subjects.counts import times
-from .servers import shared_server
+from .peers.servers import shared_server
 
 pytestmark = pytest.mark.anyio
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ..subjects import times
-from .servers import RedisServer
+from .peers.servers import RedisServer
 
 KILLS = times(2, 50)
 JOBS = times(300, 20_000)
@@ -31,7 +31,7 @@ def durable(place: Path) -> Iterator[RedisServer]:
 
 @contextmanager
 def working(role: str, url: str, path: Path, count: int) -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen([sys.executable, "-m", "tests.redis.chaos", role, url, str(path), str(count)]) as process:
+    with subprocess.Popen([sys.executable, "-m", "tests.redis.peers.chaos", role, url, str(path), str(count)]) as process:
         try:
             yield process
         finally:

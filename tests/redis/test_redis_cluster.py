@@ -15,7 +15,7 @@ from aipc.redis.channel import RemoteJobChannel
 from aipc.redis.lock import RemoteLock
 from aipc.testing.expect import settle
 
-from .groups import Cluster
+from .peers.groups import Cluster
 
 pytestmark = pytest.mark.anyio
 

@@ -15,8 +15,8 @@ from aipc.redis.channel import RemoteJobChannel
 from aipc.redis.lock import RemoteLock
 
 from ..subjects import times
-from .cutting import CuttingProxy
-from .servers import RedisServer
+from .peers.cutting import CuttingProxy
+from .peers.servers import RedisServer
 
 pytestmark = pytest.mark.anyio
 JOBS = times(400, 20_000)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from ..cli.runs import run
-from .servers import RedisServer
+from .peers.servers import RedisServer
 
 
 def test_a_server_that_keeps_nothing_and_evicts(redis: RedisServer) -> None:

@@ -16,7 +16,7 @@ from aipc.redis.channel import RemoteJobChannel
 from aipc.testing.expect import settle, until
 
 from ..internet import free_port
-from .servers import RedisServer
+from .peers.servers import RedisServer
 
 pytestmark = pytest.mark.anyio
 

@@ -15,7 +15,7 @@ from aipc.redis.channel import RemoteJobChannel
 from aipc.redis.queue import RemoteJob
 from aipc.testing.expect import in_child, settle
 
-from .servers import RedisServer, shared_server
+from .peers.servers import RedisServer, shared_server
 
 pytestmark = pytest.mark.anyio
 EMPTY = JobsStatus(0, 0, 0, 0)

@@ -21,7 +21,7 @@ from aipc.testing import CANCELLED, Moment, inject
 from aipc.testing.expect import settle, until
 
 from .. import subjects
-from .servers import RedisServer, shared_server
+from .peers.servers import RedisServer, shared_server
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +40,7 @@ async def opened(server: RedisServer, **options: Any) -> AsyncIterator[RemoteLoc
 
 
 def process(role: str, url: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-m", "tests.redis.holders", role, url], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, "-m", "tests.redis.peers.holders", role, url], stdout=subprocess.PIPE, text=True)
 
 
 def line(started: subprocess.Popen[str]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .servers import shared_server
+from .peers.servers import shared_server
 
 
 @pytest.fixture(params=["jobs", "redis"])

@@ -15,7 +15,7 @@ from aipc.redis.lock import RemoteLock
 from aipc.testing.expect import settle
 
 from ..internet import free_port
-from .groups import Watched, wait_until
+from .peers.groups import Watched, wait_until
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,7 @@ import pytest
 import aipc
 from aipc.testing.expect import until
 
-from .servers import RedisServer, shared_server
+from .peers.servers import RedisServer, shared_server
 
 pytestmark = pytest.mark.anyio
 

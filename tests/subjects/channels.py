@@ -21,7 +21,7 @@ from aipc.abc import Channel
 from aipc.testing import ChannelSubject
 
 from .. import children
-from ..redis.servers import shared_server
+from ..redis.peers.servers import shared_server
 from .names import new_key, new_name
 from .signals import CHANNEL_SIGNAL, drop_signals, queued_signals
 

@@ -10,7 +10,7 @@ import aipc
 from aipc.abc import Lock
 from aipc.testing import LockSubject
 
-from ..redis.servers import shared_server
+from ..redis.peers.servers import shared_server
 from .names import new_key, new_name
 
 

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import sys
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar, TypeVarTuple, cast
 
@@ -93,18 +93,6 @@ def task_name() -> str:
     return "" if task is None else task.get_name()
 
 
-def tasks() -> Iterator[tuple[str, object]]:
-    """The name and the coroutine of each task of the loop that runs here."""
-    if in_trio():
-        found = [_lowlevel().current_root_task()]
-        for task in found:
-            found += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
-            yield task.name, task.coro
-    else:
-        for task in asyncio.all_tasks():
-            yield task.get_name(), task.get_coro()
-
-
 class Timer(Protocol):
     """A scheduled call."""
 
@@ -146,10 +134,9 @@ _scopes: dict[bool, type[anyio.CancelScope]] = {}
 def cancel_scope(deadline: float) -> anyio.CancelScope:
     """A cancel scope of anyio's. To ask anyio for one takes twice as long: it finds out each time which loop runs."""
     trio = in_trio()
-    scope = _scopes.get(trio)
-    if scope is None:
-        scope = _scopes[trio] = type(anyio.CancelScope())
-    return scope(deadline=deadline)
+    if trio not in _scopes:
+        _scopes[trio] = type(anyio.CancelScope())
+    return _scopes[trio](deadline=deadline)
 
 
 def call_soon(function: Callable[[], object]) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ..internet import free_port
+from ...internet import free_port
 from .servers import RedisServer
 
 _HOST = "127.0.0.1"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .loop import backend
-from .waiter import Waiter
+import anyio
+
+from aipc._io.waiter import Waiter
 
 _NEXT = ("cr_await", "gi_yieldfrom", "ag_await")
 
@@ -24,7 +25,7 @@ def waiting_tasks() -> list[WaitingTask]:
 
     Not those inside an asynchronous generator, whose stack Python does not show. RuntimeError where no loop runs.
     """
-    found = ((name, _waiter_of(stack)) for name, stack in backend.tasks())
+    found = ((task.name or "", _waiter_of(task.coro)) for task in anyio.get_running_tasks())
     return [WaitingTask(name, waiter.purpose()) for name, waiter in found if waiter is not None]
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from aipc._sys.processes import die_with
 
-from ..peers import LASTING, require
+from ...peers import LASTING, require
 
 
 class RedisServer:
