@@ -51,7 +51,9 @@ def router() -> rpc.Router:
 
 @contextmanager
 def instance(url: str) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen([sys.executable, "-m", "tests.redis.peers.instance", url], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.redis.peers.instance", url], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         try:
             assert process.stdout.readline() == "listens\n"
