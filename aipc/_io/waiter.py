@@ -234,24 +234,25 @@ class Waiter(WaitQueue, ABC):
         self, reactor: Reactor, deadline: float, operation: Callable[[*Arguments], Result], *arguments: *Arguments
     ) -> Result | _Outcome:
         """Retry without sleeping, with turns of the loop in between, until `deadline`."""
-        turn = backend.checkpoint_function()
         spin = reactor.spin
         self._spin_begins(reactor)
         spin.begins()
+        at_once = True
         try:
             while True:
                 found = self._look(reactor)
                 if found is Look.PROMISING:
                     result = _try(operation, *arguments)
                     if result is not _BLOCKED:
-                        spin.was_useful()
+                        spin.was_useful(at_once=at_once)
                         return result
+                at_once = False
                 if spin.gave_enough or perf_counter() >= deadline:
                     break
                 if found is not Look.OTHERS:
                     spin.give_way()
                 if found is Look.OTHERS or not spin.lost:
-                    await turn()
+                    await reactor.turn()
         finally:
             spin.active = False
             self._spin_ends()

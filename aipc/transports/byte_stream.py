@@ -111,37 +111,38 @@ class ByteStreamChannel(FrameSender):
         if self._input_error is not None:
             reader.check()
             raise self._input_error.with_traceback(None)
-        buffered: list[bytes] = []
-        reads = 0
-        while not buffered:
-            reads += 1
-            if reads > _READS:
-                reader.readable.yield_to_loop()
-            if self._body is not None:
-                buffered = self._fill_body(self._body)
-                continue
-            data = self._read()
-            if data:
-                self._bytes_received += len(data)
-                split = self._framing.split(data, self._rest)
-            else:
-                split = self._framing.end(self._rest)
-            buffered, self._rest, self._input_error = split
-            if self._rest and not buffered:
-                self._look_for_plain_bytes()
-            if not data and self._input_error is None:
-                self._input_error = anyio.EndOfStream(
-                    f"{self._name}: the other side sends no more: it closed, or called send_eof()"
-                )
-            if self._input_error is not None:
-                reader.readable.exhausted = False  # the next try need not ask the kernel
+        for _ in range(_READS):
+            buffered = self._fill_from(self._read()) if self._body is None else self._fill_body(self._body)
+            if buffered:
+                buffered.reverse()
+                reader.readable.buffered = buffered
+                return buffered
+        reader.readable.yield_to_loop()
+
+    def _fill_from(self, data: bytes) -> list[bytes]:
+        """The messages that are complete with `data`, which was read."""
+        if data:
+            self._bytes_received += len(data)
+            buffered, self._rest, error = self._framing.split(data, self._rest)
+            if buffered and error is None:
+                return buffered
+        else:
+            buffered, self._rest, error = self._framing.end(self._rest)
+        self._input_error = error
+        if self._rest and not buffered:
+            self._look_for_plain_bytes()
+        if not data and self._input_error is None:
+            self._input_error = anyio.EndOfStream(
+                f"{self._name}: the other side sends no more: it closed, or called send_eof()"
+            )
+        readable = self._reader.readable
+        if self._input_error is not None:
+            readable.exhausted = False  # the next try need not ask the kernel
             if not buffered:
-                if self._input_error is not None:
-                    raise self._input_error
-                self._body = self._framing.body(self._rest)
-                reader.readable.in_long_message = self._body is not None
-        buffered.reverse()
-        reader.readable.buffered = buffered
+                raise self._input_error
+        elif not buffered:
+            self._body = self._framing.body(self._rest)
+            readable.in_long_message = self._body is not None
         return buffered
 
     def _look_for_plain_bytes(self) -> None:

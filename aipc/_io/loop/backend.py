@@ -26,9 +26,15 @@ asyncio_loop = asyncio._get_running_loop
 """The loop of asyncio's that runs here, or None: the quickest question."""
 
 
+_found: Any = None
+
+
 def _lowlevel() -> Any:
     """trio.lowlevel, or None, also while another thread imports trio."""
-    return getattr(sys.modules.get("trio"), "lowlevel", None)
+    global _found  # noqa: PLW0603 - each wait asks: to find it takes longer than to ask it
+    if _found is None:
+        _found = getattr(sys.modules.get("trio"), "lowlevel", None)
+    return _found
 
 
 def in_trio_task() -> bool:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import select
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from threading import RLock
 from typing import TYPE_CHECKING, Protocol
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 READ, WRITE = select.EPOLLIN | select.EPOLLRDHUP, select.EPOLLOUT
 HUNG_UP = select.EPOLLHUP | select.EPOLLRDHUP | select.EPOLLERR
+_NOT_READ, _NOT_WRITE = ~READ, ~WRITE
 _MOST_EVENTS = 256
 _logger = logging.getLogger("aipc")
 
@@ -56,10 +57,11 @@ class LoopResource(Protocol):
 class Reactor:
     """What aipc has in one loop, which `loop` stands for (`backend.current`)."""
 
-    __slots__ = ("_epoll", "_readers", "_writers", "loop", "poll_timer", "spin")
+    __slots__ = ("_epoll", "_readers", "_writers", "loop", "poll_timer", "spin", "turn")
 
     def __init__(self, loop: object) -> None:
         self.loop = loop
+        self.turn: Callable[[], Awaitable[None]] = backend.checkpoint_function()
         self.spin: Spin = Spin()
         self.poll_timer: LoopResource | None = None
         self._epoll: select.epoll | None = None
@@ -108,9 +110,9 @@ class Reactor:
         readers, writers = self._readers, self._writers
         for fd, event in events:
             try:  # an error or a hang-up concerns both directions
-                if event & ~WRITE and (reader := readers.get(fd)) is not None:
+                if event & _NOT_WRITE and (reader := readers.get(fd)) is not None:
                     reader.fired(event)
-                if event & ~READ and (writer := writers.get(fd)) is not None:
+                if event & _NOT_READ and (writer := writers.get(fd)) is not None:
                     writer.fired(event)
             except Exception:
                 _logger.exception("a callback failed")

@@ -74,11 +74,14 @@ class Spin:
             self.give_way()
             self._shared = self._given > 0
 
-    def was_useful(self) -> None:
-        """The spin met its event, and so the wait ends."""
-        self.wait_ends()
+    def was_useful(self, *, at_once: bool) -> None:
+        """The spin met its event, and so the wait ends; `at_once`: at the first look, which takes no clock."""
+        if at_once:
+            self.was_quick()
+        else:
+            self.wait_ends()
         if self.lost < LONGEST:
-            self._penalty = max(self._penalty // 2, 1)
+            self._penalty = self._penalty // 2 or 1
         else:
             self._park_next()
 
