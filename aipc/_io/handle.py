@@ -17,8 +17,9 @@ from aipc.exceptions import AipcError, ForkedError
 
 from . import fork
 from .errors import translate
+from .loop.reactor import READ, WRITE
 from .polling import Polling
-from .readiness import Direction, Readiness
+from .readiness import Readiness
 from .waiter import Arguments, Result, Waiter
 
 _logger = logging.getLogger("aipc")
@@ -93,7 +94,7 @@ class FileHandle(Handle):
         super().__init__(name)
         os.set_blocking(fd, False)
         self.fd: int = fd
-        self.readable: Readiness = Readiness(self, fd, Direction.READ, spins=spins)
+        self.readable: Readiness = Readiness(self, fd, READ, spins=spins)
         self._writable: Waiter | None = None
         self._spins = spins
 
@@ -101,7 +102,7 @@ class FileHandle(Handle):
     def writable(self) -> Waiter:
         """Waits until the descriptor can be written to. Made at its first use: a server's idle connections need none."""
         if self._writable is None:
-            self._writable = Readiness(self, self.fd, Direction.WRITE, spins=self._spins)
+            self._writable = Readiness(self, self.fd, WRITE, spins=self._spins)
         return self._writable
 
     def end_writing(self) -> None:

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from enum import Enum
 from typing import ClassVar
 
-from .loop.reactor import HUNG_UP, READ, WRITE, Reactor
+from .loop.reactor import HUNG_UP, READ, Reactor
 from .waiter import Look, Owner, Waiter
 
 
-class Direction(Enum):
-    """What a `Readiness` waits for."""
-
-    READ = READ
-    WRITE = WRITE
-
-
 class Readiness(Waiter):
-    """Any number of tasks that wait for one direction of one descriptor, which the loop's reactor watches.
+    """Any number of tasks that wait for one direction, READ or WRITE, of one descriptor, which the loop's reactor watches.
 
     `trusts_edges`: the reactor watches the descriptor, and it has not hung up. Then a read that comes short of what was asked
     for has taken all that there was, and the next byte fires (epoll(7)).
@@ -30,7 +22,7 @@ class Readiness(Waiter):
     __slots__ = ("_direction", "_fd", "_fired", "_watched", "trusts_edges")
     exhausted: bool  # of Waiter; declared again, because pyright takes what is set below for a new attribute
 
-    def __init__(self, owner: Owner, fd: int, direction: Direction, *, spins: bool = True) -> None:
+    def __init__(self, owner: Owner, fd: int, direction: int, *, spins: bool = True) -> None:
         super().__init__(owner, spins=spins)
         self._fd = fd
         self._direction = direction
@@ -40,7 +32,7 @@ class Readiness(Waiter):
 
     def purpose(self) -> str:
         """The object, and until when its tasks wait, for log messages."""
-        return f"{super().purpose()} to {'read' if self._direction is Direction.READ else 'write'}"
+        return f"{super().purpose()} to {'read' if self._direction == READ else 'write'}"
 
     def _park(self, reactor: Reactor, *, front: bool) -> Awaitable[bool | None]:
         if not self._watched:
@@ -50,7 +42,7 @@ class Readiness(Waiter):
         return self._queue_in(reactor.loop, front=front)
 
     def _watch(self, reactor: Reactor) -> None:
-        reactor.watch(self._fd, self._direction.value, self)
+        reactor.watch(self._fd, self._direction, self)
         self._watched = self.trusts_edges = True
 
     def fired(self, event: int) -> None:
@@ -69,7 +61,7 @@ class Readiness(Waiter):
         self.exhausted = self.trusts_edges = False
         if self._watched and self._reactor is not None:
             self._watched = False
-            self._reactor.unwatch(self._fd, self._direction.value)
+            self._reactor.unwatch(self._fd, self._direction)
 
     def _spin_begins(self, reactor: Reactor) -> None:
         if not self._watched:
@@ -81,12 +73,10 @@ class Readiness(Waiter):
 
     def _look(self, reactor: Reactor) -> Look:
         for _ in range(1 if reactor.spin.brief else self._LOOKS):
-            others = not self._fired and reactor.poll_now()
-            if self._fired:
+            if self._fired or reactor.poll_now():
+                found = Look.PROMISING if self._fired else Look.OTHERS
                 self._fired = False
-                return Look.PROMISING
-            if others:
-                return Look.OTHERS
+                return found
         return Look.NOTHING
 
     def close(self) -> None:

@@ -117,7 +117,7 @@ class ByteStreamChannel(FrameSender):
                 buffered.reverse()
                 reader.readable.buffered = buffered
                 return buffered
-        reader.readable.yield_to_loop()
+        return reader.readable.yield_to_loop()
 
     def _fill_from(self, data: bytes) -> list[bytes]:
         """The messages that are complete with `data`, which was read."""

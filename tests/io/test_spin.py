@@ -103,7 +103,7 @@ def test_it_parks_while_another_process_wants_the_processor(clock: Clock) -> Non
         assert [wait(learnt, clock, 0) for _ in range(skipped)] == [0] * skipped
     assert wait(learnt, clock, 0)
     learnt.begins()
-    learnt.was_useful()
+    learnt.was_useful(at_once=False)
     gave_way(learnt).in_vain()
     assert [wait(learnt, clock, 0) > 0 for _ in range(129)] == [False] * 128 + [True]
 
@@ -113,11 +113,11 @@ def test_a_peer_that_answers_on_the_same_processor_is_no_other_process(clock: Cl
     clock.others_take = 20e-6
     for _ in range(10):
         assert wait(learnt, clock, 0)
-        gave_way(learnt).was_useful()
+        gave_way(learnt).was_useful(at_once=False)
     assert learnt.pays
     clock.others_take = 1e-3  # it has answered meanwhile, but that was not what took so long
     assert wait(learnt, clock, 0)
-    gave_way(learnt).was_useful()
+    gave_way(learnt).was_useful(at_once=False)
     assert not learnt.pays
 
 

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 READ, WRITE = select.EPOLLIN | select.EPOLLRDHUP, select.EPOLLOUT
 HUNG_UP = select.EPOLLHUP | select.EPOLLRDHUP | select.EPOLLERR
-_NOT_READ, _NOT_WRITE = ~READ, ~WRITE
 _MOST_EVENTS = 256
 _logger = logging.getLogger("aipc")
 
@@ -107,12 +106,11 @@ class Reactor:
         events = self._epoll.poll(0, _MOST_EVENTS) if self._epoll is not None else None
         if not events:
             return False
-        readers, writers = self._readers, self._writers
         for fd, event in events:
             try:  # an error or a hang-up concerns both directions
-                if event & _NOT_WRITE and (reader := readers.get(fd)) is not None:
+                if event & ~WRITE and (reader := self._readers.get(fd)) is not None:
                     reader.fired(event)
-                if event & _NOT_READ and (writer := writers.get(fd)) is not None:
+                if event & ~READ and (writer := self._writers.get(fd)) is not None:
                     writer.fired(event)
             except Exception:
                 _logger.exception("a callback failed")

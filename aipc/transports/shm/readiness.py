@@ -10,8 +10,8 @@ from typing import Protocol
 
 from aipc._io import fork
 from aipc._io.loop import backend
-from aipc._io.loop.reactor import Reactor
-from aipc._io.readiness import Direction, Readiness
+from aipc._io.loop.reactor import READ, Reactor
+from aipc._io.readiness import Readiness
 from aipc._io.waiter import Look, Owner, Waiter
 
 _POLLS = 128
@@ -34,7 +34,7 @@ class RingReadable(Readiness):
     budget: int
 
     def __init__(self, owner: Owner, fd: int, end: RingEnd) -> None:
-        super().__init__(owner, fd, Direction.READ)
+        super().__init__(owner, fd, READ)
         self._end = end
 
     def poll_briefly(self) -> bool:

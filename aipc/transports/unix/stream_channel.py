@@ -54,7 +54,7 @@ class UnixChannel(SocketStreamChannel):
     def _fill(self) -> list[bytes]:
         received_fds = self._received_fds
         if received_fds is None:
-            return super()._fill()
+            return SocketStreamChannel._fill(self)  # `super()` takes a tenth of a microsecond
         received_fds.discard(self._received)
         messages = super()._fill()
         unfinished = bool(self._rest) or self._body is not None
