@@ -158,6 +158,7 @@ OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
     "counter": _BOOLEAN,
     "robust": _BOOLEAN,
     "shell": _BOOLEAN,
+    "spin": _BOOLEAN,
     "mode": (_mode, int, "an octal file mode, such as 600 (in Python 0o600)"),
     "framing": (str, str, "a framing's name"),
     "max_message_size": _SIZE,

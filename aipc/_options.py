@@ -47,6 +47,7 @@ class ChannelOptions(TypedDict, total=False):
     send_buffer: int
     server_hostname: str
     shell: bool
+    spin: bool
     ssl_context: ssl.SSLContext
     type: int
     unlink: bool
@@ -75,6 +76,7 @@ class StreamOptions(TypedDict, total=False):
     send_buffer: int
     server_hostname: str
     shell: bool
+    spin: bool
     ssl_context: ssl.SSLContext
     unlink: bool
     wait: bool
@@ -94,6 +96,7 @@ class TlsOptions(TypedDict, total=False):
     receive_buffer: int
     send_buffer: int
     server_hostname: str
+    spin: bool
     ssl_context: ssl.SSLContext
     wait: bool
 
@@ -103,6 +106,7 @@ class RingOptions(TypedDict, total=False):
 
     capacity: int
     max_message_size: int
+    spin: bool
     wait: bool
 
 
@@ -115,6 +119,7 @@ class SysVQueueOptions(TypedDict, total=False):
     max_message_size: int
     mode: int
     project: int
+    spin: bool
     type: int
     unlink: bool
 
@@ -152,6 +157,7 @@ class StreamListenerOptions(TypedDict, total=False):
     receive_buffer: int
     reuse: bool
     send_buffer: int
+    spin: bool
     ssl_context: ssl.SSLContext
     unlink: bool
 
@@ -180,6 +186,7 @@ class TlsListenerOptions(TypedDict, total=False):
     receive_buffer: int
     reuse: bool
     send_buffer: int
+    spin: bool
     ssl_context: ssl.SSLContext
 
 
@@ -192,6 +199,7 @@ class RingListenerOptions(TypedDict, total=False):
     max_connections: int
     max_message_size: int
     mode: int
+    spin: bool
     unlink: bool
 
 

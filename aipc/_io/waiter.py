@@ -72,7 +72,7 @@ class Waiter(WaitQueue, ABC):
 
     _AWAITED: ClassVar[str] = "available"
     __slots__ = (
-        "_generation", "_owner", "_paused", "_reactor", "_spins", "budget", "buffered", "exhausted", "in_long_message",
+        "_generation", "_owner", "_paused", "_reactor", "budget", "buffered", "exhausted", "in_long_message", "spins",
     )  # fmt: skip
 
     def __init__(self, owner: Owner, *, spins: bool = True) -> None:
@@ -84,7 +84,7 @@ class Waiter(WaitQueue, ABC):
         self.exhausted: bool = False
         self._generation = owner.generation  # which may be older: a sending side is made at the first send
         self._paused = False
-        self._spins = spins and probes.enabled("spin")
+        self.spins: bool = spins and probes.enabled("spin")
         self._reactor: Reactor | None = None  # of the loop that it was last waited for in
 
     @property
@@ -163,7 +163,7 @@ class Waiter(WaitQueue, ABC):
                 self.budget = BUDGET
                 reactor = self._current_reactor()
                 deadline = reactor.spin.wait_begins(LONG_MESSAGE_PATIENCE if self.in_long_message else 1)
-                if deadline and self._spins:
+                if deadline and self.spins:
                     result = await self._spin(reactor, deadline, operation, *arguments)
                 if result is _BLOCKED:
                     self._wait_begins()

@@ -149,6 +149,8 @@ def open_channel(url: str, **options: Unpack[ChannelOptions]) -> Opening[Channel
               "fixed:N", "none".
             - max_message_size: The longest message, in bytes.
             - fds: Unix sockets: collect descriptors from the first message on.
+            - spin: Look for a while, up to 0.2 ms, before a wait parks, if that pays (the default). With False waits park at once:
+              they cost less processor time, and last longer. What `listen` accepts likewise. Not `jobs:` and `redis:`.
             - shell: `exec:`: run the command by a shell.
             - direction: FIFO: "receive" or "send".
             - keep_open: FIFO: hold the other end, too, so that the stream does not end when the other side leaves.

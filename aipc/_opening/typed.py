@@ -77,6 +77,7 @@ def open_tls(url: str, **options: Unpack[TlsOptions]) -> Opening[TlsChannel]:
             - ragged_end: Treat the end of the TCP connection as the peer's end.
             - framing, max_message_size, nodelay, keepalive, send_buffer, receive_buffer: As for `tcp:`.
             - wait: Try until somebody listens.
+            - spin: As for `open_channel`.
 
     Cancelled: not connected.
     """
@@ -93,6 +94,7 @@ def open_ring(url: str, **options: Unpack[RingOptions]) -> Opening[RingChannel]:
             - capacity: Bytes of each of the two rings: a power of two from 4,096 to 1 GiB (default: 4 MiB).
             - max_message_size: Bytes (default: 16 MiB).
             - wait: Try until somebody listens.
+            - spin: As for `open_channel`.
 
     Cancelled: not connected.
     """
@@ -106,6 +108,7 @@ def open_sysv_queue(key: Key, **options: Unpack[SysVQueueOptions]) -> Opening[Sy
         key: A URL such as `sysv-mq:0x4d2`, or the part behind its colon: a number, a path (with `project`), "private" (or None).
         **options: As for `open_channel`.
 
+            - spin: As for `open_channel`.
             - create: Make the queue if it is missing.
             - exclusive: Make it; ObjectExists if it exists.
             - mode: Permissions of a new queue (default: 0o600).

@@ -13,7 +13,7 @@ from aipc._io import fork
 from aipc._io.loop.connection_tasks import ConnectionTasks, connection_tasks
 from aipc._texts.shown import Fact, counted, shown, usable
 from aipc.abc import Listener, ListenerStatistics
-from aipc.transports.wait_listener import MISSING_OR_REFUSED, can_wait
+from aipc.transports.common_options import MISSING_OR_REFUSED, can_wait
 from aipc.wire.framing import MAX_MESSAGE_SIZE
 
 from .calls import RemoteConnectionChannel

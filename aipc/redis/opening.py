@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aipc._address import Address
 from aipc.exceptions import ObjectMissing
-from aipc.transports.wait_listener import MISSING_OR_REFUSED, can_wait
+from aipc.transports.common_options import MISSING_OR_REFUSED, can_wait
 from aipc.wire.framing import MAX_MESSAGE_SIZE
 
 from .channel import RemoteJobChannel

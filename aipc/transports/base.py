@@ -69,6 +69,14 @@ class TransportChannel(Channel):
                 break
         return messages
 
+    def never_spin(self) -> None:
+        """Park at once in each wait, instead of looking again for a while: for a channel that may be late."""
+        if self._outgoing is None:
+            self._outgoing = self._open_outgoing()
+        for waiting in (self._incoming, self._outgoing):
+            if waiting is not None:
+                waiting.spins = False
+
     def _reading(self, selection: Mapping[str, Any]) -> Waiter:
         if self._incoming is None:
             raise UnsupportedOperation(f"{self._name}: this channel only sends")

@@ -23,6 +23,7 @@ from aipc.wire.framing import MAX_MESSAGE_SIZE, Framing
 from aipc.wire.framing import framing as framing_named
 
 from .byte_stream import ByteStreamChannel
+from .common_options import can_spin
 from .unix.stream_channel import UnixChannel
 
 
@@ -47,6 +48,7 @@ class DescriptorChannel(ByteStreamChannel):
         }
 
 
+@can_spin
 async def adopt(
     address: Address, *, framing: str = "u32", max_message_size: int = MAX_MESSAGE_SIZE, fds: bool = False
 ) -> DescriptorChannel | UnixChannel:

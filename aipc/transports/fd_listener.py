@@ -17,6 +17,7 @@ from aipc.wire.framing import MAX_MESSAGE_SIZE
 from aipc.wire.framing import framing as framing_named
 
 from .base import TransportChannel
+from .common_options import can_spin
 from .listener import SocketListener
 from .packet import PacketHandle
 from .socket_stream import SocketStreamChannel
@@ -26,6 +27,7 @@ from .unix.stream_channel import UnixChannel
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
 
 
+@can_spin
 async def listen(
     address: Address,
     *,

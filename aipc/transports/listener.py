@@ -70,6 +70,11 @@ class SocketListener(Listener[TransportT_co]):
         self._draining = False
         self._shared = shared
         self._accepted = self._failed = 0
+        self._spins = True
+
+    def never_spin(self) -> None:
+        """Park at once in each wait, and so do the channels accepted from now on."""
+        self._spins = self._handle.readable.spins = False
 
     async def accept(self) -> TransportT_co:
         return await self._patiently(self._accept)
@@ -97,6 +102,8 @@ class SocketListener(Listener[TransportT_co]):
                 connection.close()
                 raise
             self._accepted += 1
+            if not self._spins:
+                accepted.never_spin()
             if _logger.isEnabledFor(logging.DEBUG):
                 _logger.debug("%s: accepted", repr(accepted))  # its state now
             return accepted

@@ -20,6 +20,7 @@ from aipc.wire.framing import MAX_MESSAGE_SIZE, Framing
 from aipc.wire.framing import framing as framing_named
 
 from .byte_stream import ByteStreamChannel
+from .common_options import can_spin
 
 MODES = ("r", "w", "r+")
 
@@ -123,6 +124,7 @@ def launch(
     return ProcessChannel(child, reader, writer, framing, grace, errors)
 
 
+@can_spin
 async def connect(
     address: Address, *, framing: str = "u32", max_message_size: int | None = None, shell: bool = False
 ) -> ProcessChannel:

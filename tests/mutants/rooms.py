@@ -120,7 +120,7 @@ _TESTS = {
     "aipc/transports/unix/seqpacket": Tests(
         "tests/transports/**/test_{unix_seqpacket,unix_paths,unix_serve,packet*,pair}.py", "seqpacket"
     ),
-    "aipc/transports/wait_listener": Tests("tests/services/test_{locking,reconnecting}.py", ""),
+    "aipc/transports/common_options": Tests("tests/services/test_{locking,reconnecting}.py", ""),
     "aipc/wire/": Tests(
         "tests/wire tests/transports/**/test_{shm*,unix,pipe}.py tests/memory/test_snapshot.py", "unix or fifo or fd or shm"
     ),

@@ -10,7 +10,7 @@ from aipc._io.handle import SocketHandle
 from aipc.wire.framing import MAX_MESSAGE_SIZE
 from aipc.wire.framing import framing as framing_named
 
-from ..wait_listener import can_wait
+from ..common_options import can_spin, can_wait
 from .address import check_endpoint, set_options
 from .stream import InetListener, InetStreamChannel, bind, dial
 
@@ -24,6 +24,7 @@ class TcpChannel(InetStreamChannel):
 check = check_endpoint
 
 
+@can_spin
 @can_wait(ConnectionRefusedError)
 async def connect(
     address: Address,
@@ -52,6 +53,7 @@ async def connect(
     return TcpChannel(await dial(address, prepare), chosen)
 
 
+@can_spin
 async def listen(
     address: Address,
     *,

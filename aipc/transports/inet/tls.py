@@ -11,7 +11,7 @@ from aipc._io.handle import SocketHandle
 from aipc.wire.framing import MAX_MESSAGE_SIZE
 from aipc.wire.framing import framing as framing_named
 
-from ..wait_listener import can_wait
+from ..common_options import can_spin, can_wait
 from .address import check_endpoint, endpoint, set_options
 from .stream import InetListener, bind, dial
 from .tls_channel import TlsChannel
@@ -20,6 +20,7 @@ from .tls_context import client_context, server_context
 check = check_endpoint
 
 
+@can_spin
 @can_wait(ConnectionRefusedError)
 async def connect(
     address: Address,
@@ -63,6 +64,7 @@ async def connect(
     return channel
 
 
+@can_spin
 async def listen(
     address: Address,
     *,

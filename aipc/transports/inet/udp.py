@@ -15,6 +15,7 @@ from aipc._io.errors import translate
 from aipc.abc import Buffer, Message
 from aipc.exceptions import AddressError, UnsupportedOperation
 
+from ..common_options import can_spin
 from ..packet import PacketChannel, PacketHandle
 from . import address as inet
 
@@ -123,6 +124,7 @@ def check(address: Address, *, bind: str | None = None, **_options: object) -> N
         inet.endpoint(address, text, protocol="udp")
 
 
+@can_spin
 async def connect(
     address: Address,
     *,

@@ -28,6 +28,7 @@ from aipc.wire.framing import MAX_MESSAGE_SIZE, Frame, Framing
 from aipc.wire.framing import framing as framing_named
 
 from ..byte_stream import READ_SIZE
+from ..common_options import can_spin
 from ..frame_sender import Unfinished, size_of
 from .fifo_write_lock import FifoWriterHandle
 from .pipe_end import PipeEnd, set_capacity
@@ -149,6 +150,7 @@ class FifoSender(PipeEnd):
             self._turn.release()
 
 
+@can_spin
 async def connect(
     address: Address,
     *,

@@ -26,6 +26,7 @@ from aipc.exceptions import InvalidMessage, LimitExceeded, MessageTooLarge, Wron
 from aipc.wire.framing import as_bytes
 
 from ..base import TransportChannel
+from ..common_options import can_spin
 
 _OVER_A_LIMIT = frozenset({errno.EINVAL, errno.EMFILE, errno.ENFILE, errno.ENOSPC})
 
@@ -133,6 +134,7 @@ class PosixQueueChannel(TransportChannel):
         }
 
 
+@can_spin
 async def connect(
     address: Address,
     *,

@@ -29,6 +29,7 @@ from aipc.exceptions import InvalidMessage, MessageTooLarge
 from aipc.wire.framing import as_bytes
 
 from ..base import TransportChannel
+from ..common_options import can_spin
 
 _INT = struct.Struct("=i")
 _BATCH = 64
@@ -141,6 +142,7 @@ class SignalChannel(TransportChannel):
         }
 
 
+@can_spin
 async def connect(address: Address, *, pid: int | None = None) -> SignalChannel:
     """With `pid`, open a channel that sends to that process: ObjectMissing if there is none, AccessDenied if it may not be signalled.
 

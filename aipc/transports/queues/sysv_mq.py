@@ -29,6 +29,7 @@ from aipc.exceptions import InvalidMessage, MessageTooLarge
 from aipc.wire.framing import as_bytes
 
 from ..base import TransportChannel
+from ..common_options import can_spin
 
 _LARGEST_TYPE = sys.maxsize  # C's long
 
@@ -187,6 +188,7 @@ class SysVQueueChannel(TransportChannel):
 check = check_key
 
 
+@can_spin
 async def connect(
     address: Address,
     *,

@@ -13,15 +13,16 @@ from aipc._address import Address
 from aipc.wire.framing import MAX_MESSAGE_SIZE
 from aipc.wire.ring import DEFAULT, LARGEST, SMALLEST, is_capacity
 
+from ..common_options import MISSING_OR_REFUSED, can_spin, can_wait
 from ..listener import SocketListener
 from ..unix import address as unix_address
-from ..wait_listener import MISSING_OR_REFUSED, can_wait
 from .channel import RingChannel
 from .handle import RingHandle
 
 _LISTENER, _CLIENT = 0, 1
 
 
+@can_spin
 @can_wait(*MISSING_OR_REFUSED)
 async def connect(address: Address, *, capacity: int = DEFAULT, max_message_size: int = MAX_MESSAGE_SIZE) -> RingChannel:
     """Connect to a listener. ObjectMissing, NobodyListens, WrongObject or AccessDenied say why it can't.
@@ -43,6 +44,7 @@ async def connect(address: Address, *, capacity: int = DEFAULT, max_message_size
     return RingChannel(handle, max_message_size)
 
 
+@can_spin
 async def listen(
     address: Address,
     *,

@@ -43,7 +43,7 @@ class RingReadable(Readiness):
             return False
         self.budget -= 1
         reactor = self._reactor
-        if reactor is None or not self._spins or not reactor.spin.pays:
+        if reactor is None or not self.spins or not reactor.spin.pays:
             return self._end.watch(1)
         there = self._end.watch(_looks(reactor))
         if there:

@@ -17,6 +17,7 @@ from aipc._sys.files import short_path
 from aipc.abc import Buffer, Message
 from aipc.exceptions import UnsupportedOperation
 
+from ..common_options import can_spin
 from ..inet.address import set_options
 from ..nameless import Nameless
 from ..packet import PacketHandle
@@ -86,6 +87,7 @@ class DatagramChannel(UnixPacketChannel):
         return super()._message(received)._replace(sender=unix_address.shown_name(received.sender))
 
 
+@can_spin
 async def connect(
     address: Address,
     *,

@@ -6,11 +6,11 @@ import socket
 
 from aipc._address import Address
 
+from ..common_options import MISSING_OR_REFUSED, can_spin, can_wait
 from ..inet.address import set_options
 from ..listener import SocketListener
 from ..nameless import Nameless
 from ..packet import PacketHandle
-from ..wait_listener import MISSING_OR_REFUSED, can_wait
 from . import address as unix_address
 from .packet import ask_credentials
 from .seqpacket_channel import SeqpacketChannel
@@ -20,6 +20,7 @@ def _channel(sock: socket.socket, name: str) -> SeqpacketChannel:
     return SeqpacketChannel(PacketHandle(sock, name))
 
 
+@can_spin
 @can_wait(*MISSING_OR_REFUSED)
 async def connect(address: Address, *, send_buffer: int | None = None, receive_buffer: int | None = None) -> SeqpacketChannel:
     """Connect to a listener. ObjectMissing, NobodyListens, WrongObject or AccessDenied if that fails.
@@ -34,6 +35,7 @@ async def connect(address: Address, *, send_buffer: int | None = None, receive_b
         sock.close()  # unless the channel owns it
 
 
+@can_spin
 async def listen(
     address: Address,
     *,

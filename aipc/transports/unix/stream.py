@@ -9,13 +9,14 @@ from aipc._io.handle import SocketHandle
 from aipc.wire.framing import MAX_MESSAGE_SIZE
 from aipc.wire.framing import framing as framing_named
 
+from ..common_options import MISSING_OR_REFUSED, can_spin, can_wait
 from ..listener import SocketListener
 from ..nameless import NamelessSocket
-from ..wait_listener import MISSING_OR_REFUSED, can_wait
 from . import address as unix_address
 from .stream_channel import UnixChannel
 
 
+@can_spin
 @can_wait(*MISSING_OR_REFUSED)
 async def connect(
     address: Address, *, framing: str = "u32", max_message_size: int = MAX_MESSAGE_SIZE, fds: bool = False
@@ -34,6 +35,7 @@ async def connect(
         sock.close()  # unless the channel owns it
 
 
+@can_spin
 async def listen(
     address: Address,
     *,
