@@ -12,6 +12,8 @@ from .framing import Body
 from .ring import ALWAYS, HEADER, LENGTH, PART, SKIP, Barriers, End, Peer
 
 _BATCH = 1024  # messages that are taken at once before the producer hears of the room
+_BATCH_BYTES = 256 * 1024
+"""Bytes that are taken at once: malloc gives more back to the kernel, and then each call meets fresh pages."""
 _PARTS, _BYTES = 64, 8 * 1024 * 1024  # of a message that are taken at once: then the loop turns
 
 
@@ -70,7 +72,7 @@ class Consumer(End):
         most = _BATCH if most is None else min(most, _BATCH)
         words, memory, base, mask, plain = self._words, self._memory, self._base, self._mask, self._plain
         position = self.position
-        until = min(words[self._published], position + self._capacity)
+        until = min(words[self._published], position + min(self._capacity, _BATCH_BYTES))
         if self._fence is not None:
             self._fence()
         while len(messages) < most:

@@ -37,6 +37,17 @@ async def test_sizes(capacity: int, place: Path) -> None:
             assert sent.bytes_sent == received.bytes_received > sum(sizes)
 
 
+async def test_receive_many_takes_long_messages_in_portions() -> None:
+    """A quarter of a MiB, and the message that goes beyond: malloc would give more of them back to the kernel each time."""
+    ours, theirs = pair()
+    async with ours, theirs:
+        await ours.send_many([bytes(60_000)] * 20)
+        portions = []
+        while sum(portions) < 20:
+            portions.append(len(await theirs.receive_many()))
+    assert portions == [5, 5, 5, 5]
+
+
 async def test_a_batch_keeps_to_the_limit(place: Path) -> None:
     """One that is too long, but would fit into the ring, is refused as it is alone; those before it are sent."""
     async with connected(place, 4096, limit=100) as (ours, theirs):
