@@ -2,7 +2,8 @@
 
 Each try is a non-blocking system call. Between tries the pauses double, from 50 µs to 10 ms; a wait that has lasted over a
 second doubles them on, to 100 ms, because the kernel alone charges some 40 µs for each wake-up. `poll_timer` measures them, for all
-waits of a loop together, and stretches them when there are many. A doorbell cuts them short when the other side is aipc, too.
+waits of a loop together, and stretches them when there are many. A doorbell cuts them short when the other side is aipc, too. After
+a wait that it ended, the next one begins with a pause of 3 ms: where processors are busy, each wake-up in vain makes the next one late.
 """
 
 from __future__ import annotations
@@ -20,9 +21,7 @@ from .loop.reactor import Reactor
 from .poll_timer import POLL_PRICE, VAIN_WAKE_PRICE, PollTimer, poll_timer
 from .waiter import Look, Owner, Waiter
 
-FIRST_PAUSE = 50e-6
-LONG_PAUSE = 10e-3
-LONGEST_PAUSE = 100e-3
+FIRST_PAUSE, RUNG_PAUSE, LONG_PAUSE, LONGEST_PAUSE = 50e-6, 3e-3, 10e-3, 100e-3
 _LONG_WAIT = 1.1
 
 
@@ -39,7 +38,7 @@ class Polling(Waiter):
     """
 
     __slots__ = (
-        "_available", "_call", "_doorbells", "_listener", "_pause", "_poll_timer", "_poll_woke", "_probes", "_retries", "_since", "due", "long_waiting",
+        "_available", "_call", "_doorbells", "_listener", "_pause", "_poll_timer", "_poll_woke", "_probes", "_retries", "_rung", "_since", "due", "long_waiting",
         "price", "selective",
     )  # fmt: skip
 
@@ -56,6 +55,7 @@ class Polling(Waiter):
         self._pause = FIRST_PAUSE
         self._since = 0.0
         self._poll_woke = False  # by a look
+        self._rung = False  # the last wait was ended by a call
         self._retries = False  # a woken task has not tried yet: a second one would only lose its place
         self.selective: bool = selective
         self.due: float = inf
@@ -63,7 +63,7 @@ class Polling(Waiter):
         self.price: int = POLL_PRICE
 
     def _wait_begins(self) -> None:
-        self._pause = FIRST_PAUSE
+        self._pause = RUNG_PAUSE if self._rung else FIRST_PAUSE
         self._since = monotonic()
         self._poll_woke = False
         self._call = None
@@ -76,8 +76,7 @@ class Polling(Waiter):
             self._poll_timer = poll_timer(reactor)
         used = self._poll_timer
         self._retries = False
-        if self._call is not None:
-            self.pass_on()
+        self.pass_on()
         if self._listener is None and self._doorbells:
             self._listener = used.doorbell_listener()
             if self._listener is not None:
@@ -137,7 +136,7 @@ class Polling(Waiter):
             return False
         if not self._may_succeed():
             return False
-        self._call = call
+        self._call, self._rung = call, True
         self._wake_some()
         return True
 
@@ -158,7 +157,7 @@ class Polling(Waiter):
             for doorbell in self._doorbells:
                 self._listener.renew(doorbell)
         if self._may_succeed():
-            self._poll_woke = True
+            self._poll_woke, self._rung = True, False
             self._wake_some()
             return None
         return self._next_pause()

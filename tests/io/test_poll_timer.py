@@ -309,4 +309,4 @@ async def test_no_descriptor_to_be_had(place: Path) -> None:
 
 def test_the_ladder_of_pauses() -> None:
     """As documented: from 50 µs, doubling, to 10 ms, and to 100 ms after a second."""
-    assert (polling.FIRST_PAUSE, polling.LONG_PAUSE, polling.LONGEST_PAUSE) == (50e-6, 10e-3, 100e-3)
+    assert (polling.FIRST_PAUSE, polling.RUNG_PAUSE, polling.LONG_PAUSE, polling.LONGEST_PAUSE) == (50e-6, 3e-3, 10e-3, 100e-3)

@@ -15,7 +15,7 @@ import anyio, aipc
 from aipc._io import polling
 
 def hour():
-    polling.FIRST_PAUSE = polling.LONG_PAUSE = polling.LONGEST_PAUSE = 3600.0
+    polling.FIRST_PAUSE = polling.RUNG_PAUSE = polling.LONG_PAUSE = polling.LONGEST_PAUSE = 3600.0
 
 def parked():
     return any(isinstance(it, polling.Polling) and it.awaited for it in gc.get_objects())

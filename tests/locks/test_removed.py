@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("all_features", "an_hou
 
 @pytest.fixture
 def an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
-    for pause in ("FIRST_PAUSE", "LONG_PAUSE", "LONGEST_PAUSE"):
+    for pause in ("FIRST_PAUSE", "RUNG_PAUSE", "LONG_PAUSE", "LONGEST_PAUSE"):
         monkeypatch.setattr(polling, pause, 3600.0)
     monkeypatch.setattr(base, "TURN", 3600.0)
 

@@ -27,7 +27,7 @@ import struct
 from contextlib import suppress
 from itertools import compress
 from threading import RLock
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -52,6 +52,9 @@ _ENTRANCE = Range(WAITERS + 1, WAITERS + 2)
 """A process holds an exclusive lock on this byte while it enters."""
 _PATIENCE = 1.0
 """Seconds to try to enter: another process may be stopped while it enters or leaves, or wait for a busy processor."""
+_SLICE = 1e-3
+"""Seconds: who takes the processor for so long was not only woken."""
+_MOST_SKIPPED = 256
 _CALL = struct.Struct("=II")
 _FIFO_SIZE = 4096
 """Bytes of calls that a FIFO keeps: a loop that was busy for a second need not answer thousands."""
@@ -83,16 +86,41 @@ def file_name() -> str:
     return f"aipc-bells-{os.geteuid()}-{os.stat('/proc/self/ns/ipc').st_ino}"
 
 
+class _Courtesy:
+    """Yields the processor to a process that was woken: the kernel may have put it on this one, and let it wait for milliseconds.
+
+    If another process takes that long, it is a busy neighbour: then the next calls yield nothing, 1, 2, 4 up to 256 of them.
+    """
+
+    __slots__ = ("_penalty", "_skip")
+
+    def __init__(self) -> None:
+        self._penalty = 1
+        self._skip = 0
+
+    def show(self) -> None:
+        if self._skip:
+            self._skip -= 1
+            return
+        before = perf_counter()
+        os.sched_yield()
+        if perf_counter() - before < _SLICE:
+            self._penalty = max(self._penalty // 2, 1)
+        else:
+            self._skip, self._penalty = self._penalty, min(2 * self._penalty, _MOST_SKIPPED)
+
+
 class WaiterTable:
     """The user's table. OSError if there cannot be one."""
 
-    __slots__ = ("_bytes", "_called", "_calling", "_fd", "_memory", "_path")
+    __slots__ = ("_bytes", "_called", "_calling", "_courtesy", "_fd", "_memory", "_path")
 
     def __init__(self) -> None:
         self._path = f"{DIRECTORY}/{file_name()}"
         self._fd, self._memory = _enter(self._path)
         self._bytes = memoryview(self._memory).cast("B")
         self._called: dict[int, int] = {}  # the FIFOs of waiters, open
+        self._courtesy = _Courtesy()
         self._calling = RLock()  # no descriptor may be closed and its number reused while a thread writes to it
         sigpipe.look()
         membarrier.registered()  # so that the barriers of waiters reach this process
@@ -176,7 +204,7 @@ class WaiterTable:
                 most -= 1
             at = line.find(1, at + 1)
         if last != after:  # otherwise this would waste time on a busy processor (sched(7))
-            os.sched_yield()  # the kernel wakes it on this processor, and may let it wait for milliseconds
+            self._courtesy.show()
         return last
 
     def _call(self, waiter: int, call: bytes) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 
 import anyio
 import pytest
@@ -105,14 +108,14 @@ async def test_released_just_before_the_wait(
     place: Path, monkeypatch: pytest.MonkeyPatch, anyio_backend: tuple[str, dict[str, bool]]
 ) -> None:
     """Between the last vain try and the moment from which this process can be rung: one more try finds it."""
-    for pause in ("FIRST_PAUSE", "LONG_PAUSE", "LONGEST_PAUSE"):
+    for pause in ("FIRST_PAUSE", "RUNG_PAUSE", "LONG_PAUSE", "LONGEST_PAUSE"):
         monkeypatch.setattr(polling, pause, 3600.0)
     url = f"flock:{place}/lock"
     with python(RELEASER, loop_of(anyio_backend), url) as releaser:
         assert said(releaser) == "acquired"
         async with aipc.open_lock(url) as ours:
             handle = ours._handle  # type: ignore[attr-defined]
-            handle.polling._spins = False  # park at once
+            handle.polling.spins = False  # park at once
 
             def take() -> None:
                 try:
@@ -215,3 +218,44 @@ async def test_switched_off(place: Path, anyio_backend: tuple[str, dict[str, boo
             await settle()
             ours.release()
             assert said(waiter) == "acquired"
+
+
+SENDER = (
+    CHILD
+    + """
+async def main():
+    async with aipc.open_channel(sys.argv[2]) as it:
+        print("ready", flush=True)
+        for line in sys.stdin:
+            await it.send(line.encode())
+start(sys.argv[1], main)
+"""
+)
+
+
+async def test_after_a_call_the_next_wait_relies_on_one(
+    key: str, monkeypatch: pytest.MonkeyPatch, anyio_backend: tuple[str, dict[str, bool]]
+) -> None:
+    """Its first look comes later."""
+    monkeypatch.setattr(polling, "RUNG_PAUSE", 3600.0)
+    monkeypatch.setattr(polling, "LONG_PAUSE", 3600.0)
+    url = f"sysv-mq:{key}"
+    async with aipc.open_channel(url, exclusive=True, unlink=True) as ours:
+        waiting = ours._handle.incoming  # type: ignore[attr-defined]
+
+        async def pause_until(provide: Callable[[], object]) -> float:
+            """Of the first look of a wait, which then ends by what is provided."""
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(ours.receive)
+                while waiting.due == math.inf:
+                    await anyio.sleep(0)
+                pause = float(waiting.due - monotonic())
+                provide()
+            return pause
+
+        with python(SENDER, loop_of(anyio_backend), url) as sender:
+            assert said(sender) == "ready"
+            monkeypatch.setattr(polling, "FIRST_PAUSE", 3600.0)  # so that only a call can end this wait
+            await pause_until(lambda: tell(sender, "one"))
+            monkeypatch.setattr(polling, "FIRST_PAUSE", 50e-6)
+            assert await pause_until(lambda: tell(sender, "two")) > 1000
