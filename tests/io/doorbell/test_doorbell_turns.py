@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -247,7 +246,7 @@ async def test_after_a_call_the_next_wait_relies_on_one(
             """Of the first look of a wait, which then ends by what is provided."""
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(ours.receive)
-                while waiting.due == math.inf:
+                while not waiting.awaited:
                     await anyio.sleep(0)
                 pause = float(waiting.due - monotonic())
                 provide()
