@@ -13,8 +13,34 @@ from urllib.parse import parse_qsl, quote, unquote
 from aipc.exceptions import AddressError
 
 _URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*):(//(?P<authority>[^/?]*))?(?P<path>[^?]*)(\?(?P<query>.*))?", re.DOTALL)
+_PASSWORD_OPTION = re.compile(r"([?&][^=&]*pass[^=&]*=)[^&]*", re.IGNORECASE)
 _ENDPOINT = re.compile(r"(\d+\.\d+\.\d+\.\d+|\[[0-9a-f:]+\]):\d+")
 _PASSWORD = re.compile(r"(\Aredis[a-z+-]*://(?:[^/?@:]*:)?|\A[a-z][a-z0-9+.-]*://[^/?@:]*:(?=[^/?]*@)).*@", re.DOTALL)
+
+
+class Secret:
+    """A password. Nothing shows it: not `repr`, nor a traceback with local variables."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The password, for the server only."""
+        return self._value
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __repr__(self) -> str:
+        return "***" if self._value else "''"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +51,8 @@ class Address:
     scheme: str
     path: str
     authority: str = field(default="", repr=False)
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """As text; a password as a Secret."""
 
     def error(self, why: str) -> AddressError:
         """Return an AddressError that names this URL."""
@@ -40,24 +67,35 @@ class Address:
 
 def parse(url: str) -> Address:
     """Parse a URL. AddressError if it has no scheme, or its query is malformed. The result's `url` has no password."""
-    full, url = url, _PASSWORD.sub(r"\1***@", url)
+    full, url = url, _PASSWORD.sub(r"\1***@", _PASSWORD_OPTION.sub(r"\1***", url))
     match = _URL.fullmatch(full)
     if match is None:
+        del full  # a traceback shows it
         raise AddressError(f"{url!r}: not a URL; one looks like unix:/run/app.sock or sysv-mq:0x4d2?type=3{_meant(url)}")
     path = unquote(match["path"], errors="surrogateescape")
     if "\0" in path:
+        del full, match
         raise AddressError(f"{url!r}: a path can't contain a zero byte")
     try:
         pairs = parse_qsl(
             match["query"] or "", keep_blank_values=True, strict_parsing=bool(match["query"]), errors="surrogateescape"
         )
     except ValueError:
-        del full, match  # a traceback shows them
+        del full, match
         raise AddressError(f"{url!r}: the query must be name=value pairs joined by &") from None
-    options = dict(pairs)
+    options = concealed(dict(pairs))
     if len(options) < len(pairs):
+        del full, match, pairs
         raise AddressError(f"{url!r}: an option stands twice in the query")
     return Address(url, match["scheme"], path, unquote(match["authority"] or ""), options)
+
+
+def concealed(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The same options; what is a password is shown by nothing any more."""
+    return {
+        name: Secret(value) if "pass" in name.lower() and not isinstance(value, Secret) else value
+        for name, value in options.items()
+    }
 
 
 def _meant(text: str) -> str:
@@ -200,6 +238,7 @@ OPTIONS: Mapping[str, tuple[Callable[[str], Any], type, str]] = {
     "cafile": (str, str, "a path"),
     "certfile": (str, str, "a path"),
     "keyfile": (str, str, "a path"),
+    "sentinel_password": (Secret, str, "a password"),
     "ragged_end": _BOOLEAN,
     "parties": _SIZE,
     "waiters": _SIZE,
@@ -218,7 +257,7 @@ def options(address: Address, known: frozenset[str], given: Mapping[str, Any]) -
 
 def _value(address: Address, name: str, value: Any) -> Any:
     parser, kind, right = OPTIONS[name]
-    if kind is object and not isinstance(value, str):
+    if isinstance(value, Secret) or (kind is object and not isinstance(value, str)):
         return value  # the mechanism checks it
     try:
         return parser(value if isinstance(value, str) else _text(name, value, kind))

@@ -45,6 +45,7 @@ class ChannelOptions(TypedDict, total=False):
     receive_buffer: int
     reuse: bool
     send_buffer: int
+    sentinel_password: str
     server_hostname: str
     shell: bool
     spin: bool
@@ -167,6 +168,7 @@ class ListenerOptions(StreamListenerOptions, total=False):
 
     db: int
     name: str
+    sentinel_password: str
     server_hostname: str
 
 
@@ -222,6 +224,7 @@ class LockOptions(TypedDict, total=False):
     owner: Literal["file", "process"]
     project: int
     robust: bool
+    sentinel_password: str
     server_hostname: str
     shared: bool
     ssl_context: ssl.SSLContext

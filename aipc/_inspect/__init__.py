@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from aipc._address import Address, parse
 from aipc._io.errors import naming
+from aipc._opening.openers import REDIS
 from aipc.exceptions import UnsupportedOperation
 
 from .inspection import Inspection
@@ -32,11 +33,7 @@ SCHEMES: dict[str, str] = {
     "udp": "sockets:udp_socket",
     "fifo": "sockets:fifo",
     "jobs": "services:jobs",
-    "redis": "services:redis",
-    "rediss": "services:redis",
-    "redis+unix": "services:redis",
-    "redis-sentinel": "services:redis",
-    "redis-cluster": "services:redis",
+    **dict.fromkeys(REDIS, "services:redis"),
 }
 
 

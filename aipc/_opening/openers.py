@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar, Unpack
 
-from aipc._address import Address, parse
+from aipc._address import Address, concealed, parse
 from aipc._address import options as options_of
 from aipc._io.errors import naming
 from aipc._texts import hints
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("aipc")
 
+REDIS = ("redis", "rediss", "redis+unix", "redis-sentinel", "rediss-sentinel", "redis-cluster", "rediss-cluster")
+"""The schemes of Redis: each takes all of its objects."""
 CHANNELS: dict[str, str] = {
     "fd": "aipc.transports.fd:adopt",
     "exec": "aipc.transports.process:connect",
@@ -37,11 +39,7 @@ CHANNELS: dict[str, str] = {
     "tcp": "aipc.transports.inet.tcp:connect",
     "tls": "aipc.transports.inet.tls:connect",
     "jobs": "aipc.services.jobs.channel:connect",
-    "redis": "aipc.redis.opening:connect",
-    "rediss": "aipc.redis.opening:connect",
-    "redis+unix": "aipc.redis.opening:connect",
-    "redis-sentinel": "aipc.redis.opening:connect",
-    "redis-cluster": "aipc.redis.opening:connect",
+    **dict.fromkeys(REDIS, "aipc.redis.opening:connect"),
 }
 LISTENERS: Mapping[str, str] = {
     "fd": "aipc.transports.fd_listener:listen",
@@ -50,30 +48,16 @@ LISTENERS: Mapping[str, str] = {
     "shm": "aipc.transports.shm.connect:listen",
     "tcp": "aipc.transports.inet.tcp:listen",
     "tls": "aipc.transports.inet.tls:listen",
-    "redis": "aipc.redis.listener:listen",
-    "rediss": "aipc.redis.listener:listen",
-    "redis+unix": "aipc.redis.listener:listen",
-    "redis-sentinel": "aipc.redis.listener:listen",
-    "redis-cluster": "aipc.redis.listener:listen",
+    **dict.fromkeys(REDIS, "aipc.redis.listener:listen"),
 }
 LOCKS: Mapping[str, str] = {
     "flock": "aipc.locks.flock:open_flock",
     "fcntl": "aipc.locks.byte_range:open_range",
     "sysv-sem": "aipc.locks.sysv_semaphore:open_semaphore",
     "posix-sem": "aipc.locks.posix_semaphore:open_semaphore",
-    "redis": "aipc.redis.opening:open_lock",
-    "rediss": "aipc.redis.opening:open_lock",
-    "redis+unix": "aipc.redis.opening:open_lock",
-    "redis-sentinel": "aipc.redis.opening:open_lock",
-    "redis-cluster": "aipc.redis.opening:open_lock",
+    **dict.fromkeys(REDIS, "aipc.redis.opening:open_lock"),
 }
-CONNECTIONS: Mapping[str, str] = CHANNELS | {
-    "redis": "aipc.redis.listener:connect",
-    "rediss": "aipc.redis.listener:connect",
-    "redis+unix": "aipc.redis.listener:connect",
-    "redis-sentinel": "aipc.redis.listener:connect",
-    "redis-cluster": "aipc.redis.listener:connect",
-}
+CONNECTIONS: Mapping[str, str] = CHANNELS | dict.fromkeys(REDIS, "aipc.redis.listener:connect")
 """What `rpc.connect` opens: where a channel of that scheme is no connection to a listener, a connection."""
 
 
@@ -173,6 +157,7 @@ def open_channel(url: str, **options: Unpack[ChannelOptions]) -> Opening[Channel
             - db, name: `redis+unix:`: the database's number, and the queue's name there.
             - lease_seconds: `redis:`: after how long without a sign of life of its consumer a job is for others.
             - history: `redis:`: how many jobs that were done are kept.
+            - sentinel_password: `redis-sentinel:`: the sentinels' password; that of the master stands in the URL.
             - pid: Signals: the process to send to.
 
     Raises:
@@ -231,6 +216,7 @@ def open_lock(url: str, **options: Unpack[LockOptions]) -> Opening[Lock]:
             - wait: `redis:`: wait until the server listens.
             - db, name: `redis+unix:`: the database's number, and the lock's name there.
             - cafile, certfile, keyfile, server_hostname, ssl_context: `rediss:`: as for TLS channels.
+            - sentinel_password: `redis-sentinel:`: the sentinels' password.
 
     Cancelled: nothing was opened.
     """
@@ -239,8 +225,11 @@ def open_lock(url: str, **options: Unpack[LockOptions]) -> Opening[Lock]:
 
 def opening(table: Mapping[str, str], caller: str, url: str, given: Mapping[str, Any]) -> Opening[Any]:
     """Return the opener of `url` in `table`. AddressError at once for a scheme or option that it does not have."""
-    address = parse(url)
-    url = address.url  # without a password: a traceback may show it
+    given = concealed(given)
+    try:
+        address = parse(url)
+    finally:
+        del url  # a traceback would show its password
     with naming(address.url):  # importing the mechanism may fail, too: for want of a descriptor
         function, check = _mechanism(table, caller, address)
     known = {name: p for name, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY}

@@ -9,16 +9,16 @@ from typing import Any, NamedTuple
 
 import anyio
 
-from aipc._address import Address, options
+from aipc._address import Address, Secret, options
 
 from .links.connection import exchange
 from .links.dialing import dial
 from .scripts import pack
-from .server import Secret, Server, place
+from .server import Server, place
 
 _PINGS = 20
 _PATIENCE = 5.0
-_OPTIONS = frozenset({"db", "name", "cafile", "certfile", "keyfile", "server_hostname"})
+_OPTIONS = frozenset({"db", "name", "cafile", "certfile", "keyfile", "server_hostname", "sentinel_password"})
 
 
 class Checkup(NamedTuple):

@@ -57,7 +57,7 @@ def explain(error: Exception, where: str) -> Exception:
     if kind in PASSING:
         return NotReady(text)
     if kind in _ELSEWHERE:
-        if where.startswith("redis-cluster:"):
+        if where.startswith(("redis-cluster:", "rediss-cluster:")):
             return NotReady(text)
         return ProtocolError(f"{text}; a cluster's URL is redis-cluster://host/0/name")
     if "invalid password" in str(error) or "without any password" in str(error):

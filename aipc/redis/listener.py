@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from aipc._address import Address
+from aipc._address import Address, Secret
 from aipc._io import fork
 from aipc._io.loop.connection_tasks import ConnectionTasks, connection_tasks
 from aipc._texts.shown import Fact, counted, shown, usable
@@ -136,16 +136,18 @@ async def listen(
     keyfile: str | None = None,
     server_hostname: str | None = None,
     ssl_context: ssl.SSLContext | None = None,
+    sentinel_password: Secret | None = None,
 ) -> RemoteListener:
     """Listen under a name on a server, beside any number of other processes."""
-    tls = {
+    security = {
         "cafile": cafile,
         "certfile": certfile,
         "keyfile": keyfile,
         "server_hostname": server_hostname,
         "ssl_context": ssl_context,
+        "sentinel_password": sentinel_password,
     }
-    where = place(address, tls, db, name)
+    where = place(address, security, db, name)
     return RemoteListener(await _join(where), where, max_message_size, max_connections)
 
 
@@ -161,16 +163,18 @@ async def connect(
     keyfile: str | None = None,
     server_hostname: str | None = None,
     ssl_context: ssl.SSLContext | None = None,
+    sentinel_password: Secret | None = None,
 ) -> RemoteConnectionChannel:
     """Connect to whoever listens under a name; what is sent before somebody accepts, waits on the server."""
-    tls = {
+    security = {
         "cafile": cafile,
         "certfile": certfile,
         "keyfile": keyfile,
         "server_hostname": server_hostname,
         "ssl_context": ssl_context,
+        "sentinel_password": sentinel_password,
     }
-    where = place(address, tls, db, name)
+    where = place(address, security, db, name)
     link = await _join(where)
     number = f"{link.name}.{link.number()}"
     channel = RemoteConnectionChannel(link, where, number, "client", max_message_size)

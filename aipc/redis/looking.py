@@ -20,6 +20,7 @@ from .server import Place, Server, place
 
 _GROUP = b"aipc"
 _PATIENCE = 5.0
+_SECURITY = ("cafile", "certfile", "keyfile", "server_hostname", "sentinel_password")
 
 
 class Client(NamedTuple):
@@ -39,9 +40,9 @@ class Looked(NamedTuple):
 
 def look(address: Address) -> Looked:
     """Ask the server, on a connection and a loop of its own in a thread: this waits for the answer. Errors as of opening; TimeoutError after 5 s."""
-    tls = {name: address.options.get(name) for name in ("cafile", "certfile", "keyfile", "server_hostname")}
+    security = {name: address.options.get(name) for name in _SECURITY}
     number = address.options.get("db")
-    where = place(address, tls, None if number is None else int(number), address.options.get("name"))
+    where = place(address, security, None if number is None else int(number), address.options.get("name"))
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(anyio.run, _look, where).result()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aipc._address import Address
+from aipc._address import Address, Secret
 from aipc.exceptions import ObjectMissing
 from aipc.transports.common_options import MISSING_OR_REFUSED, can_wait
 from aipc.wire.framing import MAX_MESSAGE_SIZE
@@ -38,6 +38,7 @@ async def connect(
     keyfile: str | None = None,
     server_hostname: str | None = None,
     ssl_context: ssl.SSLContext | None = None,
+    sentinel_password: Secret | None = None,
 ) -> RemoteJobChannel:
     """Open a job queue on a server.
 
@@ -45,14 +46,15 @@ async def connect(
     the name is something else's; BrokenResourceError for a server that is not ready or does not answer. ObjectMissing without
     `create` if there is no queue of that name. Cancelled: nothing was opened.
     """
-    tls = {
+    security = {
         "cafile": cafile,
         "certfile": certfile,
         "keyfile": keyfile,
         "server_hostname": server_hostname,
         "ssl_context": ssl_context,
+        "sentinel_password": sentinel_password,
     }
-    where = place(address, tls, db, name)
+    where = place(address, security, db, name)
     if not 0.1 <= lease_seconds <= 86_400:
         raise address.error(f"lease_seconds={lease_seconds}: must be from 0.1 to 86400")
     with registry.joined(where.server) as link:
@@ -83,19 +85,21 @@ async def open_lock(
     keyfile: str | None = None,
     server_hostname: str | None = None,
     ssl_context: ssl.SSLContext | None = None,
+    sentinel_password: Secret | None = None,
 ) -> RemoteLock:
     """Open a lock, or a semaphore with `value` units: all who open it have to say the same. Errors as for `connect`.
 
     `ttl`: seconds for which it is held without a renewal. Cancelled: nothing was opened.
     """
-    tls = {
+    security = {
         "cafile": cafile,
         "certfile": certfile,
         "keyfile": keyfile,
         "server_hostname": server_hostname,
         "ssl_context": ssl_context,
+        "sentinel_password": sentinel_password,
     }
-    where = place(address, tls, db, name)
+    where = place(address, security, db, name)
     if not 0.1 <= ttl <= 86_400:
         raise address.error(f"ttl={ttl}: must be from 0.1 to 86400")
     if value < 1:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
-from aipc._address import Address
+from aipc._address import Address, Secret
 
 _PORT, _SENTINELS_PORT = 6379, 26379
 _FORMS = {
@@ -16,31 +16,6 @@ _FORMS = {
     "redis-cluster": "redis-cluster://host1:6379,host2:6379/0/name",
 }
 """What a URL looks like, where it is not `redis://host:6379/0/name`."""
-
-
-class Secret:
-    """A password. Nothing shows it: not `repr`, nor a traceback with local variables."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """The password, for the server only."""
-        return self._value
-
-    def __bool__(self) -> bool:
-        return bool(self._value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and self._value == other._value
-
-    def __hash__(self) -> int:
-        return hash(self._value)
-
-    def __repr__(self) -> str:
-        return "***" if self._value else "''"
 
 
 @dataclass(frozen=True)
@@ -59,6 +34,12 @@ class Server:
     """What the sentinels call it."""
     key: str = ""
     """In a cluster: it is the node that has this key."""
+    sentinel_password: Secret = field(default_factory=lambda: Secret(""))
+
+    def channel(self, host: str, port: int) -> str:
+        """The URL of the channel to one of those that `nodes` tell of: over TLS, as to themselves."""
+        scheme = self.nodes[0].partition(":")[0]
+        return f"{scheme}://[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{scheme}://{host}:{port}"
 
 
 @dataclass(frozen=True)
@@ -82,7 +63,7 @@ class Place:
         return replace(self, part=part)
 
 
-def place(address: Address, tls: Mapping[str, Any], db: int | None = None, name: str | None = None) -> Place:
+def place(address: Address, security: Mapping[str, Any], db: int | None = None, name: str | None = None) -> Place:
     """Where that URL points. AddressError for what can't be meant."""
     user, password, where = _login(address)
     if address.scheme == "redis+unix":
@@ -90,14 +71,12 @@ def place(address: Address, tls: Mapping[str, Any], db: int | None = None, name:
     elif db is not None or name is not None:
         raise address.error(f"database and name stand in the path: {_form(address)}")
     else:
-        path = address.path.removeprefix("/").split("/", 2 if address.scheme == "redis-sentinel" else 1)
+        path = address.path.removeprefix("/").split("/", 2 if _kind(address) == "redis-sentinel" else 1)
     *before, number, object_name = [*path, ""] if len(path) == 1 else path
     if not object_name:
         raise address.error(f"it names no object; one looks like {_form(address)}")
-    options = tuple(sorted((key, value) for key, value in tls.items() if value is not None))
-    if options and address.scheme != "rediss":
-        raise address.error(f"{options[0][0]} is an option of rediss: only")
-    server = Server(_url(address, where), _database(address, number), user, password, options)
+    tls, sentinel_password = _security(address, security)
+    server = Server(_url(address, where), _database(address, number), user, password, tls, sentinel_password=sentinel_password)
     return Place(_among(address, server, where, before, object_name), object_name, address.url)
 
 
@@ -111,12 +90,33 @@ def _login(address: Address) -> tuple[str, Secret, str]:
     return user, Secret(password), where
 
 
+def _security(address: Address, given: Mapping[str, Any]) -> tuple[tuple[tuple[str, Any], ...], Secret]:
+    """The options of a TLS channel, and the sentinels' password. AddressError for what that scheme does not have."""
+    options = {name: value for name, value in given.items() if value is not None}
+    password: Secret = options.pop("sentinel_password", Secret(""))
+    if password and _kind(address) != "redis-sentinel":
+        raise address.error("sentinel_password is an option of redis-sentinel: and rediss-sentinel: only")
+    if options and not _secure(address):
+        name = min(options)
+        raise address.error(f"{name} is an option of rediss:, rediss-sentinel: and rediss-cluster: only")
+    return tuple(sorted(options.items())), password
+
+
+def _secure(address: Address) -> bool:
+    return address.scheme.startswith("rediss")
+
+
+def _kind(address: Address) -> str:
+    """The scheme, without TLS."""
+    return address.scheme.replace("rediss", "redis", 1)
+
+
 def _form(address: Address) -> str:
-    return _FORMS.get(address.scheme, "redis://host:6379/0/name")
+    return _FORMS.get(_kind(address), "redis://host:6379/0/name")
 
 
 def _url(address: Address, where: str) -> str:
-    if address.scheme in ("redis-sentinel", "redis-cluster"):
+    if _kind(address) in ("redis-sentinel", "redis-cluster"):
         return f"{address.scheme}://{where}"
     if address.scheme == "redis+unix":
         if where or not address.path.startswith("/"):
@@ -131,17 +131,17 @@ def _channel(address: Address, where: str, default: int) -> str:
         host, port = where, str(default)
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise address.error(f"it needs the server's host, such as {_form(address)}")
-    return f"{'tls' if address.scheme == 'rediss' else 'tcp'}://{host}:{port}"
+    return f"{'tls' if _secure(address) else 'tcp'}://{host}:{port}"
 
 
 def _among(address: Address, server: Server, where: str, before: list[str], name: str) -> Server:
     """The same server, if others are asked where it is."""
-    if address.scheme == "redis-sentinel":
+    if _kind(address) == "redis-sentinel":
         if len(before) != 1 or not before[0]:
             raise address.error(f"it names no master; one looks like {_form(address)}")
         nodes = tuple(_channel(address, one, _SENTINELS_PORT) for one in where.split(","))
         return replace(server, url=f"{server.url}/{before[0]}", nodes=nodes, master=before[0])
-    if address.scheme == "redis-cluster":
+    if _kind(address) == "redis-cluster":
         if server.db:
             raise address.error("a cluster has no database but 0")
         if "}" in name:

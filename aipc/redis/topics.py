@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from aipc._address import Address
+from aipc._address import Address, Secret
 from aipc._io import fork
 from aipc._texts.shown import Fact, shown, usable
 from aipc.abc import Buffer
@@ -261,16 +261,18 @@ async def publish_on(
     keyfile: str | None = None,
     server_hostname: str | None = None,
     ssl_context: ssl.SSLContext | None = None,
+    sentinel_password: Secret | None = None,
 ) -> RemotePublisher:
     """Publish through a server. `history`: how many messages it keeps, about, for those who were away."""
-    tls = {
+    security = {
         "cafile": cafile,
         "certfile": certfile,
         "keyfile": keyfile,
         "server_hostname": server_hostname,
         "ssl_context": ssl_context,
+        "sentinel_password": sentinel_password,
     }
-    where = place(address, tls, db, name)
+    where = place(address, security, db, name)
     link = await _join(where)
     return RemotePublisher(link, where, history, max_message_size)
 
@@ -287,16 +289,18 @@ async def subscribe_to(
     keyfile: str | None = None,
     server_hostname: str | None = None,
     ssl_context: ssl.SSLContext | None = None,
+    sentinel_password: Secret | None = None,
 ) -> RemoteSubscriber:
     """Subscribe. With `history`, which the publishers must have, too, it begins with what is kept."""
-    tls = {
+    security = {
         "cafile": cafile,
         "certfile": certfile,
         "keyfile": keyfile,
         "server_hostname": server_hostname,
         "ssl_context": ssl_context,
+        "sentinel_password": sentinel_password,
     }
-    where = place(address, tls, db, name)
+    where = place(address, security, db, name)
     link = await _join(where)
     subscriber = RemoteSubscriber(link, where, Topics(where, patterns, history), history)
     try:

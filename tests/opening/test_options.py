@@ -39,7 +39,7 @@ def mechanisms(table: Mapping[str, str], schemes: tuple[str, ...]) -> dict[str, 
         module, _, name = table[scheme].partition(":")
         for parameter in inspect.signature(getattr(importlib.import_module(module), name)).parameters.values():
             if parameter.kind is parameter.KEYWORD_ONLY:
-                kind = parameter.annotation.removesuffix(" | None")
+                kind = parameter.annotation.removesuffix(" | None").replace("Secret", "str")
                 assert found.setdefault(parameter.name, kind) == kind, (scheme, parameter.name)
     return found
 

@@ -9,13 +9,13 @@ from typing import Any, cast
 
 import anyio
 import pytest
-import trustme
 
 import aipc
 from aipc.redis.channel import RemoteJobChannel
 from aipc.testing.expect import settle, until
 
 from ..internet import free_port
+from .peers.certificates import tls_options
 from .peers.servers import RedisServer
 
 pytestmark = pytest.mark.anyio
@@ -208,15 +208,8 @@ def shown(error: BaseException) -> str:
 
 
 async def test_tls_checks_the_name(place: Path) -> None:
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(f"{place}/ca.pem")
-    issued = authority.issue_cert("localhost")
-    issued.private_key_pem.write_to_path(f"{place}/key.pem")
-    issued.cert_chain_pems[0].write_to_path(f"{place}/cert.pem")
     port = free_port("127.0.0.1")
-    options = [f"--tls-port {port}", f"--tls-cert-file {place}/cert.pem", f"--tls-key-file {place}/key.pem"]
-    options += [f"--tls-ca-cert-file {place}/ca.pem", "--tls-auth-clients no"]
-    redis = RedisServer(place, *" ".join(options).split())
+    redis = RedisServer(place, "--tls-port", str(port), *tls_options(place))
     try:
         with anyio.fail_after(20):
             with pytest.raises(aipc.CertificateRefused):

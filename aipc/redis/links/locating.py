@@ -12,7 +12,7 @@ from aipc.exceptions import ObjectMissing
 
 from ..errors import NotReady, explain, kind_of
 from ..scripts import pack
-from ..server import Secret, Server
+from ..server import Server
 from .connection import GONE, connected, exchange
 
 _EACH = 1.0
@@ -38,13 +38,13 @@ async def locate(server: Server) -> tuple[str, bool]:
 
 async def _master(server: Server, sentinel: str) -> tuple[str, bool]:
     """What that sentinel says (https://redis.io/docs/latest/develop/reference/sentinel-clients/)."""
-    nobody = replace(server, password=Secret(""))  # the password is the master's
-    address = await _answer(sentinel, pack("SENTINEL", "GET-MASTER-ADDR-BY-NAME", server.master), nobody)
+    asking = replace(server, user="", password=server.sentinel_password)
+    address = await _answer(sentinel, pack("SENTINEL", "GET-MASTER-ADDR-BY-NAME", server.master), asking)
     if isinstance(address, Exception):
         raise explain(address, sentinel)
     if address is None:
         raise ObjectMissing(2, f"{sentinel}: this sentinel knows no master {server.master!r}")
-    return _tcp(address[0].decode(), int(address[1])), False
+    return server.channel(address[0].decode(), int(address[1])), False
 
 
 async def _owner(server: Server, node: str) -> tuple[str, bool]:
@@ -58,7 +58,7 @@ async def _owner(server: Server, node: str) -> tuple[str, bool]:
         if not imports and kind_of(reply) != "MOVED":
             raise explain(reply, node)
         host, _, port = str(reply).split(" ")[2].rpartition(":")
-        node = _tcp(host or node.removeprefix("tcp://").rpartition(":")[0], int(port))
+        node = server.channel(host or node.partition("://")[2].rpartition(":")[0], int(port))
         if imports:
             break
     return node, imports
@@ -70,7 +70,3 @@ async def _answer(url: str, command: bytes, server: Server) -> Any:
         return (await exchange(connection, [command], server, optional=1))[0]
     finally:
         connection.close()
-
-
-def _tcp(host: str, port: int) -> str:
-    return f"tcp://[{host}]:{port}" if ":" in host.strip("[]") and not host.startswith("[") else f"tcp://{host}:{port}"

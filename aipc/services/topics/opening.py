@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from aipc._address import Address, parse
-from aipc._opening.openers import Opening, opening
+from aipc._opening.openers import REDIS, Opening, opening
 from aipc._texts import hints
 from aipc.wire.broadcast import DEFAULT
 
@@ -20,9 +20,8 @@ _STREAMS = "aipc.services.topics.stream_publisher:publish_on", "aipc.services.to
 _RINGS = "aipc.services.topics.ring_publisher:publish_on", "aipc.services.topics.ring_subscriber:subscribe_to"
 SCHEMES: Mapping[str, tuple[str, str]] = {"unix": _STREAMS, "tcp": _STREAMS, "tls": _STREAMS, "shm": _RINGS}
 """For each scheme, the modules of its publisher and its subscriber."""
-_REMOTE = ("redis", "rediss", "redis+unix", "redis-sentinel", "redis-cluster")
-_PUBLISHERS = dict.fromkeys(_REMOTE, "aipc.redis.topics:publish_on")
-_SUBSCRIBERS = dict.fromkeys(_REMOTE, "aipc.redis.topics:subscribe_to")
+_PUBLISHERS = dict.fromkeys(REDIS, "aipc.redis.topics:publish_on")
+_SUBSCRIBERS = dict.fromkeys(REDIS, "aipc.redis.topics:subscribe_to")
 _FRAMED = 16 * 1024 * 1024
 
 
@@ -50,7 +49,7 @@ def open_publisher(
     """
     address = parse(url)
     given = {"queue": queue, "overflow": overflow, "capacity": capacity, "max_message_size": max_message_size}
-    if address.scheme in _REMOTE:
+    if address.scheme in REDIS:
         said = {name: value for name, value in given.items() if value is not None}
         return opening(_PUBLISHERS, "open_publisher", url, {**said, **options})
     publish = _function(address, 0)
@@ -79,7 +78,7 @@ def open_subscriber(url: str, *patterns: str, **options: Any) -> Opening[Subscri
     Errors that no later try would change are raised when it is opened, as for `open_channel`. Cancelled: nothing was opened.
     """
     address = parse(url)
-    if address.scheme in _REMOTE:
+    if address.scheme in REDIS:
         return opening(_SUBSCRIBERS, "open_subscriber", url, {**options, "patterns": patterns})
     subscribe = _function(address, 1)
     rest = _socket_url(address, {})
@@ -89,7 +88,7 @@ def open_subscriber(url: str, *patterns: str, **options: Any) -> Opening[Subscri
 def _function(address: Address, side: int) -> Callable[..., Any]:
     if address.scheme not in SCHEMES:
         raise address.error(
-            f"topics have no scheme {address.scheme!r}, only {', '.join([*SCHEMES, *_REMOTE])}{hints.meant_scheme(address.scheme, SCHEMES)}"
+            f"topics have no scheme {address.scheme!r}, only {', '.join([*SCHEMES, *REDIS])}{hints.meant_scheme(address.scheme, SCHEMES)}"
         )
     if "framing" in address.options:
         raise address.error("topics have a framing of their own")

@@ -1,4 +1,4 @@
-"""Servers that belong together, each at a port of its own: a master, its replica and a sentinel; or a cluster of three."""
+"""Servers that belong together, each at a port of its own: a master, its replica and a sentinel; or a cluster of three masters."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 class Group:
-    """Servers by name, each with its files in a directory of that name."""
+    """Servers by name, each with its files in a directory of that name. With `tls`, all talk by it: options for certificates."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, tls: tuple[str, ...] = ()) -> None:
         self.place = place
+        self.tls = tls
+        self.scheme = "rediss" if tls else "redis"
         self.servers: list[RedisServer] = []
 
     def add(self, name: str, *options: str, config: str = "") -> tuple[RedisServer, int]:
@@ -34,7 +36,11 @@ class Group:
         if config:
             (directory / "conf").write_text(config)
             config = f"{directory}/conf"
-        server = RedisServer(directory, "--port", str(port), "--bind", _HOST, *options, config=config)
+        if self.tls:
+            options = ("--tls-port", str(port), *self.tls, "--tls-replication", "yes", *options)
+        else:
+            options = ("--port", str(port), *options)
+        server = RedisServer(directory, "--bind", _HOST, *options, config=config)
         self.servers.append(server)
         return server, port
 
@@ -46,8 +52,8 @@ class Group:
 class Watched(Group):
     """A master and a replica that a sentinel watches, beside one that is not there."""
 
-    def __init__(self, place: Path) -> None:
-        super().__init__(place)
+    def __init__(self, place: Path, tls: tuple[str, ...] = ()) -> None:
+        super().__init__(place, tls)
         self.master, self.port = self.add("master", "--repl-diskless-sync-delay", "0")
         self.replica, self.replica_port = self.add("replica", "--replicaof", f"{_HOST} {self.port}")
         wait_until(lambda: b"master_link_status:up" in self.replica.command("INFO", "replication"))
@@ -60,14 +66,18 @@ class Watched(Group):
         wait_until(lambda: b"slave0" in self.master.command("INFO", "replication"))
         wait_until(lambda: b"flags" in self.sentinel.command("SENTINEL", "REPLICAS", "it"))
 
-    def url(self, name: str, master: str = "it") -> str:
-        return f"redis-sentinel://{_HOST}:{free_port(_HOST)},{_HOST}:{self.sentinel_port}/{master}/0/{name}"
+    def url(self, name: str, master: str = "it", host: str = _HOST) -> str:
+        return f"{self.scheme}-sentinel://{host}:{free_port(_HOST)},{host}:{self.sentinel_port}/{master}/0/{name}"
 
     def replicated(self) -> None:
-        """Wait until the replica has what the master has."""
-        wait_until(lambda: self.replica.command("DBSIZE") == self.master.command("DBSIZE"))
-        offset = _field(self.master, "master_repl_offset")
-        wait_until(lambda: _field(self.replica, "slave_repl_offset") >= offset)
+        replicated(self.master, self.replica)
+
+
+def replicated(master: RedisServer, replica: RedisServer) -> None:
+    """Wait until the replica has what the master has."""
+    wait_until(lambda: replica.command("DBSIZE") == master.command("DBSIZE"))
+    offset = _field(master, "master_repl_offset")
+    wait_until(lambda: _field(replica, "slave_repl_offset") >= offset)
 
 
 def _field(server: RedisServer, name: str) -> int:
@@ -78,31 +88,48 @@ def _field(server: RedisServer, name: str) -> int:
 class Cluster(Group):
     """Three nodes, each with a third of the slots."""
 
-    def __init__(self, place: Path) -> None:
-        super().__init__(place)
+    def __init__(self, place: Path, tls: tuple[str, ...] = ()) -> None:
+        super().__init__(place, tls)
         self.ports: list[int] = []
+        self._owners: dict[int, int] = {}  # of slots that were moved
         for number in range(3):
-            bus = free_port(_HOST)
-            options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", str(bus)]
-            node, port = self.add(f"node{number}", *options)
-            self.ports.append(port)
-            node.command("CLUSTER", "SET-CONFIG-EPOCH", str(number + 1))
+            node = self._add_node(number)
             node.command("CLUSTER", "ADDSLOTSRANGE", str(number * 5461), str(16383 if number == 2 else number * 5461 + 5460))
-            if number:
-                self.servers[0].command("CLUSTER", "MEET", _HOST, str(port), str(bus))
         for node in self.servers:
             wait_until(lambda node=node: b"cluster_state:ok" in node.command("CLUSTER", "INFO"))  # type: ignore[misc]
         self.names = [node.command("CLUSTER", "MYID").split()[1].decode() for node in self.servers]
 
-    def url(self, name: str) -> str:
-        return f"redis-cluster://{_HOST}:{free_port(_HOST)},{_HOST}:{self.ports[0]}/0/{name}"
+    def _add_node(self, number: int) -> RedisServer:
+        bus = free_port(_HOST)
+        options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", str(bus)]
+        options += ["--tls-cluster", "yes"] if self.tls else []
+        node, port = self.add(f"node{number}", *options)
+        self.ports.append(port)
+        node.command("CLUSTER", "SET-CONFIG-EPOCH", str(number + 1))
+        if number:
+            self.servers[0].command("CLUSTER", "MEET", _HOST, str(port), str(bus))
+        return node
+
+    def add_replica(self, master: int) -> RedisServer:
+        """One node more, which replaces that one when it dies: the two others agree on that."""
+        node = self._add_node(len(self.servers))
+        wait_until(lambda: node.command("CLUSTER", "REPLICATE", self.names[master]).startswith(b"+OK"))
+        wait_until(lambda: b"master_link_status:up" in node.command("INFO", "replication"))
+        wait_until(lambda: b"slave" in self.servers[(master + 1) % 3].command("CLUSTER", "NODES"))
+        return node
+
+    def url(self, name: str, host: str = _HOST) -> str:
+        return f"{self.scheme}-cluster://{host}:{free_port(_HOST)},{host}:{self.ports[0]},{host}:{self.ports[1]}/0/{name}"
 
     def slot(self, key: str) -> int:
         return int(self.servers[0].command("CLUSTER", "KEYSLOT", key)[1:])
 
+    def owner(self, slot: int) -> int:
+        return self._owners.get(slot, min(slot // 5461, 2))
+
     def begin_move(self, slot: int) -> tuple[int, int]:
         """Begin to move a slot to the next node: the numbers of both."""
-        source = min(slot // 5461, 2)
+        source = self.owner(slot)
         target = (source + 1) % 3
         self.servers[target].command("CLUSTER", "SETSLOT", str(slot), "IMPORTING", self.names[source])
         self.servers[source].command("CLUSTER", "SETSLOT", str(slot), "MIGRATING", self.names[target])
@@ -116,3 +143,4 @@ class Cluster(Group):
     def end_move(self, slot: int, source: int, target: int) -> None:
         for node in (target, source, 3 - source - target):
             self.servers[node].command("CLUSTER", "SETSLOT", str(slot), "NODE", self.names[target])
+        self._owners[slot] = target
