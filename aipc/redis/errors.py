@@ -27,6 +27,7 @@ PASSING = frozenset(
 )
 """Errors of a server that is not ready, or no longer the one that takes writes: a new connection asks again."""
 _ELSEWHERE = frozenset({"MOVED", "ASK"})
+_MOVES = _ELSEWHERE | {"TRYAGAIN"}
 
 
 def passing(server: Server) -> frozenset[str]:
@@ -36,6 +37,10 @@ def passing(server: Server) -> frozenset[str]:
 
 class NotReady(anyio.BrokenResourceError):
     """A server that is there, and can't serve now: it starts, loads its data, is a replica, or just went."""
+
+
+class SlotMoves(NotReady):
+    """The slot of a cluster is not there any more, or not yet, or some keys are elsewhere: asked again soon, it may be found."""
 
 
 _WITHIN = re.compile(r"ERR Error running script .*?-([A-Z]+) ")
@@ -54,11 +59,11 @@ def explain(error: Exception, where: str) -> Exception:
     if kind in _KINDS:
         known, code = _KINDS[kind]
         return known(code, text)
+    if kind in _MOVES and where.startswith(("redis-cluster:", "rediss-cluster:")):
+        return SlotMoves(text)
     if kind in PASSING:
         return NotReady(text)
     if kind in _ELSEWHERE:
-        if where.startswith(("redis-cluster:", "rediss-cluster:")):
-            return NotReady(text)
         return ProtocolError(f"{text}; a cluster's URL is redis-cluster://host/0/name")
     if "invalid password" in str(error) or "without any password" in str(error):
         return AccessDenied(errno.EACCES, text)

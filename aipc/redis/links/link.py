@@ -18,7 +18,7 @@ import anyio
 from aipc._io.loop.wait_queue import WaitQueue
 from aipc.abc import ChannelAttribute
 
-from ..errors import explain, kind_of, lasting, passing
+from ..errors import SlotMoves, explain, kind_of, lasting, passing
 from ..server import Server
 from .connection import GONE, Connection
 from .line import SILENCE, Line
@@ -36,7 +36,7 @@ class Request(WaitQueue):
     `undo` is called with the answer if nobody is there to have it; with None if it will never be known.
     """
 
-    __slots__ = ("abandoned", "data", "done", "error", "patient", "repeats", "reply", "tried", "undo")
+    __slots__ = ("abandoned", "data", "done", "error", "patient", "refused", "repeats", "reply", "tried", "undo")
 
     def __init__(self, data: bytes, undo: Undo | None = None, *, patient: bool = True, repeats: bool = True) -> None:
         super().__init__()
@@ -44,6 +44,7 @@ class Request(WaitQueue):
         self.undo: Undo | None = undo
         self.patient: bool = patient
         self.repeats: bool = repeats
+        self.refused: bool = False  # its server did not do it
         self.abandoned: bool = False
         self.done: bool = False
         self.tried: bool = False
@@ -181,7 +182,7 @@ class Link(Line):
         before = self.connection.before
         if self.write(b"".join(before + request.data for request in self._unsent)):
             for request in self._unsent:
-                request.tried = True
+                request.tried, request.refused = True, False
             self._sent.extend(self._unsent)
             self._unsent.clear()
         self.watch()
@@ -199,6 +200,7 @@ class Link(Line):
         for reply in replies:
             answer = explain(reply, self.server.url) if isinstance(reply, Exception) else reply
             if isinstance(reply, Exception) and kind_of(reply) in passing(self.server):
+                self._sent[0].refused = True
                 raise answer  # a new connection asks this, and all after it, again
             self._useful = True
             self._sent.popleft().answer(answer)
@@ -207,21 +209,27 @@ class Link(Line):
     def _lost(self) -> None:
         self.losses += 1
         sent, self._sent = self._sent, deque()
-        again = [request for request in sent if request.repeats and not (request.abandoned and request.undo)]
+        again = [
+            request for request in sent if (request.repeats or request.refused) and not (request.abandoned and request.undo)
+        ]
         self._unsent.extendleft(reversed(again))
         for request in sent:
             if request.abandoned:
                 request.regret()
-            elif not request.repeats:
+            elif not request.repeats and not request.refused:
                 request.answer(anyio.BrokenResourceError(f"{self.server.url}: the connection was lost before the answer"))
 
     def _failed(self, error: Exception, seconds: float) -> None:
         for_good = lasting(error)
         if seconds > _PATIENCE and not for_good:
             for_good, error = True, anyio.BrokenResourceError(f"{self.server.url}: no connection for {seconds:.0f} s: {error}")
-        left = [request for request in self._unsent if request.patient and not for_good]
-        failed = [request for request in self._unsent if not request.patient or for_good]
-        self._unsent = deque(left)
+        soon = isinstance(error, SlotMoves) and seconds < SILENCE
+        left: deque[Request] = deque()
+        failed: list[Request] = []
+        for request in self._unsent:
+            waits = (request.patient or soon) and not for_good
+            (left if waits else failed).append(request)
+        self._unsent = left
         for request in failed:
             request.answer(error)
 

@@ -1,0 +1,142 @@
+"""A cluster whose master dies, and whose slots move, while objects there are in use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import anyio
+import anyio.to_thread
+import pytest
+
+import aipc
+from aipc.redis.channel import RemoteJobChannel
+from aipc.redis.lock import RemoteLock
+
+from ..subjects import times
+from .peers.groups import Cluster, replicated
+
+pytestmark = [pytest.mark.anyio, pytest.mark.costly]
+MOVES = times(3, 50)
+
+
+@pytest.fixture
+def cluster(place: Path) -> Iterator[Cluster]:
+    group = Cluster(place)
+    yield group
+    group.end()
+
+
+def queue_at(url: str, **options: Any) -> aipc.Opening[RemoteJobChannel]:
+    return cast("aipc.Opening[RemoteJobChannel]", aipc.open_channel(url, **options))
+
+
+def on_node(cluster: Cluster, node: int, kind: str) -> str:
+    """The URL of an object there."""
+    names = (f"{kind}{number}" for number in range(1000))
+    return cluster.url(next(name for name in names if cluster.owner(cluster.slot(name)) == node))
+
+
+async def publish(publisher: aipc.Publisher, number: int) -> None:
+    """What was not acknowledged is published again."""
+    while True:
+        try:
+            await publisher.publish("it", b"%d" % number)
+        except anyio.BrokenResourceError:
+            continue
+        return
+
+
+async def test_a_master_that_dies_is_replaced(cluster: Cluster) -> None:
+    """What was acknowledged, and has reached the replica, stays."""
+    dying = 2  # none of those in the URL
+    replica = cluster.add_replica(dying)
+    jobs, lock_url, prices = (on_node(cluster, dying, kind) for kind in ("jobs", "lock", "prices"))
+    with anyio.fail_after(40):
+        async with (
+            queue_at(jobs, lease_seconds=1) as queue,
+            aipc.open_lock(lock_url, ttl=30) as opened,
+            aipc.open_publisher(prices, history=100) as publisher,
+            aipc.open_subscriber(prices, history=100) as subscriber,
+        ):
+            lock = cast("RemoteLock", opened)
+            await queue.send_many([b"%d" % number for number in range(50)])
+            for number in range(10):
+                await publish(publisher, number)
+            async with lock, queue.lease() as job:
+                token = lock.token
+                assert job.data == b"0"
+                replicated(cluster.servers[dying], replica)
+                cluster.servers[dying].kill()
+                await queue.send(b"50")
+                await publish(publisher, 10)
+                assert lock.token == token
+                assert not lock.lost
+            assert replica.command("ROLE").startswith(b"*3\r\n$6\r\nmaster")
+            async with lock:
+                assert lock.token > token
+            assert [await queue.receive() for _ in range(50)] == [b"%d" % number for number in range(1, 51)]
+            published: list[int] = []
+            while not published or published[-1] < 10:
+                message = await subscriber.receive()
+                assert message.missed == 0
+                published.append(int(message.data))
+            assert sorted(set(published)) == list(range(11))
+
+
+async def test_slots_that_move_while_they_are_used(cluster: Cluster) -> None:
+    """Again and again, one key after the other: senders, leases and holders of a lock do not notice."""
+    jobs, lock_url = cluster.url("jobs"), cluster.url("lock")
+    sent: list[bytes] = []
+    got: list[bytes] = []
+    tokens: list[int] = []
+
+    def move() -> None:
+        for slot in (cluster.slot("jobs"), cluster.slot("lock")):
+            nodes = cluster.begin_move(slot)
+            cluster.move_keys(slot, *nodes)
+            cluster.end_move(slot, *nodes)
+
+    async def produce(ended: anyio.Event) -> None:
+        async with queue_at(jobs) as queue:
+            while not ended.is_set():
+                data = b"%d" % len(sent)
+                await queue.send(data)
+                sent.append(data)
+
+    async def consume() -> None:
+        async with queue_at(jobs, lease_seconds=1) as queue:
+            while True:
+                try:
+                    async with queue.lease() as job:
+                        got.append(job.data)
+                except aipc.LeaseLost:
+                    continue  # it comes again
+
+    async def hold(ended: anyio.Event) -> None:
+        async with aipc.open_lock(lock_url, ttl=20) as opened:
+            lock = cast("RemoteLock", opened)
+            while not ended.is_set():
+                async with lock:
+                    tokens.append(lock.token)
+
+    ended = anyio.Event()
+    with anyio.fail_after(times(60, 900)):
+        async with anyio.create_task_group() as consumer:
+            consumer.start_soon(consume)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(produce, ended)
+                tasks.start_soon(hold, ended)
+                tasks.start_soon(hold, ended)
+                for _ in range(MOVES):
+                    before = len(sent), len(tokens)
+                    await anyio.to_thread.run_sync(move)
+                    while len(sent) <= before[0] or len(tokens) <= before[1]:
+                        await anyio.sleep(0.01)
+                ended.set()
+            while set(sent) - set(got):
+                await anyio.sleep(0.01)
+            consumer.cancel_scope.cancel()
+    print(f"{len(sent)} sent, {len(got) - len(set(got))} came again, {len(tokens)} acquisitions, {MOVES} moves")
+    assert tokens == sorted(set(tokens))
