@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Iterator
+from operator import gt
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,12 +16,15 @@ import pytest
 import aipc
 from aipc.redis.channel import RemoteJobChannel
 from aipc.redis.lock import RemoteLock
+from aipc.testing.expect import until
 
 from ..subjects import times
 from .peers.groups import Cluster, replicated
 
 pytestmark = [pytest.mark.anyio, pytest.mark.costly]
-MOVES = times(3, 50)
+MOVES = times(10, 200)
+NAMES = "jobs", "lock", "prices"
+SEED = random.randrange(1_000_000)
 
 
 @pytest.fixture
@@ -86,16 +92,24 @@ async def test_a_master_that_dies_is_replaced(cluster: Cluster) -> None:
 
 
 async def test_slots_that_move_while_they_are_used(cluster: Cluster) -> None:
-    """Again and again, one key after the other: senders, leases and holders of a lock do not notice."""
-    jobs, lock_url = cluster.url("jobs"), cluster.url("lock")
+    """Again and again, one key after the other: senders, leases, holders of a lock and publishers do not notice."""
+    jobs, lock_url, prices = (cluster.url(name) for name in NAMES)
     sent: list[bytes] = []
+    published: list[bytes] = []
     got: list[bytes] = []
     tokens: list[int] = []
 
+    print(f"seed {SEED}")
+    pauses = random.Random(SEED)
+
+    def pause() -> None:
+        time.sleep(pauses.choice([0, 0.001, 0.01]))  # some requests come in between
+
     def move() -> None:
-        for slot in (cluster.slot("jobs"), cluster.slot("lock")):
+        for slot in map(cluster.slot, NAMES):
             nodes = cluster.begin_move(slot)
-            cluster.move_keys(slot, *nodes)
+            cluster.move_keys(slot, *nodes, pause)
+            pause()
             cluster.end_move(slot, *nodes)
 
     async def produce(ended: anyio.Event) -> None:
@@ -121,22 +135,33 @@ async def test_slots_that_move_while_they_are_used(cluster: Cluster) -> None:
                 async with lock:
                     tokens.append(lock.token)
 
+    async def tell(ended: anyio.Event) -> None:
+        async with (
+            aipc.open_publisher(prices, history=100) as publisher,
+            aipc.open_subscriber(prices, history=100) as subscriber,
+        ):
+            while not ended.is_set():
+                await publisher.publish("it", b"%d" % len(published))
+                published.append((await subscriber.receive()).data)
+
     ended = anyio.Event()
     with anyio.fail_after(times(60, 900)):
         async with anyio.create_task_group() as consumer:
             consumer.start_soon(consume)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(produce, ended)
+                tasks.start_soon(tell, ended)
                 tasks.start_soon(hold, ended)
                 tasks.start_soon(hold, ended)
                 for _ in range(MOVES):
-                    before = len(sent), len(tokens)
+                    before = [len(done) for done in (sent, tokens, published)]
                     await anyio.to_thread.run_sync(move)
-                    while len(sent) <= before[0] or len(tokens) <= before[1]:
-                        await anyio.sleep(0.01)
+                    await until(lambda before=before: all(map(gt, map(len, (sent, tokens, published)), before)))
                 ended.set()
-            while set(sent) - set(got):
-                await anyio.sleep(0.01)
+            await until(lambda: set(sent) <= set(got))
             consumer.cancel_scope.cancel()
-    print(f"{len(sent)} sent, {len(got) - len(set(got))} came again, {len(tokens)} acquisitions, {MOVES} moves")
+    print(
+        f"{len(sent)} sent, {len(got) - len(set(got))} came again, {len(tokens)} acquisitions, {len(published)} published, {MOVES} moves"
+    )
     assert tokens == sorted(set(tokens))
+    assert published == [b"%d" % number for number in range(len(published))]

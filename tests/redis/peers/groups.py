@@ -102,6 +102,7 @@ class Cluster(Group):
     def _add_node(self, number: int) -> RedisServer:
         bus = free_port(_HOST)
         options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", str(bus)]
+        options += ["--repl-diskless-sync-delay", "0"]
         options += ["--tls-cluster", "yes"] if self.tls else []
         node, port = self.add(f"node{number}", *options)
         self.ports.append(port)
@@ -135,9 +136,11 @@ class Cluster(Group):
         self.servers[source].command("CLUSTER", "SETSLOT", str(slot), "MIGRATING", self.names[target])
         return source, target
 
-    def move_keys(self, slot: int, source: int, target: int) -> None:
+    def move_keys(self, slot: int, source: int, target: int, pause: Callable[[], object] = lambda: None) -> None:
+        """Move one key after the other, with a pause before each."""
         while keys := self.servers[source].command("CLUSTER", "GETKEYSINSLOT", str(slot), "100").split(b"\r\n")[2::2]:
             for key in keys:
+                pause()
                 self.servers[source].command("MIGRATE", _HOST, str(self.ports[target]), key.decode(), "0", "5000")
 
     def end_move(self, slot: int, source: int, target: int) -> None:
