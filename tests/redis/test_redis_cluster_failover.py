@@ -22,7 +22,7 @@ from ..subjects import times
 from .peers.groups import Cluster, replicated
 
 pytestmark = [pytest.mark.anyio, pytest.mark.costly]
-MOVES = times(10, 200)
+MOVES = times(10, 100)
 NAMES = "jobs", "lock", "prices"
 SEED = random.randrange(1_000_000)
 
@@ -111,6 +111,7 @@ async def test_slots_that_move_while_they_are_used(cluster: Cluster) -> None:
             cluster.move_keys(slot, *nodes, pause)
             pause()
             cluster.end_move(slot, *nodes)
+            cluster.settle()
 
     async def produce(ended: anyio.Event) -> None:
         async with queue_at(jobs) as queue:

@@ -12,8 +12,8 @@ local function waiter(id, units, ttl)
 end
 
 -- Holds units, and gives the token, which only grows
-local function hold(id, units, ttl, token)
-  token = token or redis.call('INCR', KEYS[3])
+local function hold(id, units, ttl)
+  local token = redis.call('INCR', KEYS[3])
   for i = 1, units do redis.call('ZADD', KEYS[1], now() + ttl, id .. '#' .. i) end
   redis.call('HSET', KEYS[4], id, token)
   return token
@@ -27,10 +27,11 @@ local function hand_over(limit)
     local id, units, ttl = string.match(first, '^(.*)#(%d+)#(%d+)$')
     if redis.call('ZCARD', KEYS[1]) + units > limit then return end
     redis.call('ZREM', KEYS[2], first)
-    local token = redis.call('INCR', KEYS[3])
-    local news = id .. '\0' .. token .. ':' .. now()
-    if redis.call('PUBLISH', 'aipc:' .. string.match(id, '^[^:]*'), news) > 0 then
-      hold(id, tonumber(units), tonumber(ttl), token)
+    local process = 'aipc:' .. string.match(id, '^[^:]*')
+    -- Asked before, not known by what PUBLISH gives: what nobody here receives, somebody at another node of the cluster may
+    if redis.call('PUBSUB', 'NUMSUB', process)[2] > 0 then
+      local token = hold(id, tonumber(units), tonumber(ttl))
+      redis.call('PUBLISH', process, id .. '\0' .. token .. ':' .. now())
     end
   end
 end

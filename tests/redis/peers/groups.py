@@ -145,5 +145,15 @@ class Cluster(Group):
 
     def end_move(self, slot: int, source: int, target: int) -> None:
         for node in (target, source, 3 - source - target):
-            self.servers[node].command("CLUSTER", "SETSLOT", str(slot), "NODE", self.names[target])
+            answer = self.servers[node].command("CLUSTER", "SETSLOT", str(slot), "NODE", self.names[target])
+            assert answer.startswith(b"+OK"), answer
         self._owners[slot] = target
+
+    def settle(self) -> None:
+        """Wait until all nodes know the same of each other: a slot that is moved earlier than that may go back."""
+        wait_until(lambda: len({self._view(node) for node in self.servers}) == 1)
+
+    def _view(self, node: RedisServer) -> tuple[tuple[str, ...], ...]:
+        """The nodes that it knows: name, epoch, slots."""
+        lines = node.command("CLUSTER", "NODES").decode().splitlines()[1:]
+        return tuple(sorted((words[0], words[6], *words[8:]) for line in lines if (words := line.split())))
