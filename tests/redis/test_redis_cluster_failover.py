@@ -91,6 +91,30 @@ async def test_a_master_that_dies_is_replaced(cluster: Cluster) -> None:
             assert sorted(set(published)) == list(range(11))
 
 
+async def test_a_waiter_whose_lock_has_moved_does_not_hold_it_unknown_to_the_server(cluster: Cluster) -> None:
+    """Its wake-up connection is still at the node from which the slot went; the new one lets it ask again."""
+    slot = cluster.slot("lock")
+    with anyio.fail_after(20):
+        async with (
+            aipc.open_lock(cluster.url("lock"), ttl=30) as opened,
+            aipc.open_lock(cluster.url("lock"), ttl=30) as waiter,
+            anyio.create_task_group() as tasks,
+        ):
+            holder = cast("RemoteLock", opened)  # each with a link of its own
+            await holder.acquire()
+            tasks.start_soon(waiter.acquire)
+            await until(lambda: b":1" in cluster.servers[cluster.owner(slot)].command("ZCARD", "{lock}:queue"))
+            nodes = cluster.begin_move(slot)
+            cluster.move_keys(slot, *nodes)
+            cluster.end_move(slot, *nodes)
+            cluster.settle()
+            before = anyio.current_time()
+            holder.release()
+            await until(lambda: cast("RemoteLock", waiter)._grants)
+            assert anyio.current_time() - before < 3
+            assert b":1" in cluster.servers[nodes[1]].command("ZCARD", "lock")
+
+
 async def test_slots_that_move_while_they_are_used(cluster: Cluster) -> None:
     """Again and again, one key after the other: senders, leases, holders of a lock and publishers do not notice."""
     jobs, lock_url, prices = (cluster.url(name) for name in NAMES)

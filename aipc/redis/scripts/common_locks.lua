@@ -28,11 +28,11 @@ local function hand_over(limit)
     if redis.call('ZCARD', KEYS[1]) + units > limit then return end
     redis.call('ZREM', KEYS[2], first)
     local process = 'aipc:' .. string.match(id, '^[^:]*')
-    -- Asked before, not known by what PUBLISH gives: what nobody here receives, somebody at another node of the cluster may
+    local news = id
     if redis.call('PUBSUB', 'NUMSUB', process)[2] > 0 then
-      local token = hold(id, tonumber(units), tonumber(ttl))
-      redis.call('PUBLISH', process, id .. '\0' .. token .. ':' .. now())
+      news = id .. '\0' .. hold(id, tonumber(units), tonumber(ttl)) .. ':' .. now()
     end
+    redis.call('PUBLISH', process, news) -- in a cluster, this may reach a process that listens at another node: it asks again here
   end
 end
 

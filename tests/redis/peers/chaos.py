@@ -82,7 +82,7 @@ async def exclude(url: str, path: str, count: int, stopped: Callable[[], bool]) 
                 async with lock:
                     token, began = lock.token, time.monotonic()
                     took = stored(f"{path}.storage", token, holder)
-                    await anyio.sleep(0)
+                    await anyio.sleep(0.001)
                     took &= stored(f"{path}.storage", token, holder)
                     write(f"{path}.held", f"{token} {holder} {began} {time.monotonic()} {took:d}")
                     done += 1
