@@ -216,7 +216,7 @@ async def test_a_forked_child_refuses(server: RedisServer) -> None:
         ("redis://host:x/0/name", "needs the server's host"),
         ("redis://host/zero/name", "no number of a database"),
         ("redis+unix:?name=x", "needs the server's socket"),
-        ("redis://host/0/name?cafile=x", "option of rediss: only"),
+        ("redis://host/0/name?cafile=x", "option of rediss:, rediss-sentinel: and rediss-cluster: only"),
         ("redis://host/0/name?lease_seconds=0.01", "lease_seconds=0.01"),
         ("redis://host/0/name?lease_seconds=-1", "number of seconds"),
     ],
