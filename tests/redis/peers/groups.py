@@ -12,9 +12,9 @@ from .servers import RedisServer
 _HOST = "127.0.0.1"
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
     """Servers tell each other; nothing tells us."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -116,7 +116,7 @@ class Cluster(Group):
         node = self._add_node(len(self.servers))
         wait_until(lambda: node.command("CLUSTER", "REPLICATE", self.names[master]).startswith(b"+OK"))
         wait_until(lambda: b"master_link_status:up" in node.command("INFO", "replication"))
-        wait_until(lambda: b"slave" in self.servers[(master + 1) % 3].command("CLUSTER", "NODES"))
+        self.settle()
         return node
 
     def url(self, name: str, host: str = _HOST) -> str:
@@ -154,6 +154,6 @@ class Cluster(Group):
         wait_until(lambda: len({self._view(node) for node in self.servers}) == 1)
 
     def _view(self, node: RedisServer) -> tuple[tuple[str, ...], ...]:
-        """The nodes that it knows: name, epoch, slots."""
+        """The nodes that it knows: name, its master's name, epoch, slots."""
         lines = node.command("CLUSTER", "NODES").decode().splitlines()[1:]
-        return tuple(sorted((words[0], words[6], *words[8:]) for line in lines if (words := line.split())))
+        return tuple(sorted((words[0], words[3], words[6], *words[8:]) for line in lines if (words := line.split())))
