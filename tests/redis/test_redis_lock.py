@@ -34,7 +34,7 @@ def server() -> Iterator[RedisServer]:
 
 @asynccontextmanager
 async def opened(server: RedisServer, **options: Any) -> AsyncIterator[RemoteLock]:
-    with anyio.fail_after(60):
+    with anyio.fail_after(subjects.times(60, 1_200)):
         async with aipc.open_lock(server.url("lock"), **options) as lock:
             yield cast(RemoteLock, lock)
 
