@@ -35,7 +35,6 @@ _OS_ERRORS: dict[int, type[OSError]] = {
     errno.EISDIR: exceptions.WrongObject,
 }
 
-
 _NO_ERRNO: tuple[type[Exception], ...] = (ssl.SSLError, socket.gaierror)
 """OSErrors whose `errno` is a number of another kind."""
 

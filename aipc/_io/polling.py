@@ -131,7 +131,7 @@ class Polling(Waiter):
 
     def on_notify(self, call: Call) -> bool:
         """Another process made the object available. False if no task here is woken by it."""
-        if not self.awaited:
+        if not self.waiting:
             self._unlisten()
             return False
         if not self._may_succeed():
@@ -150,7 +150,7 @@ class Polling(Waiter):
 
     def poll(self) -> float | None:
         """A pause is over. Return the next one, or None if no task waits, or one was woken to try."""
-        if not self.awaited:
+        if not self.waiting:
             self._unlisten()
             return None
         if self._listener is not None:

@@ -52,6 +52,8 @@ class Readiness(Waiter):
             self.trusts_edges = False  # no edge follows the end of the stream
         if self._first is not None:
             self.wake()
+            if self._reactor is not None:
+                self._reactor.spin.in_a_row = self._reactor.spin.in_a_row or 1
         elif self._fired is not None:
             self._fired = True
         elif known:

@@ -23,6 +23,7 @@ from . import fork, long_waits
 from .loop import backend
 from .loop.backend import asyncio_loop, in_trio_task
 from .loop.reactor import Reactor, reactor_of
+from .loop.spin import MOST_IN_A_ROW
 from .loop.wait_queue import WaitQueue
 
 Result = TypeVar("Result")
@@ -160,12 +161,12 @@ class Waiter(WaitQueue, ABC):
                 await self._turn()
                 result = _try(operation, *arguments)
             if result is _BLOCKED:
-                self.budget = BUDGET
                 reactor = self._current_reactor()
                 deadline = reactor.spin.wait_begins(LONG_MESSAGE_PATIENCE if self.in_long_message else 1)
                 if deadline and self.spins:
                     result = await self._spin(reactor, deadline, operation, *arguments)
                 if result is _BLOCKED:
+                    self.budget = BUDGET
                     self._wait_begins()
                     long_waits.begins(self, reactor.loop)
                     while result is _BLOCKED:
@@ -188,7 +189,7 @@ class Waiter(WaitQueue, ABC):
         """Call `operation(*arguments)` once: anyio.WouldBlock where `attempt` would wait."""
         if self._generation != fork.generation:
             self._refuse_fork()
-        self.budget += 1  # a plain call can take no turn
+        self.budget = max(self.budget, 1)  # a plain call can take no turn
         try:
             return self.try_now(operation, *arguments)
         except BlockingIOError:
@@ -238,8 +239,12 @@ class Waiter(WaitQueue, ABC):
         self._spin_begins(reactor)
         spin.begins()
         at_once = True
+        turn = spin.in_a_row > MOST_IN_A_ROW
         try:
             while True:
+                if turn:
+                    self.budget, spin.in_a_row = BUDGET, 0
+                    await reactor.turn()
                 found = self._look(reactor)
                 if found is Look.PROMISING:
                     result = _try(operation, *arguments)
@@ -251,8 +256,7 @@ class Waiter(WaitQueue, ABC):
                     break
                 if found is not Look.OTHERS:
                     spin.give_way()
-                if found is Look.OTHERS or not spin.lost:
-                    await reactor.turn()
+                turn = found is Look.OTHERS or not spin.lost
         finally:
             spin.active = False
             self._spin_ends()

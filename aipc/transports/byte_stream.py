@@ -32,6 +32,8 @@ _LONG_READ_SIZE = 256 * 1024
 """Bytes a read of a long message: a peer that writes as fast as the kernel copies would keep us in one system call."""
 _READS = 32
 """Reads of one message between two turns of the loop."""
+_READ_PRICE = 7
+"""What a read takes of the budget beside its message: a peer that always answers at once must not keep the loop."""
 _INT = struct.Struct("i")
 
 
@@ -111,6 +113,7 @@ class ByteStreamChannel(FrameSender):
         if self._input_error is not None:
             reader.check()
             raise self._input_error.with_traceback(None)
+        reader.readable.budget -= _READ_PRICE
         for _ in range(_READS):
             buffered = self._fill_from(self._read()) if self._body is None else self._fill_body(self._body)
             if buffered:

@@ -80,7 +80,7 @@ async def test_message_in_more_pieces_than_one_turn_of_the_loop_reads() -> None:
             socket.send_fds(peer, [b"x"], [peer.fileno()])
         tasks.start_soon(channel.receive)
         with anyio.fail_after(10):
-            while not channel._handle.readable.awaited:  # type: ignore[attr-defined]
+            while not channel._handle.readable.waiting:  # type: ignore[attr-defined]
                 await anyio.lowlevel.checkpoint()
         with peer:
             peer.send(b"\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import anyio
 import anyio.lowlevel
@@ -13,6 +14,8 @@ from aipc._io.loop import backend
 from aipc._io.loop.reactor import reactor_of
 from aipc._io.loop.spin import Spin
 from aipc.testing.expect import settle
+
+from ..peers import python, said
 
 pytestmark = pytest.mark.anyio
 
@@ -92,3 +95,46 @@ async def test_what_is_there_for_another_task_does_not_keep_the_loop(key: str, m
                 most = max(most, turns)
                 await queue.send(b"ours", type=1)
     assert most > 3
+
+
+QUICK_CLIENTS = """
+import select, socket, struct, sys
+poll, socks = select.epoll(), {}
+for _ in range(4):
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect(sys.argv[1])
+    socks[sock.fileno()] = sock
+    poll.register(sock, select.EPOLLIN)
+request = struct.pack(">I", 8) + bytes(8)
+for sock in socks.values():
+    sock.sendall(request)
+last, run, longest, answers = 0, 0, 0, {fd: 0 for fd in socks}
+for _ in range(20_000):
+    for fd, _ in poll.poll():
+        assert len(socks[fd].recv(100)) == len(request)
+        answers[fd] += 1
+        run = run + 1 if fd == last else 1
+        longest, last = max(longest, run), fd
+        socks[fd].sendall(request)
+    if min(answers.values()) > 1000:
+        break
+print(longest, flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.usefixtures("all_features")
+async def test_one_with_a_quick_peer_does_not_keep_others_waiting(place: Path) -> None:
+    """Each of four clients always has a request under way: none is answered forty times before another one is."""
+
+    async def echo(channel: aipc.Channel) -> None:
+        while True:
+            await channel.send(await channel.receive())
+
+    async with aipc.listen(f"unix:{place}/socket") as listener:
+        with python(QUICK_CLIENTS, f"{place}/socket") as clients:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(listener.serve, echo)
+                longest = int(await anyio.to_thread.run_sync(said, clients))
+                tasks.cancel_scope.cancel()
+    assert longest < 40

@@ -18,7 +18,7 @@ def hour():
     polling.FIRST_PAUSE = polling.RUNG_PAUSE = polling.LONG_PAUSE = polling.LONGEST_PAUSE = 3600.0
 
 def parked():
-    return any(isinstance(it, polling.Polling) and it.awaited for it in gc.get_objects())
+    return any(isinstance(it, polling.Polling) and it.waiting for it in gc.get_objects())
 
 def start(loop, main):
     anyio.run(main, backend=loop.replace("uvloop", "asyncio"), backend_options={"use_uvloop": True} if loop == "uvloop" else {})

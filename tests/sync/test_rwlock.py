@@ -102,7 +102,7 @@ async def test_another_task_saw_the_change_first(key: str) -> None:
             await other.writer.acquire()
             tasks.start_soon(one.reader.acquire)
             await until(lambda: other._state.values()[3] == 1)
-            await until(lambda: one._state.polling.awaited)
+            await until(lambda: one._state.polling.waiting)
             other.writer.release()
             other.reader.acquire_nowait()
             with pytest.raises(anyio.WouldBlock):

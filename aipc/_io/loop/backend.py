@@ -18,9 +18,7 @@ import anyio
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 
-
 _logger = logging.getLogger("aipc")
-
 
 asyncio_loop = asyncio._get_running_loop
 """The loop of asyncio's that runs here, or None: the quickest question."""

@@ -29,6 +29,8 @@ _YIELDED = 5e-6
 """Seconds: a sched_yield(2) that takes longer has let another process run."""
 _YIELDS = 3
 """How often a spin gives way to others that want the only processor, before it parks."""
+MOST_IN_A_ROW = 8
+"""Messages that spinning tasks receive while others that were woken wait for their turn: each takes some 20 µs."""
 _MOST_SKIPPED = 256
 """Waits parked without a spin, at most, where another process wants this processor."""
 
@@ -36,11 +38,13 @@ _MOST_SKIPPED = 256
 class Spin:
     """What one event loop has learnt about its waits."""
 
-    __slots__ = ("_alone", "_began", "_expected", "_given", "_penalty", "_shared", "_skip", "active", "lost")
+    __slots__ = ("_alone", "_began", "_expected", "_given", "_penalty", "_shared", "_skip", "active", "in_a_row", "lost")
 
     def __init__(self) -> None:
         self.active: bool = False
         """Whether a wait of this loop spins now."""
+        self.in_a_row: int = 0
+        """0; or other tasks of this loop were woken and wait for their turn: 1 and the messages of spinning tasks since then."""
         self.lost: float = 0.0
         """Seconds for which other processes ran while it gave way."""
         self._began = 0.0
@@ -54,10 +58,8 @@ class Spin:
     def wait_begins(self, patience: int = 1) -> float:
         """Until when to spin, by `perf_counter`; 0 to park at once. `patience` multiplies the time."""
         self._began = now = perf_counter()
-        if self.active or self._expected > LONGEST:
-            return 0.0
-        if self._skip:
-            self._skip -= 1
+        if not self.pays:
+            self._skip = max(self._skip - 1, 0)
             return 0.0
         return now + patience * min(max(_FACTOR * self._expected, SHORTEST), LONGEST)
 
@@ -76,6 +78,7 @@ class Spin:
 
     def was_useful(self, *, at_once: bool) -> None:
         """The spin met its event, and so the wait ends; `at_once`: at the first look, which takes no clock."""
+        self.in_a_row += self.in_a_row > 0
         if at_once:
             self.was_quick()
         else:

@@ -79,11 +79,6 @@ class WaitQueue:
         return first
 
     @property
-    def awaited(self) -> bool:
-        """Whether any task is parked here."""
-        return self.waiting > 0
-
-    @property
     def waiting(self) -> int:
         """The number of tasks that are parked here."""
         waiters = (self._first, *(self._others or ()))

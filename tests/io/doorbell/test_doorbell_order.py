@@ -48,7 +48,7 @@ async def test_barrier_between_byte_and_last_try(refused: bool, bells: Path, mon
             one.acquire_nowait()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(other.acquire)
-                await until(lambda: handle.polling.awaited)
+                await until(lambda: handle.polling.waiting)
                 one.release()
     close(board)
     first = seen.index(("barrier", 1))

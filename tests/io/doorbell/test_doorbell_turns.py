@@ -246,7 +246,7 @@ async def test_after_a_call_the_next_wait_relies_on_one(
             """Of the first look of a wait, which then ends by what is provided."""
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(ours.receive)
-                while not waiting.awaited:
+                while not waiting.waiting:
                     await anyio.sleep(0)
                 pause = float(waiting.due - monotonic())
                 provide()
