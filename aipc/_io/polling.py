@@ -194,6 +194,4 @@ class Polling(Waiter):
 
     def _look(self, reactor: Reactor) -> Look:
         probes = min(self._probes, 1) if reactor.spin.brief else self._probes
-        if not probes or any(self._available() for _ in range(probes)):
-            return Look.PROMISING
-        return Look.NOTHING
+        return Look.PROMISING if not probes or any(self._available() for _ in range(probes)) else Look.NOTHING

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from enum import Enum
 from time import perf_counter
-from typing import Any, ClassVar, NoReturn, Protocol, TypeVar, TypeVarTuple
+from typing import Any, ClassVar, NoReturn, Protocol, TypeVar, TypeVarTuple, cast
 
 import anyio
 
@@ -91,9 +91,7 @@ class Waiter(WaitQueue, ABC):
     @property
     def owner(self) -> Owner:
         """The object that is waited for; a task that waits keeps it."""
-        owner = self._owner()
-        assert owner is not None
-        return owner
+        return cast(Owner, self._owner())
 
     @abstractmethod
     def _park(self, reactor: Reactor, *, front: bool) -> Awaitable[bool | None]:
@@ -239,7 +237,7 @@ class Waiter(WaitQueue, ABC):
         self._spin_begins(reactor)
         spin.begins()
         at_once = True
-        turn = spin.in_a_row > MOST_IN_A_ROW
+        turn = spin.in_a_row > MOST_IN_A_ROW or reactor.others_ready() > 0
         try:
             while True:
                 if turn:

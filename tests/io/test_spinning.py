@@ -11,8 +11,10 @@ import pytest
 
 import aipc
 from aipc._io.loop import backend
-from aipc._io.loop.reactor import reactor_of
+from aipc._io.loop.reactor import Reactor, reactor_of
 from aipc._io.loop.spin import Spin
+from aipc._io.readiness import Readiness
+from aipc._io.waiter import Look
 from aipc.testing.expect import settle
 
 from ..peers import python, said
@@ -95,6 +97,29 @@ async def test_what_is_there_for_another_task_does_not_keep_the_loop(key: str, m
                 most = max(most, turns)
                 await queue.send(b"ours", type=1)
     assert most > 3
+
+
+async def test_a_task_that_is_ready_runs_before_the_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a server does that starts a task for each request. uvloop does not tell; trio runs the two in either order."""
+    order: list[str] = []
+    look = Readiness._look
+
+    def noted(waiting: Readiness, reactor: Reactor) -> Look:
+        order.append("look")
+        return look(waiting, reactor)
+
+    monkeypatch.setattr(Readiness, "_look", noted)
+
+    async def answer(channel: aipc.Channel) -> None:
+        order.append("answer")
+        await channel.send(b"")
+
+    one, other = aipc.channel_pair()
+    async with one, other, anyio.create_task_group() as tasks:
+        tasks.start_soon(answer, other)
+        assert bool(reactor_of(backend.current()).others_ready()) == (backend.running_name() != "uvloop")
+        await one.receive()
+    assert order[0] == "answer" or backend.running_name() != "asyncio"
 
 
 QUICK_CLIENTS = """

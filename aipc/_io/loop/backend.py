@@ -9,7 +9,7 @@ import asyncio
 import logging
 import sys
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sized
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar, TypeVarTuple, cast
 
@@ -95,6 +95,14 @@ def task_name() -> str:
         return str(_lowlevel().current_task().name)
     task = asyncio.current_task()
     return "" if task is None else task.get_name()
+
+
+def others_ready(loop: object) -> Callable[[], int]:
+    """A function that tells how many other tasks of that loop are ready to run; on uvloop, which does not show that, 0."""
+    if isinstance(loop, asyncio.AbstractEventLoop):
+        ready: Sized = getattr(loop, "_ready", ())  # there is no public way, and none so quick
+        return ready.__len__
+    return lambda: sys.modules["trio"].lowlevel.current_statistics().tasks_runnable
 
 
 class Timer(Protocol):

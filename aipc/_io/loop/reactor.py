@@ -56,11 +56,12 @@ class LoopResource(Protocol):
 class Reactor:
     """What aipc has in one loop, which `loop` stands for (`backend.current`)."""
 
-    __slots__ = ("_epoll", "_readers", "_writers", "loop", "poll_timer", "spin", "turn")
+    __slots__ = ("_epoll", "_readers", "_writers", "loop", "others_ready", "poll_timer", "spin", "turn")
 
     def __init__(self, loop: object) -> None:
         self.loop = loop
         self.turn: Callable[[], Awaitable[None]] = backend.checkpoint_function()
+        self.others_ready: Callable[[], int] = backend.others_ready(loop)
         self.spin: Spin = Spin()
         self.poll_timer: LoopResource | None = None
         self._epoll: select.epoll | None = None

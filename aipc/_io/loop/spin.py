@@ -52,7 +52,7 @@ class Spin:
         self._penalty = 1
         self._skip = 0
         self._given = 0  # how often others ran
-        self._alone = _has_one_processor()
+        self._alone = len(os.sched_getaffinity(0)) == 1
         self._shared = self._alone  # whether others ran on the only processor when this process gave way
 
     def wait_begins(self, patience: int = 1) -> float:
@@ -119,7 +119,7 @@ class Spin:
 
     def in_vain(self) -> None:
         """The spin met nothing."""
-        self._alone = self._shared = _has_one_processor()
+        self._alone = self._shared = len(os.sched_getaffinity(0)) == 1
         if self._given:
             self._park_next()
 
@@ -131,7 +131,3 @@ class Spin:
     def pays(self) -> bool:
         """Whether a wait may spin now."""
         return not (self.active or self._skip) and self._expected <= LONGEST
-
-
-def _has_one_processor() -> bool:
-    return len(os.sched_getaffinity(0)) == 1
