@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from . import connections, contention, idle, killed_holder, queues, ring
 from .harness import LOOPS, ONE_CORE, TWO_CORES, Aipc, Streams, alternate, one_way, round_trip
+from .services import redis
 from .services.patterns import PATTERNS, Contestant, alternate_kinds
 
 Judge = Callable[..., None]
@@ -99,4 +100,5 @@ PARTS: Mapping[str, Part] = {
     "queues": queues.judge_all,
     "idle": idleness,
     "locks": locks,
+    "redis": redis.judge_all,
 }
