@@ -7,7 +7,7 @@ from functools import cache
 
 from aipc.exceptions import AddressError
 
-FEATURES = frozenset({"doorbell", "membarrier", "order", "spin", "timerfd", "tmpfile"})
+FEATURES = frozenset({"doorbell", "membarrier", "native", "order", "spin", "timerfd", "tmpfile"})
 
 
 @cache

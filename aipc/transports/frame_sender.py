@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import accumulate
 from typing import Any, cast
@@ -36,14 +36,14 @@ class Unfinished:
 
     def __init__(self, frame: Frame, frames: Sequence[Frame]) -> None:
         self.views: list[memoryview] = [memoryview(piece) for piece in pieces(frame) if len(piece)]
-        self._frames = list(frames)
+        self._frames = frames
         self._done = 0
 
     def add(self, frame: bytes) -> None:
         """Put one more frame behind these."""
         if frame:  # to write nothing is no progress
             self.views.append(memoryview(frame))
-        self._frames.append(frame)
+        self._frames = [*self._frames, frame]
 
     def advance(self, count: int) -> None:
         """The kernel took `count` bytes more."""
@@ -64,6 +64,23 @@ class Unfinished:
         self.views = [memoryview(b"".join(self.views))[:left]] if left else []
         self._frames = self._frames[: begun + 1]
         return len(ends) - begun - 1
+
+
+class _Lazy(Sequence[Frame]):
+    """Frames that were sent in one piece, made again when somebody asks for one of them."""
+
+    __slots__ = ("_encode", "_items")
+
+    def __init__(self, encode: Callable[[Buffer], Frame], items: Sequence[Buffer]) -> None:
+        self._encode = encode
+        self._items = items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: Any) -> Any:
+        chosen = self._items[index]
+        return list(map(self._encode, chosen)) if isinstance(index, slice) else self._encode(chosen)
 
 
 class FrameSender(TransportChannel, StreamChannel):
@@ -124,6 +141,15 @@ class FrameSender(TransportChannel, StreamChannel):
     def _batches(self, items: Iterable[Buffer]) -> Iterator[tuple[Frame, Sequence[Frame]]]:
         """As many frames as one system call should take, in one piece and singly. A refused item's error comes last."""
         encode = self._framing.encode
+        if isinstance(items, list | tuple):
+            items, first = list(items), 0
+            while first < len(items):
+                frame, end = self._framing.join(items, first, _BATCH_SIZE)
+                if end == first:
+                    break
+                yield frame, _Lazy(encode, items[first:end])
+                first = end
+            items = items[first:]
         frames: list[bytes] = []
         total = 0
         refused = None

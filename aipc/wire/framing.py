@@ -23,6 +23,7 @@ import re
 import struct
 from abc import ABC, abstractmethod
 
+from aipc._sys.native import native
 from aipc.abc import Buffer
 from aipc.exceptions import AddressError, InvalidMessage, MessageTooLarge, ProtocolError
 
@@ -110,6 +111,13 @@ class Framing(ABC):
         pieces = self._wrap(item)
         return b"".join(pieces) if size < LONG else pieces
 
+    def join(self, items: list[Buffer], first: int, most: int) -> tuple[bytes, int]:
+        """The frames of `items[first:next]` in one piece, of at least `most` bytes if there are so many; and `next`.
+
+        It ends before an item that is not a short `bytes`, which only `encode` takes. This may be so at once.
+        """
+        return b"", first
+
     @abstractmethod
     def _wrap(self, item: Buffer) -> tuple[Buffer, ...]:
         """`item`, within the limit, with what goes before and behind it."""
@@ -135,10 +143,11 @@ def cut_short(got: str) -> ProtocolError:
 class LengthPrefixed(Framing):
     """A length, then so many bytes."""
 
-    __slots__ = ("_header", "_pack", "_short", "_unpack")
+    __slots__ = ("_header", "_kind", "_pack", "_short", "_unpack")
 
     def __init__(self, length: struct.Struct, limit: int) -> None:
         super().__init__(limit)
+        self._kind = -length.size if length.format[0] == "<" else length.size
         self._header = length.size
         self._pack = length.pack
         self._unpack = length.unpack_from
@@ -152,6 +161,12 @@ class LengthPrefixed(Framing):
             return self._pack(size) + item
         return super().encode(item)
 
+    if native is not None:
+
+        def join(self, items: list[Buffer], first: int, most: int) -> tuple[bytes, int]:
+            joined: tuple[bytes, int] = native.join(items, first, self._kind, self._short - 1, most)
+            return joined
+
     def _wrap(self, item: Buffer) -> tuple[Buffer, ...]:
         return self._pack(len(item)), item
 
@@ -163,18 +178,23 @@ class LengthPrefixed(Framing):
         last = size - header
         if last >= 0 and unpack(data)[0] == last <= limit:
             return [data[header:]], b"", None  # one message and no more: what a ping-pong sees
+        if native is not None:
+            messages, position, length = native.split(data, self._kind, limit)
+            return messages, data[position:], None if length < 0 else self._too_long(length)
         messages: list[bytes] = []
         while position <= last:
             (length,) = unpack(data, position)
             end = position + header + length
             if length > limit:
-                error = MessageTooLarge(f"the peer announced {length:,} bytes; max_message_size is {limit:,}")
-                return messages, data[position:], error
+                return messages, data[position:], self._too_long(length)
             if end > size:
                 break
             messages.append(data[position + header : end])
             position = end
         return messages, data[position:], None
+
+    def _too_long(self, length: int) -> MessageTooLarge:
+        return MessageTooLarge(f"the peer announced {length:,} bytes; max_message_size is {self.limit:,}")
 
     def body(self, rest: Rest) -> Body | None:
         rest = joined(rest)

@@ -29,6 +29,7 @@ import os
 from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
 
+from aipc._sys.native import native
 from aipc.exceptions import ProtocolError
 
 SMALLEST, LARGEST, DEFAULT = 4 * 1024, 1 << 30, 4 * 1024 * 1024
@@ -97,28 +98,33 @@ class Barriers(Protocol):
         """A full barrier on all processors that run registered processes, False if it was refused; None if there is none."""
 
 
-class End:
+class _Numbers:
+    """What an end knows of the ring, in Python."""
+
+    __slots__ = (
+        "_base", "_capacity", "_consumed", "_mask", "_plain", "_published", "_reader_sleeps", "_room_until", "_writer_sleeps", "position",
+    )  # fmt: skip
+
+    def _map(self, memory: memoryview | None) -> None: ...
+
+
+Numbers: Any = _Numbers if native is None else native.RingEnd
+
+
+class End(Numbers):
     """The common part of both ends of one direction. Before `attach` it has no messages and no room."""
 
     __slots__ = (
         "_asleep",
-        "_base",
-        "_capacity",
-        "_consumed",
         "_direction",
         "_ended",
         "_fence",
         "_global_barrier",
-        "_mask",
         "_memory",
         "_peer",
         "_peer_registered",
-        "_published",
-        "_reader_sleeps",
         "_registered",
         "_words",
-        "_writer_sleeps",
-        "position",
     )  # fmt: skip
 
     def __init__(self, direction: int, peer: Peer, barriers: Barriers) -> None:
@@ -143,6 +149,7 @@ class End:
         self._capacity = (words.nbytes - _PAGE) // 2
         self._mask = self._capacity - 1
         self._base = _PAGE + self._direction * self._capacity
+        self._map(words)
         self.awake()
 
     def awake(self) -> None:
@@ -166,6 +173,7 @@ class End:
 
     def close(self) -> None:
         """Release the memory. Any later use of this end is EBADF."""
+        self._map(None)
         self._words = self._memory = _CLOSED
 
     def _reached(self) -> bool:

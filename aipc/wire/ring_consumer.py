@@ -6,10 +6,11 @@ from typing import NoReturn
 
 import anyio
 
+from aipc._sys.native import native
 from aipc.exceptions import MessageTooLarge, ProtocolError
 
 from .framing import Body
-from .ring import ALWAYS, HEADER, LENGTH, PART, SKIP, Barriers, End, Peer
+from .ring import ALWAYS, HEADER, LENGTH, PART, SKIP, Barriers, End, Numbers, Peer
 
 _BATCH = 1024  # messages that are taken at once before the producer hears of the room
 _BATCH_BYTES = 256 * 1024
@@ -20,20 +21,20 @@ _PARTS, _BYTES = 64, 8 * 1024 * 1024  # of a message that are taken at once: the
 class Consumer(End):
     """The end that reads. `limit`: the longest message, bytes."""
 
-    __slots__ = ("_body", "_failed", "_limit", "_peeked", "_plain", "_shown")
+    __slots__ = ("_body", "_failed", "_limit", "_peeked", "_shown")
 
     position: int
 
     def __init__(self, direction: int, peer: Peer, barriers: Barriers, limit: int) -> None:
         super().__init__(direction, peer, barriers)
-        self._limit = limit
+        self._limit = limit = min(limit, LENGTH)
         self._plain = limit  # the longest record that is a whole message; -1 when none is
         self._body: Body | None = None  # a message in parts, under way
         self._failed: Exception | None = None
         self._peeked: bytes | None = None  # a message in parts that `peek` has put together
         self._shown = -1  # the size of the message that `show` has shown
 
-    def watch(self, looks: int) -> bool:
+    def _watch(self, looks: int) -> bool:
         words, published, position = self._words, self._published, self.position
         while looks:  # faster than any(), when it counts: what is looked for is there
             if words[published] != position:
@@ -41,10 +42,12 @@ class Consumer(End):
             looks -= 1
         return False
 
+    watch = _watch if native is None else Numbers.watch_published
+
     def sleep(self) -> bool:
         return self._shown < 0 and super().sleep()  # else `free` is waited for, not the peer
 
-    def take(self) -> bytes:
+    def _take(self) -> bytes:
         """The next message. BlockingIOError if there is none, EndOfStream if there will be none."""
         words = self._words
         position = self.position
@@ -66,10 +69,17 @@ class Consumer(End):
             self._wake(self._writer_sleeps)
         return data
 
+    if native is None:
+        take = _take
+
     def take_many(self, most: int | None) -> list[bytes]:
         """Messages that are there, at least one; at most `most`. BlockingIOError, EndOfStream as `take`."""
         messages = [self.take()]
         most = _BATCH if most is None else min(most, _BATCH)
+        self._take_more(messages, most)
+        return messages
+
+    def _take_more_python(self, messages: list[bytes], most: int) -> None:
         words, memory, base, mask, plain = self._words, self._memory, self._base, self._mask, self._plain
         position = self.position
         until = min(words[self._published], position + min(self._capacity, _BATCH_BYTES))
@@ -86,7 +96,9 @@ class Consumer(End):
             messages.append(memory[start : start + size])
             position += room
         self._consume(position)
-        return messages
+
+    if native is None:
+        _take_more = _take_more_python
 
     def peek(self) -> bytes:
         """What the next `take` gives, left there for it. Errors as `take`."""

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from aipc._sys.native import native
 from aipc.abc import Buffer
 from aipc.exceptions import ProtocolError
 
@@ -18,7 +19,7 @@ _NEVER = 1 << 64
 class Producer(End):
     """The end that writes. `window`: the most bytes that may wait unread, if that is less than the capacity."""
 
-    __slots__ = ("_lent", "_room_until", "_wanted", "_window", "largest")
+    __slots__ = ("_lent", "_wanted", "_window", "largest")
 
     position: int
 
@@ -43,7 +44,7 @@ class Producer(End):
     def watch(self, looks: int) -> bool:
         return any(self._words[self._consumed] + self._window >= self._wanted for _ in range(looks))
 
-    def put(self, item: Buffer) -> None:
+    def _put(self, item: Buffer) -> None:
         """Publish a message of at most `largest` bytes. BlockingIOError: no room, and nothing happened. EPIPE: no peer."""
         size = len(item)
         room = (size + 15) & -8
@@ -63,7 +64,7 @@ class Producer(End):
         if words[self._reader_sleeps]:
             self._tell()
 
-    def put_many(self, items: Sequence[Any], longest: int) -> int:
+    def _put_many(self, items: Sequence[Any], longest: int) -> int:
         """Publish the first items as one, as long as each is `bytes`, no longer than `longest`, and finds room: how many.
 
         EPIPE: no peer.
@@ -86,6 +87,9 @@ class Producer(End):
         if count:
             self._show(position)
         return count
+
+    if native is None:
+        put, put_many = _put, _put_many
 
     def put_part(self, item: Buffer) -> int:
         """Publish a message, or as much of a long one as fits, a quarter of the ring at least: how many bytes.

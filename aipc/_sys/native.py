@@ -1,0 +1,20 @@
+"""The functions in C (`_native.c`), or None: not compiled, or `AIPC_DISABLE=native`. The Python code beside each use is the reference."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from . import probes
+
+
+def _load() -> ModuleType | None:
+    if not probes.enabled("native"):
+        return None
+    try:
+        from . import _native
+    except ImportError:
+        return None
+    return _native
+
+
+native = _load()
