@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import ClassVar
 
+from aipc._sys.native import MOST_READ
+
+from . import fork
 from .loop.reactor import HUNG_UP, READ, Reactor
 from .waiter import Look, Owner, Waiter
 
@@ -80,6 +83,22 @@ class Readiness(Waiter):
                 self._fired = False
                 return found
         return Look.NOTHING
+
+    def spin_and_read(self, kind: int, limit: int) -> tuple[bytes] | bytes | None:
+        """The quick way of a task that must wait to read: see `Reactor.spin_and_read`. None: `attempt` does it."""
+        if self.budget <= 0 or self._paused or self._first is not None or self._generation != fork.generation:
+            return None
+        reactor = self._current_reactor()
+        spin = reactor.spin
+        if not (self.exhausted and self._spins and spin.pays) or spin.brief:
+            return None
+        found = reactor.spin_and_read(self._fd, kind, limit)
+        if found is not None:
+            self.budget -= 1
+            spin.was_quick()
+            if len(found) == MOST_READ:
+                self.exhausted = False
+        return found
 
     def close(self) -> None:
         """Leave the loop, before the descriptor's number can be used again; every waiter retries and finds it closed."""

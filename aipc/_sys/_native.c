@@ -112,17 +112,82 @@ static PyObject *join(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssi
     return Py_BuildValue("Nn", frames, next);
 }
 
-/* One end of a ring (aipc/wire/ring.py). The peer may write anything at any time: each number is read once, and checked. */
+/* A wait that spins. */
+
+enum { MOST_READ = 16 * 1024, MOST_EVENTS = 64 }; /* both on the stack, which may be a small one of a thread */
+
+/* One read(2): (message,) if it gave exactly one message; else its bytes; None if there was nothing to read. */
+static PyObject *read_message(int fd, int kind, unsigned long long limit)
+{
+    unsigned char data[MOST_READ];
+    ssize_t count, header = kind < 0 ? -kind : kind;
+    Py_BEGIN_ALLOW_THREADS
+    count = read(fd, data, MOST_READ);
+    Py_END_ALLOW_THREADS
+    if (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+        Py_RETURN_NONE;
+    if (count < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    if (count >= header && count < MOST_READ) {
+        uint64_t length = length_at(data, kind);
+        if (length == (uint64_t)(count - header) && length <= limit)
+            return Py_BuildValue("(y#)", (char *)data + header, (Py_ssize_t)length);
+    }
+    return PyBytes_FromStringAndSize((const char *)data, count);
+}
+
+/* spin(epoll, fd, looks, kind, limit): look for events of an epoll set, so many times at most. If `fd` became readable, and that is
+   all, read from it, as `read_message`. Otherwise a list of (descriptor, event); None if nothing happened. */
+static PyObject *spin(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 5) {
+        PyErr_SetString(PyExc_TypeError, "spin(epoll, fd, looks, kind, limit)");
+        return NULL;
+    }
+    int epoll = (int)PyLong_AsLong(args[0]), fd = (int)PyLong_AsLong(args[1]), kind = (int)PyLong_AsLong(args[3]), there = 0;
+    long looks = PyLong_AsLong(args[2]);
+    unsigned long long limit = PyLong_AsUnsignedLongLong(args[4]);
+    if (PyErr_Occurred() || !is_kind(kind))
+        return NULL;
+    struct epoll_event events[MOST_EVENTS];
+    Py_BEGIN_ALLOW_THREADS
+    while (looks-- > 0 && there == 0)
+        there = epoll_wait(epoll, events, MOST_EVENTS, 0);
+    Py_END_ALLOW_THREADS
+    if (there < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    if (there == 0)
+        Py_RETURN_NONE;
+    if (there == 1 && events[0].data.fd == fd && events[0].events == EPOLLIN)
+        return read_message(fd, kind, limit);
+    PyObject *list = PyList_New(there);
+    for (int index = 0; list != NULL && index < there; index++) {
+        PyObject *pair = Py_BuildValue("iI", events[index].data.fd, (unsigned int)events[index].events);
+        if (pair == NULL)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, index, pair);
+    }
+    return list;
+}
+
+/* One end of a ring (aipc/wire/ring.py). The peer may write anything at any time: each number is read once, and checked.
+
+   A provider's store of a record, and its look at the sleeper's flag behind it, need no barrier of the processor between them: the
+   sleeper's membarrier(2) orders them, or the flag stands for ever. */
+
+enum { LOADS = 32 }; /* take as long as one look of Python code at the memory */
 
 typedef struct {
     PyObject_HEAD
-    Py_buffer memory; /* .buf is NULL before there is memory, and after it was given back */
+    PyObject *words; /* a memoryview; before there is memory, and after it is closed, something that is not written to */
     long long position, base, mask, capacity, room_until, plain;
     Py_ssize_t published, consumed, reader_sleeps, writer_sleeps;
 } RingEnd;
 
 static PyMemberDef ring_members[] = {
-    {"position", T_LONGLONG, offsetof(RingEnd, position), 0, "Bytes written or read since the beginning."},
+    {"_words", T_OBJECT_EX, offsetof(RingEnd, words), 0, NULL},
+    {"position", T_LONGLONG, offsetof(RingEnd, position), 0, NULL},
     {"_base", T_LONGLONG, offsetof(RingEnd, base), 0, NULL},
     {"_mask", T_LONGLONG, offsetof(RingEnd, mask), 0, NULL},
     {"_capacity", T_LONGLONG, offsetof(RingEnd, capacity), 0, NULL},
@@ -138,70 +203,78 @@ static PyMemberDef ring_members[] = {
 static void ring_dealloc(RingEnd *self)
 {
     PyTypeObject *type = Py_TYPE(self);
-    PyBuffer_Release(&self->memory);
+    Py_CLEAR(self->words);
     type->tp_free((PyObject *)self);
     Py_DECREF(type);
 }
 
-/* _map(memory | None) */
-static PyObject *ring_map(RingEnd *self, PyObject *memory)
+static int is_word(Py_ssize_t index, const Py_buffer *memory)
 {
-    PyBuffer_Release(&self->memory);
-    if (memory != Py_None && PyObject_GetBuffer(memory, &self->memory, PyBUF_WRITABLE) < 0)
-        return NULL;
-    Py_RETURN_NONE;
+    return index >= 0 && index < memory->len / 8;
 }
 
-static uint64_t *word(RingEnd *self, Py_ssize_t index)
+/* The memory, which `PyBuffer_Release` gives back, if there is any and all numbers that Python code has written lie in it. Else 0. */
+static int open_memory(RingEnd *self, Py_buffer *memory)
 {
-    return (uint64_t *)self->memory.buf + index;
+    if (self->words == NULL || !PyMemoryView_Check(self->words))
+        return 0;
+    if (PyObject_GetBuffer(self->words, memory, PyBUF_WRITABLE) < 0) {
+        PyErr_Clear();
+        return 0;
+    }
+    if (is_word(self->published, memory) && is_word(self->consumed, memory) && is_word(self->reader_sleeps, memory) &&
+        is_word(self->writer_sleeps, memory) && self->capacity > 0 && self->capacity <= memory->len &&
+        (self->capacity & self->mask) == 0 && self->mask == self->capacity - 1 && self->base >= 0 &&
+        self->base <= memory->len - self->capacity && self->base % 8 == 0 && self->position % 8 == 0)
+        return 1;
+    PyBuffer_Release(memory);
+    return 0;
 }
 
-/* Whether the numbers, which Python code has written, lie in the memory: the payload's place does as well, then. */
-static int is_mapped(RingEnd *self)
+static uint64_t load(const Py_buffer *memory, Py_ssize_t index)
 {
-    Py_ssize_t words = self->memory.buf == NULL ? 0 : self->memory.len / 8;
-    return self->published >= 0 && self->published < words && self->consumed >= 0 && self->consumed < words &&
-           self->reader_sleeps >= 0 && self->reader_sleeps < words && self->writer_sleeps >= 0 && self->writer_sleeps < words &&
-           self->base >= 0 && self->capacity >= 0 && self->mask == self->capacity - 1 && self->position % 8 == 0 &&
-           self->capacity <= self->memory.len && self->base <= self->memory.len - self->capacity;
+    return __atomic_load_n((uint64_t *)memory->buf + index, __ATOMIC_ACQUIRE);
 }
 
-static int asked_to_wake(RingEnd *self, Py_ssize_t flag)
+/* Tell the peer how far this end is: whether the peer has asked to be woken then. */
+static int show(RingEnd *self, const Py_buffer *memory, Py_ssize_t index, long long position, Py_ssize_t flag)
 {
-    __atomic_signal_fence(__ATOMIC_SEQ_CST); /* the peer's membarrier(2) orders the processors */
-    return __atomic_load_n(word(self, flag), __ATOMIC_RELAXED) != 0;
+    self->position = position;
+    __atomic_store_n((uint64_t *)memory->buf + index, (uint64_t)position, __ATOMIC_RELEASE);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    return load(memory, flag) != 0;
 }
 
-static int copy_in(RingEnd *self, long long *position, PyObject *item, long long longest)
+/* Whether there was room behind `position`, which moves on. */
+static int copy_in(RingEnd *self, const Py_buffer *memory, long long *position, PyObject *item, long long longest)
 {
-    if (!PyBytes_CheckExact(item) || PyBytes_GET_SIZE(item) > longest)
+    if (!PyBytes_CheckExact(item) || PyBytes_GET_SIZE(item) > longest || PyBytes_GET_SIZE(item) > self->capacity)
         return 0;
     long long size = PyBytes_GET_SIZE(item), room = (size + 15) & -8, offset = *position & self->mask;
-    if (*position + room > self->room_until || offset + room > self->capacity)
+    if (*position > self->room_until - room || offset + room > self->capacity)
         return 0;
-    char *start = (char *)self->memory.buf + self->base + offset;
+    char *start = (char *)memory->buf + self->base + offset;
     __atomic_store_n((uint64_t *)start, (uint64_t)size, __ATOMIC_RELAXED);
     memcpy(start + 8, PyBytes_AS_STRING(item), (size_t)size);
     *position += room;
     return 1;
 }
 
-static PyObject *publish(RingEnd *self, long long position)
-{
-    self->position = position;
-    __atomic_store_n(word(self, self->published), (uint64_t)position, __ATOMIC_RELEASE);
-    if (asked_to_wake(self, self->reader_sleeps))
-        return PyObject_CallMethod((PyObject *)self, "_tell", NULL);
-    Py_RETURN_NONE;
-}
-
 static PyObject *ring_put(RingEnd *self, PyObject *item)
 {
-    long long position = self->position;
-    if (!is_mapped(self) || !copy_in(self, &position, item, self->capacity))
+    Py_buffer memory;
+    int put = 0, asked = 0;
+    if (open_memory(self, &memory)) {
+        long long position = self->position;
+        put = copy_in(self, &memory, &position, item, self->capacity);
+        asked = put && show(self, &memory, self->published, position, self->reader_sleeps);
+        PyBuffer_Release(&memory);
+    }
+    if (!put)
         return PyObject_CallMethod((PyObject *)self, "_put", "O", item);
-    return publish(self, position);
+    if (asked)
+        return PyObject_CallMethod((PyObject *)self, "_tell", NULL);
+    Py_RETURN_NONE;
 }
 
 static PyObject *ring_put_many(RingEnd *self, PyObject *const *args, Py_ssize_t nargs)
@@ -213,12 +286,17 @@ static PyObject *ring_put_many(RingEnd *self, PyObject *const *args, Py_ssize_t 
     long long longest = PyLong_AsLongLong(args[1]), position = self->position;
     if (longest == -1 && PyErr_Occurred())
         return NULL;
+    Py_buffer memory;
     Py_ssize_t count = 0;
-    if (is_mapped(self))
-        while (count < PyList_GET_SIZE(args[0]) && copy_in(self, &position, PyList_GET_ITEM(args[0], count), longest))
+    int asked = 0;
+    if (open_memory(self, &memory)) {
+        while (count < PyList_GET_SIZE(args[0]) && copy_in(self, &memory, &position, PyList_GET_ITEM(args[0], count), longest))
             count++;
-    if (count) {
-        PyObject *none = publish(self, position);
+        asked = count && show(self, &memory, self->published, position, self->reader_sleeps);
+        PyBuffer_Release(&memory);
+    }
+    if (asked) {
+        PyObject *none = PyObject_CallMethod((PyObject *)self, "_tell", NULL);
         if (none == NULL)
             return NULL;
         Py_DECREF(none);
@@ -226,13 +304,13 @@ static PyObject *ring_put_many(RingEnd *self, PyObject *const *args, Py_ssize_t 
     return PyLong_FromSsize_t(count);
 }
 
-/* The next record, if it is a whole message within `there` bytes. NULL without an error: it is something else. */
-static PyObject *copy_out(RingEnd *self, long long *position, int64_t there)
+/* The record at `position`, which moves on, if it is a whole message, and within `there` bytes. NULL without an error: it is not. */
+static PyObject *copy_out(RingEnd *self, const Py_buffer *memory, long long *position, int64_t there)
 {
     long long offset = *position & self->mask;
-    if (there < 8 || offset + 8 > self->capacity || self->plain < 0)
+    if (there < 8 || self->plain < 0)
         return NULL;
-    char *start = (char *)self->memory.buf + self->base + offset;
+    char *start = (char *)memory->buf + self->base + offset;
     uint64_t size = __atomic_load_n((uint64_t *)start, __ATOMIC_RELAXED);
     if (size > (uint64_t)self->plain || size > (uint64_t)self->capacity)
         return NULL;
@@ -245,29 +323,33 @@ static PyObject *copy_out(RingEnd *self, long long *position, int64_t there)
     return message;
 }
 
-static int consume(RingEnd *self, long long position)
+static int64_t bytes_there(RingEnd *self, const Py_buffer *memory)
 {
-    self->position = position;
-    __atomic_store_n(word(self, self->consumed), (uint64_t)position, __ATOMIC_RELEASE);
-    if (!asked_to_wake(self, self->writer_sleeps))
-        return 0;
-    PyObject *none = PyObject_CallMethod((PyObject *)self, "_wake", "n", self->writer_sleeps);
+    return (int64_t)(load(memory, self->published) - (uint64_t)self->position);
+}
+
+/* Wake the producer, if it has asked for that; -1: an error. */
+static int wake(RingEnd *self, int asked)
+{
+    PyObject *none = asked ? PyObject_CallMethod((PyObject *)self, "_wake", "n", self->writer_sleeps) : Py_NewRef(Py_None);
     Py_XDECREF(none);
     return none == NULL ? -1 : 0;
 }
 
-static int64_t bytes_there(RingEnd *self)
-{
-    return (int64_t)(__atomic_load_n(word(self, self->published), __ATOMIC_ACQUIRE) - (uint64_t)self->position);
-}
-
 static PyObject *ring_take(RingEnd *self, PyObject *Py_UNUSED(none))
 {
-    long long position = self->position;
-    PyObject *message = is_mapped(self) ? copy_out(self, &position, bytes_there(self)) : NULL;
+    Py_buffer memory;
+    PyObject *message = NULL;
+    int asked = 0;
+    if (open_memory(self, &memory)) {
+        long long position = self->position;
+        message = copy_out(self, &memory, &position, bytes_there(self, &memory));
+        asked = message != NULL && show(self, &memory, self->consumed, position, self->writer_sleeps);
+        PyBuffer_Release(&memory);
+    }
     if (message == NULL)
         return PyErr_Occurred() ? NULL : PyObject_CallMethod((PyObject *)self, "_take", NULL);
-    if (consume(self, position) < 0)
+    if (wake(self, asked) < 0)
         Py_CLEAR(message);
     return message;
 }
@@ -282,43 +364,51 @@ static PyObject *ring_take_more(RingEnd *self, PyObject *const *args, Py_ssize_t
     Py_ssize_t most = PyLong_AsSsize_t(args[1]);
     if (PyErr_Occurred())
         return NULL;
+    Py_buffer memory;
+    if (!open_memory(self, &memory))
+        Py_RETURN_NONE; /* the next call meets it */
     long long position = self->position, from = position;
-    int64_t there = is_mapped(self) ? bytes_there(self) : 0;
+    int64_t there = bytes_there(self, &memory);
     if (there > self->capacity)
         there = self->capacity;
     while (PyList_GET_SIZE(args[0]) < most) {
-        PyObject *message = copy_out(self, &position, there - (position - from));
+        long long next = position;
+        PyObject *message = copy_out(self, &memory, &next, there - (position - from));
         int failed = message == NULL || PyList_Append(args[0], message) < 0;
         Py_XDECREF(message);
         if (failed)
             break;
+        position = next;
     }
-    if (PyErr_Occurred() || (position != from && consume(self, position) < 0))
+    int asked = position != from && show(self, &memory, self->consumed, position, self->writer_sleeps);
+    PyBuffer_Release(&memory);
+    if (PyErr_Occurred() || wake(self, asked) < 0)
         return NULL;
     Py_RETURN_NONE;
 }
 
-/* watch_published(looks): whether the producer has published anything, or does so while this looks so many times. */
+/* watch(looks): whether the producer has published anything, or does so while this looks so many times. */
 static PyObject *ring_watch(RingEnd *self, PyObject *looks)
 {
+    Py_buffer memory;
     long left = PyLong_AsLong(looks);
     if (left == -1 && PyErr_Occurred())
         return NULL;
-    if (!is_mapped(self))
+    if (!open_memory(self, &memory))
         return PyObject_CallMethod((PyObject *)self, "_watch", "O", looks);
-    for (left = left > 1 ? left * 64 : left; left > 0; left--)
-        if (bytes_there(self) != 0)
-            Py_RETURN_TRUE;
-    Py_RETURN_FALSE;
+    int there = 0;
+    for (left = left > 1 ? left * LOADS : left; left > 0 && !there; left--)
+        there = bytes_there(self, &memory) != 0;
+    PyBuffer_Release(&memory);
+    return PyBool_FromLong(there);
 }
 
 static PyMethodDef ring_methods[] = {
-    {"_map", (PyCFunction)ring_map, METH_O, NULL},
     {"put", (PyCFunction)ring_put, METH_O, NULL},
     {"put_many", (PyCFunction)(void (*)(void))ring_put_many, METH_FASTCALL, NULL},
     {"take", (PyCFunction)ring_take, METH_NOARGS, NULL},
     {"_take_more", (PyCFunction)(void (*)(void))ring_take_more, METH_FASTCALL, NULL},
-    {"watch_published", (PyCFunction)ring_watch, METH_O, NULL},
+    {"watch", (PyCFunction)ring_watch, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -335,6 +425,7 @@ static PyType_Spec ring_spec = {
 
 static PyMethodDef functions[] = {
     {"split", (PyCFunction)(void (*)(void))split, METH_FASTCALL, NULL},
+    {"spin", (PyCFunction)(void (*)(void))spin, METH_FASTCALL, NULL},
     {"join", (PyCFunction)(void (*)(void))join, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -342,7 +433,8 @@ static PyMethodDef functions[] = {
 static int fill_module(PyObject *module)
 {
     PyObject *type = PyType_FromModuleAndSpec(module, &ring_spec, NULL);
-    int failed = type == NULL || PyModule_AddObjectRef(module, "RingEnd", type) < 0;
+    int failed = type == NULL || PyModule_AddObjectRef(module, "RingEnd", type) < 0 ||
+                 PyModule_AddIntConstant(module, "MOST_READ", MOST_READ) < 0;
     Py_XDECREF(type);
     return failed ? -1 : 0;
 }

@@ -18,3 +18,5 @@ def _load() -> ModuleType | None:
 
 
 native = _load()
+MOST_READ: int = 0 if native is None else native.MOST_READ
+"""Bytes that `native.spin` reads at most."""

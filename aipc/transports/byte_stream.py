@@ -11,13 +11,14 @@ import struct
 import termios
 from collections.abc import Coroutine, Iterator, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import anyio
 
 from aipc._io.handle import FileHandle, SocketHandle
 from aipc._io.loop import backend
 from aipc._io.waiter import Waiter
+from aipc._sys.native import native
 from aipc._sys.signals import sigpipe
 from aipc._texts.shown import Fact
 from aipc.abc import Message
@@ -40,7 +41,10 @@ _INT = struct.Struct("i")
 class ByteStreamChannel(FrameSender):
     """Frames over descriptors: `reader`, `writer`, or one for both; None for the way that there is not."""
 
-    __slots__ = ("_body", "_input_error", "_reader", "_rest", "_suspicious")
+    _READS_PLAINLY: ClassVar[bool] = False
+    """Whether `_read` is read(2), and nothing else."""
+
+    __slots__ = ("_body", "_input_error", "_native_kind", "_reader", "_rest", "_suspicious")
 
     def __init__(self, reader: FileHandle | None, writer: FileHandle | None, framing: Framing) -> None:
         super().__init__(None if reader is None else reader.readable, writer, framing)
@@ -48,6 +52,7 @@ class ByteStreamChannel(FrameSender):
         self._rest: Rest = b""  # of the last read: the start of a message
         self._body: Body | None = None  # the message that `_rest` starts, if it is long
         self._input_error: Exception | None = None  # raised when no message is left
+        self._native_kind = framing.kind if self._READS_PLAINLY and native is not None else 0  # of a length that C can read
         self._suspicious = False  # whether a silence after the beginning of a length was looked into
 
     def _read(self) -> bytes:
@@ -82,7 +87,26 @@ class ByteStreamChannel(FrameSender):
         waiting = self._incoming
         if selection or waiting is None or self._finisher is not None:
             waiting = self._reading(selection)
+        if self._native_kind and waiting.exhausted:
+            return self._receive_natively()
         return waiting.attempt(self._take)
+
+    async def _receive_natively(self) -> bytes:
+        """Spin, read and split in C, and do in Python what is left of it."""
+        readable = self._reader.readable
+        if not self._rest and not readable.buffered:
+            try:
+                data = readable.spin_and_read(self._native_kind, self._framing.limit)
+            except OSError as error:
+                raise self._reader.explain(error) from error
+            if isinstance(data, tuple):
+                self._received += 1
+                self._bytes_received += abs(self._native_kind) + len(data[0])
+                return data[0]
+            if data is not None:
+                readable.buffered = self._fill_from(data)
+                readable.buffered.reverse()
+        return await readable.attempt(self._take)
 
     def _take(self) -> bytes:
         buffered = self._reader.readable.buffered or self._fill()

@@ -96,6 +96,9 @@ class Body:
 class Framing(ABC):
     """One way to put messages into a stream; `limit` is the longest message, in bytes."""
 
+    kind: int = 0
+    """Of the length before each message: its bytes, negative if the first one is the lowest; 0: there is none."""
+
     __slots__ = ("limit",)
 
     def __init__(self, limit: int) -> None:
@@ -143,11 +146,11 @@ def cut_short(got: str) -> ProtocolError:
 class LengthPrefixed(Framing):
     """A length, then so many bytes."""
 
-    __slots__ = ("_header", "_kind", "_pack", "_short", "_unpack")
+    __slots__ = ("_header", "_pack", "_short", "_unpack", "kind")
 
     def __init__(self, length: struct.Struct, limit: int) -> None:
         super().__init__(limit)
-        self._kind = -length.size if length.format[0] == "<" else length.size
+        self.kind: int = -length.size if length.format[0] == "<" else length.size
         self._header = length.size
         self._pack = length.pack
         self._unpack = length.unpack_from
@@ -164,7 +167,7 @@ class LengthPrefixed(Framing):
     if native is not None:
 
         def join(self, items: list[Buffer], first: int, most: int) -> tuple[bytes, int]:
-            joined: tuple[bytes, int] = native.join(items, first, self._kind, self._short - 1, most)
+            joined: tuple[bytes, int] = native.join(items, first, self.kind, self._short - 1, most)
             return joined
 
     def _wrap(self, item: Buffer) -> tuple[Buffer, ...]:
@@ -179,7 +182,7 @@ class LengthPrefixed(Framing):
         if last >= 0 and unpack(data)[0] == last <= limit:
             return [data[header:]], b"", None  # one message and no more: what a ping-pong sees
         if native is not None:
-            messages, position, length = native.split(data, self._kind, limit)
+            messages, position, length = native.split(data, self.kind, limit)
             return messages, data[position:], None if length < 0 else self._too_long(length)
         messages: list[bytes] = []
         while position <= last:

@@ -102,10 +102,9 @@ class _Numbers:
     """What an end knows of the ring, in Python."""
 
     __slots__ = (
-        "_base", "_capacity", "_consumed", "_mask", "_plain", "_published", "_reader_sleeps", "_room_until", "_writer_sleeps", "position",
+        "_base", "_capacity", "_consumed", "_mask", "_plain", "_published", "_reader_sleeps", "_room_until", "_words",
+        "_writer_sleeps", "position",
     )  # fmt: skip
-
-    def _map(self, memory: memoryview | None) -> None: ...
 
 
 Numbers: Any = _Numbers if native is None else native.RingEnd
@@ -124,7 +123,6 @@ class End(Numbers):
         "_peer",
         "_peer_registered",
         "_registered",
-        "_words",
     )  # fmt: skip
 
     def __init__(self, direction: int, peer: Peer, barriers: Barriers) -> None:
@@ -149,7 +147,6 @@ class End(Numbers):
         self._capacity = (words.nbytes - _PAGE) // 2
         self._mask = self._capacity - 1
         self._base = _PAGE + self._direction * self._capacity
-        self._map(words)
         self.awake()
 
     def awake(self) -> None:
@@ -173,7 +170,6 @@ class End(Numbers):
 
     def close(self) -> None:
         """Release the memory. Any later use of this end is EBADF."""
-        self._map(None)
         self._words = self._memory = _CLOSED
 
     def _reached(self) -> bool:

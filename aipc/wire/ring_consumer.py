@@ -42,7 +42,7 @@ class Consumer(End):
             looks -= 1
         return False
 
-    watch = _watch if native is None else Numbers.watch_published
+    watch = _watch if native is None else Numbers.watch
 
     def sleep(self) -> bool:
         return self._shown < 0 and super().sleep()  # else `free` is waited for, not the peer

@@ -23,6 +23,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Protocol
 
 from aipc._io import fork
+from aipc._sys.native import native
 
 from . import backend
 from .spin import Spin
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 READ, WRITE = select.EPOLLIN | select.EPOLLRDHUP, select.EPOLLOUT
 HUNG_UP = select.EPOLLHUP | select.EPOLLRDHUP | select.EPOLLERR
 _MOST_EVENTS = 256
+_NATIVE_LOOKS = 48  # some 15 µs
 _logger = logging.getLogger("aipc")
 
 
@@ -107,6 +109,24 @@ class Reactor:
         events = self._epoll.poll(0, _MOST_EVENTS) if self._epoll is not None else None
         if not events:
             return False
+        self._hand_out(events)
+        return True
+
+    def spin_and_read(self, fd: int, kind: int, limit: int) -> tuple[bytes] | bytes | None:
+        """Look for events in C for a while, and read from `fd` if that is all that is ready. None: all else was handed out.
+
+        A tuple has exactly one message, framed with a length of this `kind` (`wire.framing`); bytes are anything else. OSError: of the
+        read.
+        """
+        if native is None or self._epoll is None:
+            return None
+        found = native.spin(self._epoll.fileno(), fd, _NATIVE_LOOKS, kind, limit)
+        if not isinstance(found, list):
+            return found
+        self._hand_out(found)
+        return None
+
+    def _hand_out(self, events: list[tuple[int, int]]) -> None:
         for fd, event in events:
             try:  # an error or a hang-up concerns both directions
                 if event & ~WRITE and (reader := self._readers.get(fd)) is not None:
@@ -115,7 +135,6 @@ class Reactor:
                     writer.fired(event)
             except Exception:
                 _logger.exception("a callback failed")
-        return True
 
     def _table(self, direction: int) -> dict[int, Watcher]:
         return self._readers if direction == READ else self._writers

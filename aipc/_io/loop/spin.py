@@ -83,14 +83,14 @@ class Spin:
             self.was_quick()
         else:
             self.wait_ends()
-        if self.lost < LONGEST:
             self._penalty = self._penalty // 2 or 1
-        else:
+        if self.lost >= LONGEST:
             self._park_next()
 
     def was_quick(self) -> None:
         """A wait was over at the first look, without a clock."""
         self._expected *= 1 - _WEIGHT
+        self._penalty = self._penalty // 2 or 1
 
     def give_way(self) -> None:
         """Let another process run if one wants this processor.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from functools import partial
+from typing import ClassVar
 
 from aipc._address import Address
 from aipc._io.handle import SocketHandle
@@ -17,6 +18,8 @@ from .stream import InetListener, InetStreamChannel, bind, dial
 
 class TcpChannel(InetStreamChannel):
     """Messages over a TCP connection."""
+
+    _READS_PLAINLY: ClassVar[bool] = True
 
     __slots__ = ()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import ClassVar
 
 from aipc._io.errors import naming
 from aipc.wire.framing import MAX_MESSAGE_SIZE
@@ -14,6 +15,8 @@ from .pipe_end import PipeEnd, set_capacity
 
 class PipeChannel(PipeEnd):
     """One end of a pipe: it receives or it sends."""
+
+    _READS_PLAINLY: ClassVar[bool] = True
 
     __slots__ = ()
 

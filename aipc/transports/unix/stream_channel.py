@@ -27,12 +27,19 @@ class UnixChannel(SocketStreamChannel):
     """Messages over a connected Unix stream socket. `collects`: take descriptors from the first read on."""
 
     SEND_OPTIONS: ClassVar[frozenset[str]] = frozenset({"fds"})
+    _READS_PLAINLY: ClassVar[bool] = True  # as long as it collects no descriptors
 
     __slots__ = ("_received_fds",)
 
     def __init__(self, handle: SocketHandle, framing: Framing, *, collects: bool = False) -> None:
         super().__init__(handle, framing)
-        self._received_fds: _ReceivedFds | None = _ReceivedFds() if collects else None
+        self._received_fds: _ReceivedFds | None = None
+        if collects:
+            self._collect()
+
+    def _collect(self) -> _ReceivedFds:
+        self._received_fds, self._native_kind = _ReceivedFds(), 0
+        return self._received_fds
 
     def _read(self) -> bytes:
         if self._received_fds is None:
@@ -62,10 +69,9 @@ class UnixChannel(SocketStreamChannel):
         return messages
 
     def _take_message(self) -> Message:
-        if self._received_fds is None:
-            self._received_fds = _ReceivedFds()
+        received_fds = self._received_fds or self._collect()
         data = self._take()
-        fds, truncated = self._received_fds.pop(self._received)
+        fds, truncated = received_fds.pop(self._received)
         return Message(data, fds=fds, truncated=truncated)
 
     def _push_beside(self, frame: Frame, fds: Sequence[int]) -> int:
