@@ -40,7 +40,7 @@ def long(session: nox.Session) -> None:
     run_suite(session, AIPC_TESTS="long")
 
 
-FALLBACKS = ["timerfd", "spin", "timerfd,spin", "tmpfile", "doorbell", "membarrier", "order", "membarrier,order"]
+FALLBACKS = ["timerfd", "spin", "timerfd,spin", "tmpfile", "doorbell", "membarrier", "native", "order", "membarrier,order"]
 
 
 @nox.session(python="3.11")

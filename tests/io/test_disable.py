@@ -38,12 +38,12 @@ def opened_with(disabled: str) -> list[str]:
 def test_an_unknown_feature_is_named() -> None:
     """A typo would test what is there, in place of the fallback. Every opening fails, and leaves nothing open."""
     *errors, left = opened_with("timerfd,spim,Doorbell")
-    text = "AIPC_DISABLE: no feature is called Doorbell, spim; there are doorbell, membarrier, order, spin, timerfd, tmpfile"
+    text = "AIPC_DISABLE: no feature is called Doorbell, spim; there are doorbell, membarrier, native, order, spin, timerfd, tmpfile"
     assert errors == [text] * 5
     assert left == "left 0"
 
 
-@pytest.mark.parametrize("disabled", ["", "spin", " spin , timerfd,", "doorbell,membarrier,order,spin,timerfd,tmpfile"])
+@pytest.mark.parametrize("disabled", ["", "spin", " spin , timerfd,", "doorbell,membarrier,native,order,spin,timerfd,tmpfile"])
 def test_known_features(disabled: str) -> None:
     *lines, _ = opened_with(disabled)
     assert lines == ["opened"] * 5

@@ -18,6 +18,7 @@ import typer
 import aipc
 from aipc._extras import install_command
 from aipc._sys import membarrier, probes
+from aipc._sys.native import native
 from aipc._sys.proc import file_locks
 from aipc._sys.sysv import primitives, tables
 
@@ -44,6 +45,7 @@ _PROCESS_LIMITS = (
     (getattr(resource, "RLIMIT_SIGPENDING", 11), "queued signals", "ulimit -i"),
     (getattr(resource, "RLIMIT_MSGQUEUE", 12), "bytes of POSIX queues", "ulimit -q"),
 )
+_NATIVE_ADVICE = "small messages take less time if aipc is installed where there are a C compiler and Python's headers"
 _FIRST_IPC, _FIRST_PID = 0xEFFFFFFF, 0xEFFFFFFC
 """The inodes of the initial namespaces (the kernel's PROC_IPC_INIT_INO and PROC_PID_INIT_INO)."""
 
@@ -106,6 +108,7 @@ def _features() -> Iterator[Finding]:
             yield Finding("Features", name, getattr(error, "strerror", "") or str(error), False, advice)
         else:
             yield Finding("Features", name, "", True, advice)
+    yield Finding("Features", "native", "C" if native else "Python", None, "" if native else _NATIVE_ADVICE)
     disabled = ", ".join(sorted(feature for feature in probes.FEATURES if not probes.enabled(feature)))
     yield Finding("Features", "AIPC_DISABLE", disabled or "none", None, "")
     for module, extra in (("uvloop", "uvloop"), ("trio", "trio"), ("msgspec", "services")):
