@@ -90,7 +90,7 @@ class Readiness(Waiter):
             return None
         reactor = self._current_reactor()
         spin = reactor.spin
-        if not (self.exhausted and self._spins and spin.pays) or spin.brief:
+        if not (self.exhausted and self.spins and spin.pays) or spin.brief:
             return None
         found = reactor.spin_and_read(self._fd, kind, limit)
         if found is not None:

@@ -354,14 +354,14 @@ static PyObject *ring_take(RingEnd *self, PyObject *Py_UNUSED(none))
     return message;
 }
 
-/* _take_more(messages, most): append messages that are there, until there are `most`. */
+/* _take_more(messages, most, most_bytes): append messages that are there, until there are `most`. */
 static PyObject *ring_take_more(RingEnd *self, PyObject *const *args, Py_ssize_t nargs)
 {
-    if (nargs != 2 || !PyList_CheckExact(args[0])) {
-        PyErr_SetString(PyExc_TypeError, "_take_more(messages: list, most)");
+    if (nargs != 3 || !PyList_CheckExact(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "_take_more(messages: list, most, most_bytes)");
         return NULL;
     }
-    Py_ssize_t most = PyLong_AsSsize_t(args[1]);
+    Py_ssize_t most = PyLong_AsSsize_t(args[1]), most_bytes = PyLong_AsSsize_t(args[2]);
     if (PyErr_Occurred())
         return NULL;
     Py_buffer memory;
@@ -371,6 +371,8 @@ static PyObject *ring_take_more(RingEnd *self, PyObject *const *args, Py_ssize_t
     int64_t there = bytes_there(self, &memory);
     if (there > self->capacity)
         there = self->capacity;
+    if (there > most_bytes)
+        there = most_bytes;
     while (PyList_GET_SIZE(args[0]) < most) {
         long long next = position;
         PyObject *message = copy_out(self, &memory, &next, there - (position - from));

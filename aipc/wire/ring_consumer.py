@@ -76,13 +76,13 @@ class Consumer(End):
         """Messages that are there, at least one; at most `most`. BlockingIOError, EndOfStream as `take`."""
         messages = [self.take()]
         most = _BATCH if most is None else min(most, _BATCH)
-        self._take_more(messages, most)
+        self._take_more(messages, most, _BATCH_BYTES)
         return messages
 
-    def _take_more_python(self, messages: list[bytes], most: int) -> None:
+    def _take_more_python(self, messages: list[bytes], most: int, most_bytes: int) -> None:
         words, memory, base, mask, plain = self._words, self._memory, self._base, self._mask, self._plain
         position = self.position
-        until = min(words[self._published], position + min(self._capacity, _BATCH_BYTES))
+        until = min(words[self._published], position + min(self._capacity, most_bytes))
         if self._fence is not None:
             self._fence()
         while len(messages) < most:

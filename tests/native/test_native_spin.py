@@ -1,0 +1,246 @@
+"""The wait that spins in C: it reads exactly what a read in Python would, and leaves all else to it."""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import anyio
+import pytest
+
+import aipc
+from aipc.exceptions import MessageTooLarge
+from aipc.testing.expect import settle
+from aipc.wire.framing import framing
+from aipc.wire.ring_consumer import Consumer
+
+from . import native, needs_native
+from .test_native_ring import Bell, Unordered, memory
+
+pytestmark = needs_native
+FRAME = framing("u32").encode
+
+
+class Watched:
+    """A connected socket in an epoll set, edge-triggered, and its peer."""
+
+    def __init__(self) -> None:
+        self.ours, self.theirs = socket.socketpair()
+        self.ours.setblocking(False)
+        self.epoll = select.epoll()
+        self.epoll.register(self.ours, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET)
+
+    def spin(self, looks: int = 3, limit: int = 1000) -> Any:
+        return native.spin(self.epoll.fileno(), self.ours.fileno(), looks, 4, limit)
+
+    def close(self) -> None:
+        self.ours.close()
+        self.theirs.close()
+        self.epoll.close()
+
+
+@pytest.fixture
+def watched() -> Iterator[Watched]:
+    watched = Watched()
+    yield watched
+    watched.close()
+
+
+@pytest.mark.parametrize("message", [b"", b"a", b"x" * 64, b"x" * 1000])
+def test_one_message(watched: Watched, message: bytes) -> None:
+    watched.theirs.send(FRAME(message))
+    assert watched.spin() == (message,)
+    assert watched.spin() is None
+
+
+@pytest.mark.parametrize("data", [b"\0", b"\0\0\0", FRAME(b"abc")[:-1], FRAME(b"abc") + b"\0", FRAME(b"a") * 2, FRAME(b"x" * 1001)])
+def test_anything_else_comes_as_it_is(watched: Watched, data: bytes) -> None:
+    watched.theirs.send(data)
+    assert watched.spin() == data
+
+
+def test_more_than_one_read(watched: Watched) -> None:
+    """A read that filled the buffer may have left something."""
+    data = FRAME(b"x" * (native.MOST_READ - 4))
+    watched.theirs.send(data)
+    assert watched.spin(limit=1 << 20) == data
+    watched.theirs.send(data + b"more")
+    assert watched.spin(limit=1 << 20) == data
+    assert watched.ours.recv(100) == b"more"
+
+
+def test_nothing(watched: Watched) -> None:
+    assert watched.spin() is None
+    assert watched.spin(looks=0) is None
+    assert watched.spin(looks=-1) is None
+
+
+def test_somebody_else_has_read_it(watched: Watched) -> None:
+    watched.theirs.send(FRAME(b"a"))
+    watched.ours.recv(100)
+    watched.epoll.modify(watched.ours, select.EPOLLIN | select.EPOLLOUT)  # an event all the same
+    assert watched.spin() == [(watched.ours.fileno(), select.EPOLLOUT)]
+    watched.epoll.modify(watched.ours, select.EPOLLIN | select.EPOLLET)
+    assert watched.spin() is None
+
+
+def test_the_end_and_other_descriptors_are_left_to_python(watched: Watched) -> None:
+    other, peer = socket.socketpair()
+    with other, peer:
+        watched.epoll.register(other, select.EPOLLIN)
+        peer.send(b"a")
+        watched.theirs.send(FRAME(b"a"))
+        assert sorted(watched.spin()) == sorted([(watched.ours.fileno(), select.EPOLLIN), (other.fileno(), select.EPOLLIN)])
+        assert watched.spin() == [(other.fileno(), select.EPOLLIN)]  # it is level-triggered
+        assert watched.ours.recv(100) == FRAME(b"a")
+        other.recv(1)
+        watched.theirs.close()
+        ((fd, event),) = watched.spin()
+        assert fd == watched.ours.fileno()
+        assert event & select.EPOLLHUP
+
+
+def test_a_bad_set(watched: Watched) -> None:
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        native.spin(-1, watched.ours.fileno(), 1, 4, 10)
+
+
+async def waited(channel: aipc.Channel, peer: aipc.Channel) -> None:
+    """From here on the channel's reads may rely on edges, and so the next ones spin."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(channel.receive)
+        await settle()
+        await peer.send(b"first")
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the spins of this test gave."""
+    from aipc._io.loop import reactor
+
+    class Native:
+        def spin(self, *arguments: Any) -> Any:
+            found = native.spin(*arguments)
+            taken.append(found)
+            return found
+
+    taken: list[Any] = []
+    monkeypatch.setattr(reactor, "native", Native())
+    return taken
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("all_features")
+async def test_a_channel_receives(taken: list[Any]) -> None:
+    """One message, several in one read, and the parts of one, each behind a wait."""
+    ours, theirs = aipc.channel_pair("stream")
+    async with ours, theirs:
+        await waited(ours, theirs)
+        fd = theirs.extra(aipc.ChannelAttribute.descriptor)
+        with anyio.fail_after(10):
+            for number in range(10):
+                await theirs.send(b"%d" % number)
+                assert await ours.receive() == b"%d" % number
+            os.write(fd, FRAME(b"a") + FRAME(b"b") + FRAME(b"cde")[:-1])
+            assert [await ours.receive(), await ours.receive()] == [b"a", b"b"]
+            os.write(fd, FRAME(b"cde")[-1:])
+            assert await ours.receive() == b"cde"
+            await theirs.send_eof()
+            with pytest.raises(anyio.EndOfStream):
+                await ours.receive()
+        assert ours.statistics().messages_received == 14
+        assert ours.statistics().bytes_received == 4 * 14 + len(b"first") + 10 + len(b"abcde")
+    assert any(isinstance(found, tuple) for found in taken)
+    assert any(isinstance(found, bytes) for found in taken)
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("all_features", "taken")
+async def test_a_message_over_the_limit() -> None:
+    """What came before it is good, and it is an error for ever."""
+    for before in (b"", FRAME(b"good")):
+        left, right = socket.socketpair()
+        async with await aipc.open_channel(f"fd:{left.detach()}", max_message_size=10) as ours:
+            with right:
+                right.send(before + FRAME(b"x" * 11))
+                with anyio.fail_after(10):
+                    if before:
+                        assert await ours.receive() == b"good"
+                    for _ in range(2):
+                        with pytest.raises(MessageTooLarge, match="announced 11 bytes"):
+                            await ours.receive()
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("all_features")
+async def test_descriptors_that_are_collected_are_not_read_in_c(taken: list[Any]) -> None:
+    ours, theirs = aipc.channel_pair("stream")
+    async with ours, theirs:
+        await waited(ours, theirs)
+        reading, writing = os.pipe()
+        for _ in range(3):
+            await theirs.send(b"with", fds=[reading])
+            with anyio.fail_after(10):
+                message = await ours.receive_message()
+            assert message.data == b"with"
+            (fd,) = message.fds
+            os.close(fd)
+            await theirs.send(b"without")
+            taken.clear()
+            assert await ours.receive() == b"without"
+            assert not taken
+        os.close(reading)
+        os.close(writing)
+
+
+def test_nothing_leaks(watched: Watched) -> None:
+    """Neither blocks of memory nor references, whether a call succeeds or fails."""
+    data, items = FRAME(b"abc") * 5 + FRAME(b"x" * 90), [b"abc"] * 5 + [b"x" * 90]
+    with memory() as (mapped, words):
+        end = Consumer(0, Bell(), Unordered(), 1000)
+        end.attach(mapped, words)
+
+        def once() -> None:
+            native.split(data, 4, 1000)
+            native.split(data, 4, 50)
+            native.join(items, 0, 4, 50, 1000)
+            watched.theirs.send(FRAME(b"a"))
+            assert watched.spin() == (b"a",)
+            watched.theirs.send(b"a")
+            assert watched.spin() == b"a"
+            assert watched.spin() is None
+            watched.epoll.modify(watched.ours, select.EPOLLOUT)
+            assert watched.spin()
+            watched.epoll.modify(watched.ours, select.EPOLLIN | select.EPOLLET)
+            for wrong in (lambda: native.split(data, 5, 1), lambda: native.join((), 0, 4, 1, 1), lambda: native.spin(-1, 0, 1, 4, 1)):
+                failed(wrong)
+            words[4096 // 8] = words[4096 // 8 + 2] = 3
+            end.position, words[0], words[48] = 0, 32, 2
+            assert end.take() == b"\0\0\0"
+            assert end._take_more([], 5, 1000) is None
+            assert not end.watch(2)
+            failed(end.take)
+            Consumer(0, Bell(), Unordered(), 1000).attach(mapped, words)
+
+        for _ in range(50):
+            once()
+        gc.collect()
+        watched_objects = (data, *items, words, end, None, Consumer)
+        references, before = [sys.getrefcount(one) for one in watched_objects], sys.getallocatedblocks()
+        for _ in range(1000):
+            once()
+        gc.collect()
+        assert sys.getallocatedblocks() - before < 500  # a leaked one a round would be 1,000
+        for one, count in zip(watched_objects, references, strict=True):
+            assert abs(sys.getrefcount(one) - count) < 500
+        end.close()
+
+
+def failed(call: Callable[[], object]) -> None:
+    with pytest.raises((OSError, TypeError, ValueError)):
+        call()
