@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from types import ModuleType
 
 from . import probes
@@ -11,10 +12,9 @@ def _load() -> ModuleType | None:
     if not probes.enabled("native"):
         return None
     try:
-        from . import _native
+        return import_module("aipc._sys._native")
     except ImportError:
         return None
-    return _native
 
 
 native = _load()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import accumulate
 from typing import Any, cast
@@ -66,13 +66,13 @@ class Unfinished:
         return len(ends) - begun - 1
 
 
-class _Lazy(Sequence[Frame]):
-    """Frames that were sent in one piece, made again when somebody asks for one of them."""
+class _EncodedLater(Sequence[Frame]):
+    """The frames of messages that were encoded in one piece: made again if one of them is needed, after a write in part."""
 
-    __slots__ = ("_encode", "_items")
+    __slots__ = ("_framing", "_items")
 
-    def __init__(self, encode: Callable[[Buffer], Frame], items: Sequence[Buffer]) -> None:
-        self._encode = encode
+    def __init__(self, framing: Framing, items: Sequence[Buffer]) -> None:
+        self._framing = framing
         self._items = items
 
     def __len__(self) -> int:
@@ -80,7 +80,7 @@ class _Lazy(Sequence[Frame]):
 
     def __getitem__(self, index: Any) -> Any:
         chosen = self._items[index]
-        return list(map(self._encode, chosen)) if isinstance(index, slice) else self._encode(chosen)
+        return [*map(self._framing.encode, chosen)] if isinstance(index, slice) else self._framing.encode(chosen)
 
 
 class FrameSender(TransportChannel, StreamChannel):
@@ -140,16 +140,9 @@ class FrameSender(TransportChannel, StreamChannel):
 
     def _batches(self, items: Iterable[Buffer]) -> Iterator[tuple[Frame, Sequence[Frame]]]:
         """As many frames as one system call should take, in one piece and singly. A refused item's error comes last."""
-        encode = self._framing.encode
         if isinstance(items, list | tuple):
-            items, first = list(items), 0
-            while first < len(items):
-                frame, end = self._framing.join(items, first, _BATCH_SIZE)
-                if end == first:
-                    break
-                yield frame, _Lazy(encode, items[first:end])
-                first = end
-            items = items[first:]
+            items = yield from self._quick_batches(list(items))
+        encode = self._framing.encode
         frames: list[bytes] = []
         total = 0
         refused = None
@@ -173,6 +166,17 @@ class FrameSender(TransportChannel, StreamChannel):
             yield b"".join(frames), frames
         if refused is not None:
             raise refused
+
+    def _quick_batches(self, items: list[Buffer]) -> Generator[tuple[Frame, Sequence[Frame]], None, list[Buffer]]:
+        """As `_batches`, but gives up at an item that needs Python code: the items from there on are left."""
+        first = 0
+        while first < len(items):
+            frame, end = self._framing.join(items, first, _BATCH_SIZE)
+            if end == first:
+                break
+            yield frame, _EncodedLater(self._framing, items[first:end])
+            first = end
+        return items[first:]
 
     def _write(self, frame: Frame, frames: Sequence[Frame] = (), fds: Sequence[int] = ()) -> None:
         """Start a frame, or several: all of it goes to the kernel or to `_unfinished`, or BlockingIOError and nothing does."""

@@ -115,9 +115,9 @@ class Framing(ABC):
         return b"".join(pieces) if size < LONG else pieces
 
     def join(self, items: list[Buffer], first: int, most: int) -> tuple[bytes, int]:
-        """The frames of `items[first:next]` in one piece, of at least `most` bytes if there are so many; and `next`.
+        """The frames of `items[first:next]` in one piece, some `most` bytes if there are so many, made in C; and `next`.
 
-        It ends before an item that is not a short `bytes`, which only `encode` takes. This may be so at once.
+        It ends before an item that is not a short `bytes`: that needs `encode`. Without C, at once.
         """
         return b"", first
 
@@ -164,11 +164,11 @@ class LengthPrefixed(Framing):
             return self._pack(size) + item
         return super().encode(item)
 
-    if native is not None:
-
-        def join(self, items: list[Buffer], first: int, most: int) -> tuple[bytes, int]:
-            joined: tuple[bytes, int] = native.join(items, first, self.kind, self._short - 1, most)
-            return joined
+    def join(self, items: list[Buffer], first: int, most: int) -> tuple[bytes, int]:
+        if native is None:
+            return b"", first
+        frames: tuple[bytes, int] = native.join(items, first, self.kind, self._short - 1, most)
+        return frames
 
     def _wrap(self, item: Buffer) -> tuple[Buffer, ...]:
         return self._pack(len(item)), item
@@ -176,14 +176,19 @@ class LengthPrefixed(Framing):
     def split(self, data: bytes, rest: Rest = b"") -> Split:
         if rest:
             data = joined(rest, data)
+        header = self._header
+        last = len(data) - header
+        if last >= 0 and self._unpack(data)[0] == last <= self.limit:
+            return [data[header:]], b"", None  # one message and no more: what a ping-pong sees
+        if native is None:
+            return self._split_many(data)
+        messages, position, length = native.split(data, self.kind, self.limit)
+        return messages, data[position:], None if length < 0 else self._too_long(length)
+
+    def _split_many(self, data: bytes) -> Split:
         header, unpack, limit = self._header, self._unpack, self.limit
         position, size = 0, len(data)
         last = size - header
-        if last >= 0 and unpack(data)[0] == last <= limit:
-            return [data[header:]], b"", None  # one message and no more: what a ping-pong sees
-        if native is not None:
-            messages, position, length = native.split(data, self.kind, limit)
-            return messages, data[position:], None if length < 0 else self._too_long(length)
         messages: list[bytes] = []
         while position <= last:
             (length,) = unpack(data, position)

@@ -27,7 +27,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from typing import Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from aipc._sys.native import native
 from aipc.exceptions import ProtocolError
@@ -98,8 +98,8 @@ class Barriers(Protocol):
         """A full barrier on all processors that run registered processes, False if it was refused; None if there is none."""
 
 
-class _Numbers:
-    """What an end knows of the ring, in Python."""
+class Numbers:
+    """The attributes of an end that C has to know: there, they are members of its own base class."""
 
     __slots__ = (
         "_base", "_capacity", "_consumed", "_mask", "_plain", "_published", "_reader_sleeps", "_room_until", "_words",
@@ -107,7 +107,8 @@ class _Numbers:
     )  # fmt: skip
 
 
-Numbers: Any = _Numbers if native is None else native.RingEnd
+if native is not None and not TYPE_CHECKING:
+    Numbers = native.RingEnd
 
 
 class End(Numbers):

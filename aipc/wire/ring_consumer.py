@@ -10,7 +10,7 @@ from aipc._sys.native import native
 from aipc.exceptions import MessageTooLarge, ProtocolError
 
 from .framing import Body
-from .ring import ALWAYS, HEADER, LENGTH, PART, SKIP, Barriers, End, Numbers, Peer
+from .ring import ALWAYS, HEADER, LENGTH, PART, SKIP, Barriers, End, Peer
 
 _BATCH = 1024  # messages that are taken at once before the producer hears of the room
 _BATCH_BYTES = 256 * 1024
@@ -42,8 +42,6 @@ class Consumer(End):
             looks -= 1
         return False
 
-    watch = _watch if native is None else Numbers.watch
-
     def sleep(self) -> bool:
         return self._shown < 0 and super().sleep()  # else `free` is waited for, not the peer
 
@@ -68,9 +66,6 @@ class Consumer(End):
         if words[self._writer_sleeps]:
             self._wake(self._writer_sleeps)
         return data
-
-    if native is None:
-        take = _take
 
     def take_many(self, most: int | None) -> list[bytes]:
         """Messages that are there, at least one; at most `most`. BlockingIOError, EndOfStream as `take`."""
@@ -98,7 +93,9 @@ class Consumer(End):
         self._consume(position)
 
     if native is None:
-        _take_more = _take_more_python
+        watch, take, _take_more = _watch, _take, _take_more_python
+    else:
+        watch = native.RingEnd.watch  # `End` has another one
 
     def peek(self) -> bytes:
         """What the next `take` gives, left there for it. Errors as `take`."""

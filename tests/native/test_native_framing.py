@@ -105,12 +105,18 @@ def test_other_framings_are_not_in_c(name: str) -> None:
 
 @pytest.mark.parametrize("kind", [0, 1, -8, 3, 1 << 40])
 def test_unknown_kinds(kind: int) -> None:
-    for call in (lambda: native.split(b"", kind, 1), lambda: native.join([], 0, kind, 1, 1), lambda: native.spin(0, 0, 0, kind, 1)):
+    for call in (
+        lambda: native.split(b"", kind, 1),
+        lambda: native.join([], 0, kind, 1, 1),
+        lambda: native.spin(0, 0, 0, kind, 1),
+    ):
         with pytest.raises((ValueError, OverflowError)):
             call()
 
 
-@pytest.mark.parametrize("arguments", [(), (1, 2), ("", 4, 1), (b"", "", 1), (b"", 4, -1), (b"", 4, 1 << 64), (bytearray(), 4, 1)])
+@pytest.mark.parametrize(
+    "arguments", [(), (1, 2), ("", 4, 1), (b"", "", 1), (b"", 4, -1), (b"", 4, 1 << 64), (bytearray(), 4, 1)]
+)
 def test_wrong_arguments(arguments: tuple[object, ...]) -> None:
     for function in (native.split, native.join, native.spin):
         with pytest.raises((TypeError, OverflowError)):

@@ -86,9 +86,7 @@ calls = st.lists(st.sampled_from(["take", "take_many", "take_3", "watch"]), min_
     sleeps=st.integers(0, 3),
     calls=calls,
 )
-def test_consumers_agree(
-    position: int, ahead: int, headers: dict[int, int], first: int, sleeps: int, calls: list[str]
-) -> None:
+def test_consumers_agree(position: int, ahead: int, headers: dict[int, int], first: int, sleeps: int, calls: list[str]) -> None:
     seen = []
     for kind in (Consumer, PythonConsumer):
         bell = Bell()
@@ -191,7 +189,9 @@ def test_a_sleeping_peer_is_woken(sleeping: int) -> None:
             end.close()
 
 
-@pytest.mark.parametrize("name", ["_base", "_published", "_consumed", "_reader_sleeps", "_writer_sleeps", "_capacity", "_mask", "position"])
+@pytest.mark.parametrize(
+    "name", ["_base", "_published", "_consumed", "_reader_sleeps", "_writer_sleeps", "_capacity", "_mask", "position"]
+)
 @pytest.mark.parametrize("value", [-1, -8, 1, 3, 4 * CAPACITY, 1 << 62])
 def test_numbers_outside_the_memory(name: str, value: int) -> None:
     """C reads and writes nothing then: the Python code meets it, if at all."""

@@ -58,7 +58,9 @@ def test_one_message(watched: Watched, message: bytes) -> None:
     assert watched.spin() is None
 
 
-@pytest.mark.parametrize("data", [b"\0", b"\0\0\0", FRAME(b"abc")[:-1], FRAME(b"abc") + b"\0", FRAME(b"a") * 2, FRAME(b"x" * 1001)])
+@pytest.mark.parametrize(
+    "data", [b"\0", b"\0\0\0", FRAME(b"abc")[:-1], FRAME(b"abc") + b"\0", FRAME(b"a") * 2, FRAME(b"x" * 1001)]
+)
 def test_anything_else_comes_as_it_is(watched: Watched, data: bytes) -> None:
     watched.theirs.send(data)
     assert watched.spin() == data
@@ -217,7 +219,11 @@ def test_nothing_leaks(watched: Watched) -> None:
             watched.epoll.modify(watched.ours, select.EPOLLOUT)
             assert watched.spin()
             watched.epoll.modify(watched.ours, select.EPOLLIN | select.EPOLLET)
-            for wrong in (lambda: native.split(data, 5, 1), lambda: native.join((), 0, 4, 1, 1), lambda: native.spin(-1, 0, 1, 4, 1)):
+            for wrong in (
+                lambda: native.split(data, 5, 1),
+                lambda: native.join((), 0, 4, 1, 1),
+                lambda: native.spin(-1, 0, 1, 4, 1),
+            ):
                 failed(wrong)
             words[4096 // 8] = words[4096 // 8 + 2] = 3
             end.position, words[0], words[48] = 0, 32, 2

@@ -20,7 +20,7 @@ import select
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from threading import RLock
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from aipc._io import fork
 from aipc._sys.native import native
@@ -121,10 +121,10 @@ class Reactor:
         if native is None or self._epoll is None:
             return None
         found = native.spin(self._epoll.fileno(), fd, _NATIVE_LOOKS, kind, limit)
-        if not isinstance(found, list):
-            return found
-        self._hand_out(found)
-        return None
+        if isinstance(found, list):
+            self._hand_out(found)
+            return None
+        return cast("tuple[bytes] | bytes | None", found)
 
     def _hand_out(self, events: list[tuple[int, int]]) -> None:
         for fd, event in events:
