@@ -9,7 +9,7 @@ from aipc._sys.native import MOST_READ
 
 from . import fork
 from .loop.reactor import HUNG_UP, READ, Reactor
-from .waiter import Look, Owner, Waiter
+from .waiter import MOST_QUICK, Look, Owner, Waiter
 
 
 class Readiness(Waiter):
@@ -93,11 +93,14 @@ class Readiness(Waiter):
         if not (self.exhausted and self.spins and spin.pays) or spin.brief:
             return None
         found = reactor.spin_and_read(self._fd, kind, limit)
-        if found is not None:
-            self.budget -= 1
-            spin.was_quick()
-            if len(found) == MOST_READ:
-                self.exhausted = False
+        if found is None:
+            self.quick //= 2
+            return None
+        self.budget -= 1
+        self.quick = min(self.quick + 1, MOST_QUICK)
+        spin.was_quick()
+        if len(found) == MOST_READ:
+            self.exhausted = False
         return found
 
     def close(self) -> None:

@@ -31,6 +31,7 @@ Arguments = TypeVarTuple("Arguments")
 
 BUDGET = 128
 """Immediate successes in a row before a turn of the loop: a busy channel must not starve the rest."""
+MOST_QUICK = 32
 LONG_MESSAGE_PATIENCE = 3
 """How many times longer to spin in the middle of a long message: its rest comes as fast as the peer can copy."""
 
@@ -73,7 +74,7 @@ class Waiter(WaitQueue, ABC):
 
     _AWAITED: ClassVar[str] = "available"
     __slots__ = (
-        "_generation", "_owner", "_paused", "_reactor", "budget", "buffered", "exhausted", "in_long_message", "spins",
+        "_generation", "_owner", "_paused", "_reactor", "budget", "buffered", "exhausted", "in_long_message", "quick", "spins",
     )  # fmt: skip
 
     def __init__(self, owner: Owner, *, spins: bool = True) -> None:
@@ -85,6 +86,8 @@ class Waiter(WaitQueue, ABC):
         self.exhausted: bool = False
         self._generation = owner.generation  # which may be older: a sending side is made at the first send
         self._paused = False
+        self.quick: int = 0
+        """Grows when a spin meets its event at the first look, up to MOST_QUICK, and is halved when one does not."""
         self.spins: bool = spins and probes.enabled("spin")
         self._reactor: Reactor | None = None  # of the loop that it was last waited for in
 
@@ -248,6 +251,7 @@ class Waiter(WaitQueue, ABC):
                     result = _try(operation, *arguments)
                     if result is not _BLOCKED:
                         spin.was_useful(at_once=at_once)
+                        self.quick = min(self.quick + 1, MOST_QUICK) if at_once else self.quick // 2
                         return result
                 at_once = False
                 if spin.gave_enough or perf_counter() >= deadline:
@@ -259,6 +263,7 @@ class Waiter(WaitQueue, ABC):
             spin.active = False
             self._spin_ends()
         spin.in_vain()
+        self.quick //= 2
         return _try(operation, *arguments)  # a task that parks must have tried just now
 
 

@@ -35,6 +35,8 @@ _READS = 32
 """Reads of one message between two turns of the loop."""
 _READ_PRICE = 7
 """What a read takes of the budget beside its message: a peer that always answers at once must not keep the loop."""
+_QUICK = 4
+"""From then on (`Waiter.quick`) a wait begins with a spin in C, which is in vain where the peer is not that quick."""
 _INT = struct.Struct("i")
 
 
@@ -87,7 +89,7 @@ class ByteStreamChannel(FrameSender):
         waiting = self._incoming
         if selection or waiting is None or self._finisher is not None:
             waiting = self._reading(selection)
-        if self._native_kind and waiting.exhausted:
+        if self._native_kind and waiting.exhausted and waiting.quick >= _QUICK:
             return self._receive_natively()
         return waiting.attempt(self._take)
 
