@@ -9,7 +9,7 @@ import fcntl
 import os
 import struct
 import termios
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from typing import Any, ClassVar, cast
 
@@ -90,11 +90,17 @@ class ByteStreamChannel(FrameSender):
         if selection or waiting is None or self._finisher is not None:
             waiting = self._reading(selection)
         if self._native_kind and waiting.exhausted and waiting.quick >= _QUICK:
-            return self._receive_natively()
+            return self._receive_natively(self._take)
         return waiting.attempt(self._take)
 
-    async def _receive_natively(self) -> bytes:
-        """Spin, read and split in C, and do in Python what is left of it."""
+    def __anext__(self) -> Coroutine[Any, Any, bytes]:
+        waiting = self._reading({})
+        if self._native_kind and waiting.exhausted and waiting.quick >= _QUICK:
+            return self._receive_natively(self._take_next)
+        return waiting.attempt(self._take_next)
+
+    async def _receive_natively(self, take: Callable[[], bytes]) -> bytes:
+        """Spin, read and split in C; `take` does what is left of it."""
         readable = self._reader.readable
         if not self._rest and not readable.buffered:
             try:
@@ -106,9 +112,19 @@ class ByteStreamChannel(FrameSender):
                 self._bytes_received += abs(self._native_kind) + len(data[0])
                 return data[0]
             if data is not None:
-                readable.buffered = self._fill_from(data)
-                readable.buffered.reverse()
-        return await readable.attempt(self._take)
+                self._keep(data)
+        return await readable.attempt(take)
+
+    def _keep(self, data: bytes) -> None:
+        """Data that was read, for the next `_take`, which raises what is wrong with it."""
+        try:
+            buffered = self._fill_from(data)
+        except Exception as error:
+            if error is not self._input_error:
+                raise
+        else:
+            buffered.reverse()
+            self._reader.readable.buffered = buffered
 
     def _take(self) -> bytes:
         buffered = self._reader.readable.buffered or self._fill()

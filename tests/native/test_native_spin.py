@@ -162,20 +162,47 @@ async def test_a_channel_receives(taken: list[Any]) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.usefixtures("all_features", "taken")
-async def test_a_message_over_the_limit() -> None:
+@pytest.mark.usefixtures("all_features")
+async def test_a_channel_is_iterated_over(taken: list[Any]) -> None:
+    ours, theirs = aipc.channel_pair("stream")
+    async with ours, theirs:
+        await waited(ours, theirs)
+        got = []
+        with anyio.fail_after(10):
+            await theirs.send(b"0")
+            async for message in ours:
+                got.append(message)
+                if len(got) < 10:
+                    await theirs.send(b"%d" % len(got))
+                elif len(got) == 10:
+                    await theirs.send_eof()
+        assert got == [b"%d" % number for number in range(10)]
+    assert any(isinstance(found, tuple) for found in taken)
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("all_features")
+@pytest.mark.parametrize("before", [b"", b"good"])
+@pytest.mark.parametrize("ending", ["limit", "end"])
+async def test_what_is_wrong_comes_last(taken: list[Any], before: bytes, ending: str) -> None:
     """What came before it is good, and it is an error for ever."""
-    for before in (b"", FRAME(b"good")):
-        left, right = socket.socketpair()
-        async with await aipc.open_channel(f"fd:{left.detach()}", max_message_size=10) as ours:
-            with right:
-                right.send(before + FRAME(b"x" * 11))
-                with anyio.fail_after(10):
-                    if before:
-                        assert await ours.receive() == b"good"
-                    for _ in range(2):
-                        with pytest.raises(MessageTooLarge, match="announced 11 bytes"):
-                            await ours.receive()
+    ours, theirs = aipc.channel_pair("stream")
+    async with ours, theirs:
+        await waited(ours, theirs)
+        with anyio.fail_after(10):
+            for _ in range(10):
+                await theirs.send(b"quick")
+                await ours.receive()
+            taken.clear()
+            os.write(theirs.extra(aipc.ChannelAttribute.descriptor), (FRAME(before) if before else b"") + b"\xff" * 11)
+            if ending == "end":
+                await theirs.aclose()
+            if before:
+                assert await ours.receive() == before
+            for _ in range(2):
+                with pytest.raises(MessageTooLarge, match="announced 4,294,967,295 bytes"):
+                    await ours.receive()
+    assert isinstance(taken[0], list if ending == "end" else bytes)
 
 
 @pytest.mark.anyio
