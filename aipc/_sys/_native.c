@@ -154,9 +154,9 @@ static PyObject *spin(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssi
     while (looks-- > 0 && there == 0)
         there = epoll_wait(epoll, events, MOST_EVENTS, 0);
     Py_END_ALLOW_THREADS
-    if (there < 0)
+    if (there < 0 && errno != EINTR)
         return PyErr_SetFromErrno(PyExc_OSError);
-    if (there == 0)
+    if (there <= 0)
         Py_RETURN_NONE;
     if (there == 1 && events[0].data.fd == fd && events[0].events == EPOLLIN)
         return read_message(fd, kind, limit);
@@ -271,7 +271,7 @@ static PyObject *ring_put(RingEnd *self, PyObject *item)
         PyBuffer_Release(&memory);
     }
     if (!put)
-        return PyObject_CallMethod((PyObject *)self, "_put", "O", item);
+        return PyObject_CallMethod((PyObject *)self, "_put", "(O)", item);
     if (asked)
         return PyObject_CallMethod((PyObject *)self, "_tell", NULL);
     Py_RETURN_NONE;
@@ -397,7 +397,7 @@ static PyObject *ring_watch(RingEnd *self, PyObject *looks)
     if (left == -1 && PyErr_Occurred())
         return NULL;
     if (!open_memory(self, &memory))
-        return PyObject_CallMethod((PyObject *)self, "_watch", "O", looks);
+        return PyObject_CallMethod((PyObject *)self, "_watch", "(O)", looks);
     int there = 0;
     for (left = left > 1 ? left * LOADS : left; left > 0 && !there; left--)
         there = bytes_there(self, &memory) != 0;

@@ -36,14 +36,14 @@ class Unfinished:
 
     def __init__(self, frame: Frame, frames: Sequence[Frame]) -> None:
         self.views: list[memoryview] = [memoryview(piece) for piece in pieces(frame) if len(piece)]
-        self._frames = frames
+        self._frames: Any = frames if isinstance(frames, _EncodedLater) else list(frames)
         self._done = 0
 
     def add(self, frame: bytes) -> None:
-        """Put one more frame behind these."""
+        """Put one more frame behind these, which were not encoded in one piece."""
         if frame:  # to write nothing is no progress
             self.views.append(memoryview(frame))
-        self._frames = [*self._frames, frame]
+        self._frames.append(frame)
 
     def advance(self, count: int) -> None:
         """The kernel took `count` bytes more."""
