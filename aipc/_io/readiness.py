@@ -23,7 +23,9 @@ class Readiness(Waiter):
     """How often to look for events between two turns of the loop."""
 
     __slots__ = ("_direction", "_fd", "_fired", "_watched", "trusts_edges")
-    exhausted: bool  # of Waiter; declared again, because pyright takes what is set below for a new attribute
+    budget: int  # of Waiter, as the next two: declared again, because pyright takes what is set below for new attributes
+    exhausted: bool
+    quick: int
 
     def __init__(self, owner: Owner, fd: int, direction: int, *, spins: bool = True) -> None:
         super().__init__(owner, spins=spins)

@@ -354,11 +354,11 @@ static PyObject *ring_take(RingEnd *self, PyObject *Py_UNUSED(none))
     return message;
 }
 
-/* _take_more(messages, most, most_bytes): append messages that are there, until there are `most`. */
+/* take_more(messages, most, most_bytes): append messages that are there, until there are `most`. */
 static PyObject *ring_take_more(RingEnd *self, PyObject *const *args, Py_ssize_t nargs)
 {
     if (nargs != 3 || !PyList_CheckExact(args[0])) {
-        PyErr_SetString(PyExc_TypeError, "_take_more(messages: list, most, most_bytes)");
+        PyErr_SetString(PyExc_TypeError, "take_more(messages: list, most, most_bytes)");
         return NULL;
     }
     Py_ssize_t most = PyLong_AsSsize_t(args[1]), most_bytes = PyLong_AsSsize_t(args[2]);
@@ -409,7 +409,7 @@ static PyMethodDef ring_methods[] = {
     {"put", (PyCFunction)ring_put, METH_O, NULL},
     {"put_many", (PyCFunction)(void (*)(void))ring_put_many, METH_FASTCALL, NULL},
     {"take", (PyCFunction)ring_take, METH_NOARGS, NULL},
-    {"_take_more", (PyCFunction)(void (*)(void))ring_take_more, METH_FASTCALL, NULL},
+    {"take_more", (PyCFunction)(void (*)(void))ring_take_more, METH_FASTCALL, NULL},
     {"watch", (PyCFunction)ring_watch, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -184,6 +184,14 @@ class End(Numbers):
             self._words[flag] = ALWAYS  # it may still sleep: the next change tries again
 
 
+def in_c(end: type[End], *names: str) -> None:
+    """Put C functions in place of these methods, if there are any. `_NAME` stays the Python one, which C calls in all but simple cases."""
+    for name in names:
+        setattr(end, f"_{name}", getattr(end, name))
+        if native is not None:
+            setattr(end, name, getattr(native.RingEnd, name))
+
+
 class _Closed:
     """In place of memory that was unmapped."""
 

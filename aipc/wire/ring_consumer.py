@@ -6,11 +6,10 @@ from typing import NoReturn
 
 import anyio
 
-from aipc._sys.native import native
 from aipc.exceptions import MessageTooLarge, ProtocolError
 
 from .framing import Body
-from .ring import ALWAYS, HEADER, LENGTH, PART, SKIP, Barriers, End, Peer
+from .ring import ALWAYS, HEADER, LENGTH, PART, SKIP, Barriers, End, Peer, in_c
 
 _BATCH = 1024  # messages that are taken at once before the producer hears of the room
 _BATCH_BYTES = 256 * 1024
@@ -34,7 +33,7 @@ class Consumer(End):
         self._peeked: bytes | None = None  # a message in parts that `peek` has put together
         self._shown = -1  # the size of the message that `show` has shown
 
-    def _watch(self, looks: int) -> bool:
+    def watch(self, looks: int) -> bool:
         words, published, position = self._words, self._published, self.position
         while looks:  # faster than any(), when it counts: what is looked for is there
             if words[published] != position:
@@ -45,7 +44,7 @@ class Consumer(End):
     def sleep(self) -> bool:
         return self._shown < 0 and super().sleep()  # else `free` is waited for, not the peer
 
-    def _take(self) -> bytes:
+    def take(self) -> bytes:
         """The next message. BlockingIOError if there is none, EndOfStream if there will be none."""
         words = self._words
         position = self.position
@@ -71,10 +70,11 @@ class Consumer(End):
         """Messages that are there, at least one; at most `most`. BlockingIOError, EndOfStream as `take`."""
         messages = [self.take()]
         most = _BATCH if most is None else min(most, _BATCH)
-        self._take_more(messages, most, _BATCH_BYTES)
+        self.take_more(messages, most, _BATCH_BYTES)
         return messages
 
-    def _take_more_python(self, messages: list[bytes], most: int, most_bytes: int) -> None:
+    def take_more(self, messages: list[bytes], most: int, most_bytes: int) -> None:
+        """Append messages that are there, without a wait, until there are `most`, or this call has taken so many bytes."""
         words, memory, base, mask, plain = self._words, self._memory, self._base, self._mask, self._plain
         position = self.position
         until = min(words[self._published], position + min(self._capacity, most_bytes))
@@ -91,11 +91,6 @@ class Consumer(End):
             messages.append(memory[start : start + size])
             position += room
         self._consume(position)
-
-    if native is None:
-        watch, take, _take_more = _watch, _take, _take_more_python
-    else:
-        watch = native.RingEnd.watch  # `End` has another one
 
     def peek(self) -> bytes:
         """What the next `take` gives, left there for it. Errors as `take`."""
@@ -228,6 +223,9 @@ class Consumer(End):
         if self._body is not None:
             self._fail(ProtocolError("the peer closed in the middle of a message"))
         raise anyio.EndOfStream("the other side sends no more: it closed, or called send_eof()")
+
+
+in_c(Consumer, "watch", "take", "take_more")
 
 
 def _too_large(size: int, limit: int) -> MessageTooLarge:

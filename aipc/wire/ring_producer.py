@@ -7,11 +7,10 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from aipc._sys.native import native
 from aipc.abc import Buffer
 from aipc.exceptions import ProtocolError
 
-from .ring import CONTROLS, HEADER, PART, SKIP, Barriers, End, Peer
+from .ring import CONTROLS, HEADER, PART, SKIP, Barriers, End, Peer, in_c
 
 _NEVER = 1 << 64
 
@@ -44,7 +43,7 @@ class Producer(End):
     def watch(self, looks: int) -> bool:
         return any(self._words[self._consumed] + self._window >= self._wanted for _ in range(looks))
 
-    def _put(self, item: Buffer) -> None:
+    def put(self, item: Buffer) -> None:
         """Publish a message of at most `largest` bytes. BlockingIOError: no room, and nothing happened. EPIPE: no peer."""
         size = len(item)
         room = (size + 15) & -8
@@ -64,7 +63,7 @@ class Producer(End):
         if words[self._reader_sleeps]:
             self._tell()
 
-    def _put_many(self, items: Sequence[Any], longest: int) -> int:
+    def put_many(self, items: Sequence[Any], longest: int) -> int:
         """Publish the first items as one, as long as each is `bytes`, no longer than `longest`, and finds room: how many.
 
         EPIPE: no peer.
@@ -87,9 +86,6 @@ class Producer(End):
         if count:
             self._show(position)
         return count
-
-    if native is None:
-        put, put_many = _put, _put_many
 
     def put_part(self, item: Buffer) -> int:
         """Publish a message, or as much of a long one as fits, a quarter of the ring at least: how many bytes.
@@ -186,6 +182,9 @@ class Producer(End):
         if skipped:
             self._words[self._base + (position & self._mask) >> 3] = SKIP
         return position + skipped
+
+
+in_c(Producer, "put", "put_many")
 
 
 def _broken() -> OSError:

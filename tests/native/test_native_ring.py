@@ -49,7 +49,7 @@ class Bell:
 
 
 class PythonConsumer(Consumer):
-    take, _take_more, watch = Consumer._take, Consumer._take_more_python, Consumer._watch
+    take, take_more, watch = Consumer._take, Consumer._take_more, Consumer._watch
 
 
 class PythonProducer(Producer):
@@ -203,7 +203,7 @@ def test_numbers_outside_the_memory(name: str, value: int) -> None:
             for call in (
                 (lambda end=end: end.put(b"x" * 100), lambda end=end: end.put_many([b"x" * 100], LIMIT))
                 if isinstance(end, Producer)
-                else (end.take, lambda end=end: end.watch(1), lambda end=end: end._take_more([], 5, 1000))
+                else (end.take, lambda end=end: end.watch(1), lambda end=end: end.take_more([], 5, 1000))
             ):
                 try:
                     call()

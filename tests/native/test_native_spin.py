@@ -256,7 +256,7 @@ def test_nothing_leaks(watched: Watched) -> None:
             words[4096 // 8] = words[4096 // 8 + 2] = 3
             end.position, words[0], words[48] = 0, 32, 2
             assert end.take() == b"\0\0\0"
-            assert end._take_more([], 5, 1000) is None
+            assert end.take_more([], 5, 1000) is None
             assert not end.watch(2)
             failed(end.take)
             Consumer(0, Bell(), Unordered(), 1000).attach(mapped, words)
