@@ -325,7 +325,10 @@ static PyObject *copy_out(RingEnd *self, const Py_buffer *memory, long long *pos
 
 static int64_t bytes_there(RingEnd *self, const Py_buffer *memory)
 {
-    return (int64_t)(load(memory, self->published) - (uint64_t)self->position);
+    uint64_t published = load(memory, self->published), position = (uint64_t)self->position;
+    if (published < position)
+        return -1;
+    return published - position > INT64_MAX ? INT64_MAX : (int64_t)(published - position);
 }
 
 /* Wake the producer, if it has asked for that; -1: an error. */

@@ -90,7 +90,8 @@ class Consumer(End):
             start += 8
             messages.append(memory[start : start + size])
             position += room
-        self._consume(position)
+        if position != self.position:
+            self._consume(position)
 
     def peek(self) -> bytes:
         """What the next `take` gives, left there for it. Errors as `take`."""
