@@ -231,3 +231,20 @@ def test_memory_that_is_gone() -> None:
             end.close()
             with pytest.raises(OSError, match="Bad file descriptor"):
                 end.put(b"a") if isinstance(end, Producer) else end.take()
+
+
+@pytest.mark.parametrize("kind", [Consumer, PythonConsumer])
+def test_many_messages_are_taken_up_to_so_many_bytes(kind: type[Consumer]) -> None:
+    with memory() as (mapped, words):
+        producer, consumer = Producer(0, Bell(), Unordered(), CAPACITY), kind(0, Bell(), Unordered(), LIMIT)
+        for end in (producer, consumer):
+            end.attach(mapped, words)
+        for _ in range(5):
+            producer.put(b"x" * 96)  # 104 bytes of the ring
+        taken: list[bytes] = []
+        consumer.take_more(taken, 10, 2 * 104 + 103)
+        assert len(taken) == 2
+        consumer.take_more(taken, 4, CAPACITY)
+        assert len(taken) == 4
+        for end in (producer, consumer):
+            end.close()
