@@ -9,6 +9,7 @@ from aipc._sys.native import MOST_READ
 
 from . import fork
 from .loop.reactor import HUNG_UP, READ, Reactor
+from .loop.spin import MOST_IN_A_ROW
 from .waiter import MOST_QUICK, Look, Owner, Waiter
 
 
@@ -92,7 +93,7 @@ class Readiness(Waiter):
             return None
         reactor = self._current_reactor()
         spin = reactor.spin
-        if not (self.exhausted and self.spins and spin.pays) or spin.brief:
+        if not (self.exhausted and self.spins and spin.pays) or spin.brief or spin.in_a_row > MOST_IN_A_ROW:
             return None
         found = reactor.spin_and_read(self._fd, kind, limit)
         if found is None:
@@ -101,6 +102,7 @@ class Readiness(Waiter):
         self.budget -= 1
         self.quick = min(self.quick + 1, MOST_QUICK)
         spin.was_quick()
+        spin.in_a_row += spin.in_a_row > 0
         if len(found) == MOST_READ:
             self.exhausted = False
         return found

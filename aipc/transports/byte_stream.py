@@ -107,6 +107,8 @@ class ByteStreamChannel(FrameSender):
                 data = readable.spin_and_read(self._native_kind, self._framing.limit)
             except OSError as error:
                 raise self._reader.explain(error) from error
+            if data is not None:
+                readable.budget -= _READ_PRICE
             if isinstance(data, tuple):
                 self._received += 1
                 self._bytes_received += abs(self._native_kind) + len(data[0])

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 import aipc
@@ -164,6 +165,30 @@ async def test_a_channel_receives(taken: list[Any]) -> None:
         assert ours.statistics().bytes_received == 4 * 14 + len(b"first") + 10 + len(b"abcde")
     assert any(isinstance(found, tuple) for found in taken)
     assert any(isinstance(found, bytes) for found in taken)
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("all_features")
+async def test_a_quick_peer_does_not_keep_the_loop(taken: list[Any]) -> None:
+    """A task that always meets its message at once gives others their turn as often as one that reads in Python."""
+    ours, theirs = aipc.channel_pair("stream")
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await anyio.lowlevel.checkpoint()
+
+    async with ours, theirs, anyio.create_task_group() as tasks:
+        await waited(ours, theirs)
+        tasks.start_soon(other)
+        for _ in range(100):
+            await theirs.send(b"a")
+            assert await ours.receive() == b"a"
+        tasks.cancel_scope.cancel()
+    assert turns >= 100 // 16
+    assert sum(isinstance(found, tuple) for found in taken) > 50
 
 
 @pytest.mark.anyio
