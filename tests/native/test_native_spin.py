@@ -187,7 +187,7 @@ async def test_a_quick_peer_does_not_keep_the_loop(taken: list[Any]) -> None:
             await theirs.send(b"a")
             assert await ours.receive() == b"a"
         tasks.cancel_scope.cancel()
-    assert turns >= 100 // 16
+    assert turns >= 4  # after each 16 messages; trio runs tasks in any order
     assert sum(isinstance(found, tuple) for found in taken) > 50
 
 
