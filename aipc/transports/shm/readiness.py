@@ -29,13 +29,14 @@ class RingEnd(Protocol):
 class RingReadable(Readiness):
     """Waits for the producer's records, on the doorbell."""
 
-    __slots__ = ("_end",)
+    __slots__ = ("_end", "_met")
 
     budget: int
 
     def __init__(self, owner: Owner, fd: int, end: RingEnd) -> None:
         super().__init__(owner, fd, READ)
         self._end = end
+        self._met = False  # whether the last brief poll found a record
 
     def poll_briefly(self) -> bool:
         """Whether a first try is worth while, before `attempt` is called; looks a while for a record if spinning pays."""
@@ -45,10 +46,10 @@ class RingReadable(Readiness):
         reactor = self._reactor
         if reactor is None or not self.spins or not reactor.spin.pays:
             return self._end.watch(1)
-        there = self._end.watch(_looks(reactor))
-        if there:
+        if self._met:  # counted only now, while the peer works: a message that is there is taken first
             reactor.spin.was_quick()
-        return there
+        self._met = self._end.watch(_looks(reactor))
+        return self._met
 
     def wake(self) -> None:
         """Let all try again: the two directions wait for different things."""
