@@ -93,8 +93,10 @@ class Readiness(Waiter):
             return None
         reactor = self._current_reactor()
         spin = reactor.spin
-        if not (self.exhausted and self.spins and spin.pays) or spin.brief or spin.in_a_row > MOST_IN_A_ROW:
+        if not (self.exhausted and self.spins and spin.pays) or spin.brief:
             return None
+        if spin.in_a_row > MOST_IN_A_ROW or reactor.others_ready() > 0:
+            return None  # `attempt` turns the loop first
         found = reactor.spin_and_read(self._fd, kind, limit)
         if found is None:
             self.quick //= 2
