@@ -45,7 +45,7 @@ _PROCESS_LIMITS = (
     (getattr(resource, "RLIMIT_SIGPENDING", 11), "queued signals", "ulimit -i"),
     (getattr(resource, "RLIMIT_MSGQUEUE", 12), "bytes of POSIX queues", "ulimit -q"),
 )
-_NATIVE_ADVICE = "small messages take less time if aipc is installed where there are a C compiler and Python's headers"
+_NATIVE_ADVICE = "quicker for small messages if installed with a C compiler and Python's headers"
 _FIRST_IPC, _FIRST_PID = 0xEFFFFFFF, 0xEFFFFFFC
 """The inodes of the initial namespaces (the kernel's PROC_IPC_INIT_INO and PROC_PID_INIT_INO)."""
 
