@@ -20,6 +20,7 @@ import anyio
 from aipc._io import fork
 from aipc._io.errors import os_error
 from aipc._io.handle import FileHandle
+from aipc._io.loop import backend
 from aipc._io.loop import signals as loop_signals
 from aipc._io.loop.wait_queue import WaitQueue
 from aipc._sys.signals import mask as signal_mask
@@ -128,7 +129,7 @@ class _PlainReceiver(SignalReceiver):
                 f"{name_of(min(chosen))}: Python handles signals in the main thread only: open the receiver there, or with details=True"
             )
         self._generation = fork.generation
-        self._loop = loop_signals.running_loop()
+        self._loop = backend.current()
         self._pending: dict[int, None] = {}
         self._queue = WaitQueue()
         self.signals = frozenset()

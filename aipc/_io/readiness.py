@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import ClassVar
 
-from aipc._sys.native import MOST_READ
-
-from . import fork
 from .loop.reactor import HUNG_UP, READ, Reactor
-from .loop.spin import MOST_IN_A_ROW
-from .waiter import MOST_QUICK, Look, Owner, Waiter
+from .waiter import Look, Owner, Waiter
 
 
 class Readiness(Waiter):
@@ -24,9 +20,7 @@ class Readiness(Waiter):
     """How often to look for events between two turns of the loop."""
 
     __slots__ = ("_direction", "_fd", "_fired", "_watched", "trusts_edges")
-    budget: int  # of Waiter, as the next two: declared again, because pyright takes what is set below for new attributes
-    exhausted: bool
-    quick: int
+    exhausted: bool  # of Waiter; declared again, because pyright takes what is set below for a new attribute
 
     def __init__(self, owner: Owner, fd: int, direction: int, *, spins: bool = True) -> None:
         super().__init__(owner, spins=spins)
@@ -86,28 +80,6 @@ class Readiness(Waiter):
                 self._fired = False
                 return found
         return Look.NOTHING
-
-    def spin_and_read(self, kind: int, limit: int) -> tuple[bytes] | bytes | None:
-        """The quick way of a task that must wait to read: see `Reactor.spin_and_read`. None: `attempt` does it."""
-        if self.budget <= 0 or self._paused or self._first is not None or self._generation != fork.generation:
-            return None
-        reactor = self._current_reactor()
-        spin = reactor.spin
-        if not (self.exhausted and self.spins and spin.pays) or spin.brief:
-            return None
-        if spin.in_a_row > MOST_IN_A_ROW or reactor.others_ready() > 0:
-            return None  # `attempt` turns the loop first
-        found = reactor.spin_and_read(self._fd, kind, limit)
-        if found is None:
-            self.quick //= 2
-            return None
-        self.budget -= 1
-        self.quick = min(self.quick + 1, MOST_QUICK)
-        spin.was_quick()
-        spin.in_a_row += spin.in_a_row > 0
-        if len(found) == MOST_READ:
-            self.exhausted = False
-        return found
 
     def close(self) -> None:
         """Leave the loop, before the descriptor's number can be used again; every waiter retries and finds it closed."""

@@ -31,7 +31,6 @@ Arguments = TypeVarTuple("Arguments")
 
 BUDGET = 128
 """Immediate successes in a row before a turn of the loop: a busy channel must not starve the rest."""
-MOST_QUICK = 32
 LONG_MESSAGE_PATIENCE = 3
 """How many times longer to spin in the middle of a long message: its rest comes as fast as the peer can copy."""
 
@@ -86,8 +85,7 @@ class Waiter(WaitQueue, ABC):
         self.exhausted: bool = False
         self._generation = owner.generation  # which may be older: a sending side is made at the first send
         self._paused = False
-        self.quick: int = 0
-        """Grows when a spin meets its event at the first look, up to MOST_QUICK, and is halved when one does not."""
+        self.quick: int = 0  # up to 32: how many spins met their event at the first look; halved by one that does not
         self.spins: bool = spins and probes.enabled("spin")
         self._reactor: Reactor | None = None  # of the loop that it was last waited for in
 
@@ -251,7 +249,7 @@ class Waiter(WaitQueue, ABC):
                     result = _try(operation, *arguments)
                     if result is not _BLOCKED:
                         spin.was_useful(at_once=at_once)
-                        self.quick = min(self.quick + 1, MOST_QUICK) if at_once else self.quick // 2
+                        self.quick = min(self.quick + 1, 32) if at_once else self.quick // 2
                         return result
                 at_once = False
                 if spin.gave_enough or perf_counter() >= deadline:

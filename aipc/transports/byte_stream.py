@@ -26,6 +26,7 @@ from aipc.wire.framing import Body, Frame, Framing, LengthPrefixed, Rest, cut_sh
 
 from .frame_sender import FrameSender, pieces
 from .plain_bytes import announced, warn_of_silence
+from .spin_in_c import QUICK, spin_and_read
 
 READ_SIZE = 64 * 1024
 """Bytes a read: beyond malloc's threshold for mmap(2) each read would map and unmap memory."""
@@ -35,8 +36,6 @@ _READS = 32
 """Reads of one message between two turns of the loop."""
 _READ_PRICE = 7
 """What a read takes of the budget beside its message: a peer that always answers at once must not keep the loop."""
-_QUICK = 4
-"""From then on (`Waiter.quick`) a wait begins with a spin in C, which is in vain where the peer is not that quick."""
 _INT = struct.Struct("i")
 
 
@@ -89,13 +88,13 @@ class ByteStreamChannel(FrameSender):
         waiting = self._incoming
         if selection or waiting is None or self._finisher is not None:
             waiting = self._reading(selection)
-        if self._native_kind and waiting.exhausted and waiting.quick >= _QUICK:
+        if self._native_kind and waiting.exhausted and waiting.quick >= QUICK:
             return self._receive_natively(self._take)
         return waiting.attempt(self._take)
 
     def __anext__(self) -> Coroutine[Any, Any, bytes]:
         waiting = self._reading({})
-        if self._native_kind and waiting.exhausted and waiting.quick >= _QUICK:
+        if self._native_kind and waiting.exhausted and waiting.quick >= QUICK:
             return self._receive_natively(self._take_next)
         return waiting.attempt(self._take_next)
 
@@ -104,7 +103,7 @@ class ByteStreamChannel(FrameSender):
         readable = self._reader.readable
         if not self._rest and not readable.buffered:
             try:
-                data = readable.spin_and_read(self._native_kind, self._framing.limit)
+                data = spin_and_read(readable, self._native_kind, self._framing.limit)
             except OSError as error:
                 raise self._reader.explain(error) from error
             if data is not None:

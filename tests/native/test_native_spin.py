@@ -15,11 +15,10 @@ import anyio.lowlevel
 import pytest
 
 import aipc
-from aipc._io.loop import reactor
 from aipc._io.loop.spin import Spin
 from aipc.exceptions import MessageTooLarge
 from aipc.testing.expect import settle
-from aipc.transports import byte_stream
+from aipc.transports import byte_stream, spin_in_c
 from aipc.wire.framing import framing
 from aipc.wire.ring_consumer import Consumer
 
@@ -135,8 +134,8 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             return found
 
     taken: list[Any] = []
-    monkeypatch.setattr(reactor, "native", Native())
-    monkeypatch.setattr(byte_stream, "_QUICK", 0)
+    monkeypatch.setattr(spin_in_c, "native", Native())
+    monkeypatch.setattr(byte_stream, "QUICK", 0)
     monkeypatch.setattr(Spin, "pays", True)
     monkeypatch.setattr(Spin, "brief", False)
     return taken

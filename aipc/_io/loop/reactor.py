@@ -20,10 +20,9 @@ import select
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from threading import RLock
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 from aipc._io import fork
-from aipc._sys.native import native
 
 from . import backend
 from .spin import Spin
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 READ, WRITE = select.EPOLLIN | select.EPOLLRDHUP, select.EPOLLOUT
 HUNG_UP = select.EPOLLHUP | select.EPOLLRDHUP | select.EPOLLERR
 _MOST_EVENTS = 256
-_NATIVE_LOOKS = 32  # some 10 µs
 _logger = logging.getLogger("aipc")
 
 
@@ -109,24 +107,11 @@ class Reactor:
         events = self._epoll.poll(0, _MOST_EVENTS) if self._epoll is not None else None
         if not events:
             return False
-        self._hand_out(events)
+        self.hand_out(events)
         return True
 
-    def spin_and_read(self, fd: int, kind: int, limit: int) -> tuple[bytes] | bytes | None:
-        """Look for events in C for a while, and read from `fd` if that is all that is ready. None: all else was handed out.
-
-        A tuple has exactly one message, framed with a length of this `kind` (`wire.framing`); bytes are anything else. OSError: of the
-        read.
-        """
-        if native is None or self._epoll is None:
-            return None
-        found = native.spin(self._epoll.fileno(), fd, _NATIVE_LOOKS, kind, limit)
-        if isinstance(found, list):
-            self._hand_out(found)
-            return None
-        return cast("tuple[bytes] | bytes | None", found)
-
-    def _hand_out(self, events: list[tuple[int, int]]) -> None:
+    def hand_out(self, events: list[tuple[int, int]]) -> None:
+        """Tell the watchers of these descriptors."""
         for fd, event in events:
             try:  # an error or a hang-up concerns both directions
                 if event & ~WRITE and (reader := self._readers.get(fd)) is not None:

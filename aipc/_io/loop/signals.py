@@ -40,15 +40,6 @@ async def check_other_threads(signals: frozenset[int]) -> None:
     signal_mask.check_other_threads(signals)
 
 
-def running_loop() -> object:
-    """What stands for the running loop in a dictionary."""
-    if backend.in_trio():
-        import trio
-
-        return trio.lowlevel.current_trio_token()
-    return asyncio.get_running_loop()
-
-
 def watch(signum: int, fired: Fired) -> Callable[[], None]:
     """Call `fired(signum)` in the running loop after each signal; gives a function that ends this and restores what was before.
 

@@ -1,0 +1,49 @@
+"""The quick way of a task that must wait to read a message: one call in C looks for events, reads and splits (`_sys/_native.c`).
+
+`Waiter.attempt` is the reference: what this does not understand, it leaves to that.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from aipc._io import fork
+from aipc._io.loop.spin import MOST_IN_A_ROW
+from aipc._io.readiness import Readiness
+from aipc._sys.native import MOST_READ, native
+
+QUICK = 4
+"""From then on (`Waiter.quick`) a wait begins here: where the peer is not that quick, a spin in C only delays others."""
+_LOOKS = 32  # some 10 µs
+
+
+def spin_and_read(readable: Readiness, kind: int, limit: int) -> tuple[bytes] | bytes | None:
+    """Look for events for a while, and read if the descriptor is all that is ready. None: `attempt` does it.
+
+    A tuple has exactly one message, framed with a length of this `kind` (`wire.framing`); bytes are anything else. OSError: of the read.
+    """
+    if readable.budget <= 0 or readable._paused or readable._first is not None or readable._generation != fork.generation:
+        return None
+    reactor = readable._current_reactor()
+    spin = reactor.spin
+    if not (readable.exhausted and readable.spins and spin.pays) or spin.brief:
+        return None
+    if spin.in_a_row > MOST_IN_A_ROW or reactor.others_ready() > 0 or native is None or reactor._epoll is None:
+        return None  # `attempt` turns the loop first
+    found = cast(
+        "list[tuple[int, int]] | tuple[bytes] | bytes | None",
+        native.spin(reactor._epoll.fileno(), readable._fd, _LOOKS, kind, limit),
+    )
+    if isinstance(found, list):
+        reactor.hand_out(found)
+        found = None
+    if found is None:
+        readable.quick //= 2
+        return None
+    readable.budget -= 1
+    readable.quick = min(readable.quick + 1, 32)
+    spin.was_quick()
+    spin.in_a_row += spin.in_a_row > 0
+    if len(found) == MOST_READ:
+        readable.exhausted = False
+    return found
