@@ -1,4 +1,4 @@
-"""Compiles `aipc/_sys/_native.c` into the wheel, if there is a C compiler; without one the wheel is pure Python, and all works.
+"""Compiles `aipc/_sys/_native*.c` into the wheel, if there is a C compiler; without one the wheel is pure Python, and all works.
 
 AIPC_BUILD_NATIVE=1: fail if it can't be compiled. AIPC_BUILD_NATIVE=0: leave it out.
 """
@@ -14,7 +14,8 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = "aipc/_sys/_native.c"
+SOURCES = "aipc/_sys/_native.c", "aipc/_sys/_native_ring.c"
+PLACE = "aipc/_sys"
 
 
 def compiled(root: Path, directory: str) -> Path:
@@ -22,7 +23,7 @@ def compiled(root: Path, directory: str) -> Path:
     from setuptools import Distribution, Extension
     from setuptools.command.build_ext import build_ext
 
-    extension = Extension("aipc._sys._native", [str(root / SOURCE)], extra_compile_args=["-std=c11", "-D_GNU_SOURCE"])
+    extension = Extension("aipc._sys._native", [str(root / source) for source in SOURCES], extra_compile_args=["-std=c11", "-D_GNU_SOURCE"])
     command = build_ext(Distribution({"ext_modules": [extension]}))
     command.build_lib = command.build_temp = directory
     command.ensure_finalized()
@@ -49,9 +50,9 @@ class NativeHook(BuildHookInterface[Any]):
             print(f"aipc: without its native functions, which need a C compiler and Python's headers: {error}", file=sys.stderr)
             return
         if version == "editable":
-            shutil.copy(built, (root / SOURCE).parent)
+            shutil.copy(built, root / PLACE)
             return
-        build_data["force_include"][str(built)] = f"{Path(SOURCE).parent}/{built.name}"
+        build_data["force_include"][str(built)] = f"{PLACE}/{built.name}"
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
 

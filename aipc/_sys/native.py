@@ -1,4 +1,4 @@
-"""The functions in C (`_native.c`), or None: not compiled, or `AIPC_DISABLE=native`. The Python code beside each use is the reference."""
+"""The functions in C (`_native*.c`), or None: not compiled, or `AIPC_DISABLE=native`. The Python code beside each use is the reference."""
 
 from __future__ import annotations
 
