@@ -23,7 +23,9 @@ def compiled(root: Path, directory: str) -> Path:
     from setuptools import Distribution, Extension
     from setuptools.command.build_ext import build_ext
 
-    extension = Extension("aipc._sys._native", [str(root / source) for source in SOURCES], extra_compile_args=["-std=c11", "-D_GNU_SOURCE"])
+    extension = Extension(
+        "aipc._sys._native", [str(root / source) for source in SOURCES], extra_compile_args=["-std=c11", "-D_GNU_SOURCE"]
+    )
     command = build_ext(Distribution({"ext_modules": [extension]}))
     command.build_lib = command.build_temp = directory
     command.ensure_finalized()

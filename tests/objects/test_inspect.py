@@ -240,6 +240,18 @@ anyio.run(main, sys.argv[1])
 """
 
 
+def test_a_tcp_connection_that_has_ended() -> None:
+    """The kernel remembers it for a minute (TIME_WAIT), but nobody has it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            server.accept()[0].close()
+            assert client.recv(1) == b""
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        assert [row[3] for row in rows if row[1].endswith(f":{port:04X}")] == ["0A", "06"]
+        assert not aipc.inspect(f"tcp://127.0.0.1:{port}").connections
+
+
 def test_datagrams_that_nobody_reads() -> None:
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 _LISTENS = "0A"
+_TIME_WAIT = "06"
 
 Host = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -29,13 +30,19 @@ class InetSocket(NamedTuple):
 
 
 def inet_sockets(protocol: str) -> list[InetSocket]:
-    """Every socket of "tcp" or "udp" in this network namespace, over IPv4 and IPv6."""
-    return [one for name in (protocol, f"{protocol}6") for one in _rows(Path(f"/proc/net/{name}"))]
+    """Every socket of "tcp" or "udp" in this network namespace, over IPv4 and IPv6; no connection that has ended (TIME_WAIT).
+
+    The kernel makes the list while it is read, so that it may name a socket twice when others come and go.
+    """
+    rows = [one for name in (protocol, f"{protocol}6") for one in _rows(Path(f"/proc/net/{name}"))]
+    return list({(one.inode, one.local, one.remote): one for one in rows}.values())
 
 
 def _rows(file: Path) -> Iterator[InetSocket]:
     for line in file.read_text().splitlines()[1:] if file.exists() else ():
         _, local, remote, state, queues, _, _, _, _, inode, *more = line.split()
+        if state == _TIME_WAIT and file.name.startswith("tcp"):
+            continue
         unsent, unread = (int(number, 16) for number in queues.split(":"))
         drops = int(more[-1]) if file.name.startswith("udp") else 0
         yield InetSocket(int(inode), _endpoint(local), _endpoint(remote), state == _LISTENS, unread, unsent, drops)
