@@ -122,6 +122,7 @@ def test_the_example_of_receive(screen: Terminal) -> None:
 
 
 @NARROW
+@pytest.mark.usefixtures("all_features")
 def test_lock_and_top_are_interrupted(screen: Terminal, place: Path) -> None:
     url = f"flock:{place}/lock"
     screen.type(f"aipc lock {url} -- sh -c 'echo held; exec sleep 60'")
