@@ -12,7 +12,7 @@ from aipc._io.loop.spin import MOST_IN_A_ROW
 from aipc._io.readiness import Readiness
 from aipc._sys.native import MOST_READ, native
 
-QUICK = 4
+QUICK = 12
 """From then on (`Waiter.quick`) a wait begins here: where the peer is not that quick, a spin in C only delays others."""
 _LOOKS = 32  # some 10 µs
 
