@@ -121,6 +121,17 @@ def test_a_peer_that_answers_on_the_same_processor_is_no_other_process(clock: Cl
     assert not learnt.pays
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_spin_that_met_its_event_late_parks_the_next_ones(at_once: bool, clock: Clock) -> None:
+    """Longer each time, as after a spin in vain: another process had the processor meanwhile."""
+    learnt = Spin()
+    clock.others_take = 1e-3
+    for skipped in (1, 2, 4, 8, 16):
+        assert wait(learnt, clock, 0)
+        gave_way(learnt).was_useful(at_once=at_once)
+        assert [wait(learnt, clock, 0) for _ in range(skipped)] == [0] * skipped
+
+
 def test_a_spin_in_vain_is_no_reason_to_park(clock: Clock) -> None:
     """How long waits last is."""
     learnt = Spin()

@@ -79,13 +79,14 @@ class Spin:
     def was_useful(self, *, at_once: bool) -> None:
         """The spin met its event, and so the wait ends; `at_once`: at the first look, which takes no clock."""
         self.in_a_row += self.in_a_row > 0
-        if at_once:
+        if self.lost >= LONGEST:
+            self.wait_ends()
+            self._park_next()
+        elif at_once:
             self.was_quick()
         else:
             self.wait_ends()
             self._penalty = self._penalty // 2 or 1
-        if self.lost >= LONGEST:
-            self._park_next()
 
     def was_quick(self) -> None:
         """A wait was over at the first look, without a clock."""
