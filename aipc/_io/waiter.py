@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from enum import Enum
 from time import perf_counter
-from typing import Any, ClassVar, NoReturn, Protocol, TypeVar, TypeVarTuple, cast
+from typing import Any, ClassVar, NoReturn, Protocol, TypeVar, TypeVarTuple
 
 import anyio
 
@@ -92,7 +92,9 @@ class Waiter(WaitQueue, ABC):
     @property
     def owner(self) -> Owner:
         """The object that is waited for; a task that waits keeps it."""
-        return cast(Owner, self._owner())
+        owner = self._owner()
+        assert owner is not None
+        return owner
 
     @abstractmethod
     def _park(self, reactor: Reactor, *, front: bool) -> Awaitable[bool | None]:

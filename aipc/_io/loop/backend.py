@@ -22,8 +22,6 @@ _logger = logging.getLogger("aipc")
 
 asyncio_loop = asyncio._get_running_loop
 """The loop of asyncio's that runs here, or None: the quickest question."""
-
-
 _found: Any = None
 
 

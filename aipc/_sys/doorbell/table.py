@@ -86,7 +86,7 @@ def file_name() -> str:
     return f"aipc-bells-{os.geteuid()}-{os.stat('/proc/self/ns/ipc').st_ino}"
 
 
-class _Courtesy:
+class _YieldAfterCall:
     """Yields the processor to a process that was woken: the kernel may have put it on this one, and let it wait for milliseconds.
 
     If another process takes that long, it is a busy neighbour: then the next calls yield nothing, 1, 2, 4 up to 256 of them.
@@ -98,7 +98,7 @@ class _Courtesy:
         self._penalty = 1
         self._skip = 0
 
-    def show(self) -> None:
+    def __call__(self) -> None:
         if self._skip:
             self._skip -= 1
             return
@@ -113,14 +113,14 @@ class _Courtesy:
 class WaiterTable:
     """The user's table. OSError if there cannot be one."""
 
-    __slots__ = ("_bytes", "_called", "_calling", "_courtesy", "_fd", "_memory", "_path")
+    __slots__ = ("_bytes", "_called", "_calling", "_fd", "_memory", "_path", "_yield")
 
     def __init__(self) -> None:
         self._path = f"{DIRECTORY}/{file_name()}"
         self._fd, self._memory = _enter(self._path)
         self._bytes = memoryview(self._memory).cast("B")
         self._called: dict[int, int] = {}  # the FIFOs of waiters, open
-        self._courtesy = _Courtesy()
+        self._yield = _YieldAfterCall()
         self._calling = RLock()  # no descriptor may be closed and its number reused while a thread writes to it
         sigpipe.look()
         membarrier.registered()  # so that the barriers of waiters reach this process
@@ -204,7 +204,7 @@ class WaiterTable:
                 most -= 1
             at = line.find(1, at + 1)
         if last != after:  # otherwise this would waste time on a busy processor (sched(7))
-            self._courtesy.show()
+            self._yield()
         return last
 
     def _call(self, waiter: int, call: bytes) -> bool:
