@@ -25,7 +25,6 @@ class Waits(Protocol):
     @property
     def waiting(self) -> int:
         """The number of tasks that are parked here."""
-        ...
 
     def purpose(self) -> str:
         """The object, and until when its tasks wait."""
@@ -42,7 +41,7 @@ class LongWait:
         self._task = backend.task_name()
         self._told = False
         self._absent = 0  # looks in a row that found no task
-        self._timer = backend.call_later(loop, _LONG, self._look)
+        self.timer: backend.Timer = backend.call_later(loop, _LONG, self._look)
 
     def _look(self) -> None:
         seconds = monotonic() - self._began
@@ -50,18 +49,14 @@ class LongWait:
             _logger.debug("%s: task %s has waited for %.0f s", self._waits.purpose(), self._task, seconds)
             self._told = True
             self._absent = 0
-            self._timer = backend.call_later(self._loop, seconds, self._look)
+            self.timer = backend.call_later(self._loop, seconds, self._look)
         elif self._absent < _LOOKS:
             self._absent += 1
-            self._timer = backend.call_later(self._loop, _MOMENT, self._look)
+            self.timer = backend.call_later(self._loop, _MOMENT, self._look)
         else:
             if self._told:
                 _logger.debug("%s: task %s waits no more", self._waits.purpose(), self._task)
             _watched.pop(self._waits, None)
-
-    def cancel(self) -> None:
-        """Another wait begins."""
-        self._timer.cancel()
 
 
 def begins(waits: Waits, loop: object) -> None:
@@ -69,5 +64,5 @@ def begins(waits: Waits, loop: object) -> None:
     if _logger.isEnabledFor(logging.DEBUG):
         earlier = _watched.pop(waits, None)
         if earlier is not None:
-            earlier.cancel()
+            earlier.timer.cancel()
         _watched[waits] = LongWait(waits, loop)

@@ -18,6 +18,7 @@ from . import fork
 from .doorbell import Doorbell, DoorbellListener
 from .loop import backend
 from .loop.reactor import Reactor
+from .loop.spin import LONGEST
 from .poll_timer import POLL_PRICE, VAIN_WAKE_PRICE, PollTimer, poll_timer
 from .waiter import Look, Owner, Waiter
 
@@ -37,6 +38,7 @@ class Polling(Waiter):
     `probes`: how often to ask `available` between two turns of the loop while spinning; 0 if a try costs no more.
     """
 
+    LONGEST_SPIN = 3 * LONGEST  # to park costs more here: a timer, a barrier, a call. And a peer that has idled needs 0.3 ms
     __slots__ = (
         "_available", "_call", "_doorbells", "_listener", "_pause", "_poll_timer", "_poll_woke", "_probes", "_retries", "_rung", "_since", "due", "long_waiting",
         "price", "selective",

@@ -23,7 +23,7 @@ from . import fork, long_waits
 from .loop import backend
 from .loop.backend import asyncio_loop, in_trio_task
 from .loop.reactor import Reactor, reactor_of
-from .loop.spin import MOST_IN_A_ROW
+from .loop.spin import LONGEST, MOST_IN_A_ROW
 from .loop.wait_queue import WaitQueue
 
 Result = TypeVar("Result")
@@ -72,6 +72,7 @@ class Waiter(WaitQueue, ABC):
     """
 
     _AWAITED: ClassVar[str] = "available"
+    LONGEST_SPIN: ClassVar[float] = LONGEST
     __slots__ = (
         "_generation", "_owner", "_paused", "_reactor", "budget", "buffered", "exhausted", "in_long_message", "quick", "spins",
     )  # fmt: skip
@@ -163,7 +164,7 @@ class Waiter(WaitQueue, ABC):
                 result = _try(operation, *arguments)
             if result is _BLOCKED:
                 reactor = self._current_reactor()
-                deadline = reactor.spin.wait_begins(LONG_MESSAGE_PATIENCE if self.in_long_message else 1)
+                deadline = reactor.spin.wait_begins(LONG_MESSAGE_PATIENCE if self.in_long_message else 1, self.LONGEST_SPIN)
                 if deadline and self.spins:
                     result = await self._spin(reactor, deadline, operation, *arguments)
                 if result is _BLOCKED:

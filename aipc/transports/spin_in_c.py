@@ -26,7 +26,7 @@ def spin_and_read(readable: Readiness, kind: int, limit: int) -> tuple[bytes] | 
         return None
     reactor = readable._current_reactor()
     spin = reactor.spin
-    if not (readable.exhausted and readable.spins and spin.pays) or spin.brief:
+    if not (readable.exhausted and readable.spins and spin.pays()) or spin.brief:
         return None
     if spin.in_a_row > MOST_IN_A_ROW or reactor.others_ready() > 0 or native is None or reactor._epoll is None:
         return None  # `attempt` turns the loop first

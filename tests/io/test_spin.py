@@ -11,6 +11,7 @@ from aipc._io import waiter
 from aipc._io.loop import backend, spin
 from aipc._io.loop.reactor import reactor_of
 from aipc._io.loop.spin import LONGEST, SHORTEST, Spin
+from aipc._io.polling import Polling
 from aipc._io.readiness import Readiness
 
 
@@ -78,9 +79,9 @@ def test_long_waits_park_until_they_are_short_again(clock: Clock) -> None:
 
 def test_one_wait_spins_at_a_time(clock: Clock) -> None:
     learnt = Spin()
-    assert learnt.pays
+    assert learnt.pays()
     learnt.active = True
-    assert not learnt.pays
+    assert not learnt.pays()
     assert not learnt.wait_begins()
 
 
@@ -99,7 +100,7 @@ def test_it_parks_while_another_process_wants_the_processor(clock: Clock) -> Non
     for skipped in (1, 2, 4, 8, 16, 32, 64, 128, 256, 256):
         assert wait(learnt, clock, 0)
         gave_way(learnt).in_vain()
-        assert not learnt.pays
+        assert not learnt.pays()
         assert [wait(learnt, clock, 0) for _ in range(skipped)] == [0] * skipped
     assert wait(learnt, clock, 0)
     learnt.begins()
@@ -114,11 +115,24 @@ def test_a_peer_that_answers_on_the_same_processor_is_no_other_process(clock: Cl
     for _ in range(10):
         assert wait(learnt, clock, 0)
         gave_way(learnt).was_useful(at_once=False)
-    assert learnt.pays
+    assert learnt.pays()
     clock.others_take = 1e-3  # it has answered meanwhile, but that was not what took so long
     assert wait(learnt, clock, 0)
     gave_way(learnt).was_useful(at_once=False)
-    assert not learnt.pays
+    assert not learnt.pays()
+
+
+def test_where_parking_costs_more_a_spin_lasts_longer(clock: Clock) -> None:
+    """What is polled: the answer of a peer that idled comes after some 0.4 ms, also if the peer takes this processor meanwhile."""
+    learnt = Spin()
+    for _ in range(100):
+        wait(learnt, clock, 400e-6)
+    assert not learnt.wait_begins()
+    assert learnt.wait_begins(longest=3 * LONGEST) - clock.now == pytest.approx(3 * LONGEST)
+    clock.others_take = 400e-6
+    gave_way(learnt).was_useful(at_once=False)
+    assert learnt.wait_begins(longest=3 * LONGEST)
+    assert Polling.LONGEST_SPIN == 3 * LONGEST
 
 
 @pytest.mark.parametrize("at_once", [True, False])
@@ -136,7 +150,7 @@ def test_a_spin_in_vain_is_no_reason_to_park(clock: Clock) -> None:
     """How long waits last is."""
     learnt = Spin()
     learnt.in_vain()
-    assert learnt.pays
+    assert learnt.pays()
 
 
 def test_on_the_only_processor_it_gives_way_first_and_some_times(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,8 +205,8 @@ async def test_on_one_processor_a_peer_runs_during_a_wait(
 
 def test_quick_looks_count(clock: Clock) -> None:
     learnt = Spin()
-    while learnt.pays:
+    while learnt.pays():
         wait(learnt, clock, 1.0)
     for _ in range(40):
         learnt.was_quick()
-    assert learnt.pays
+    assert learnt.pays()

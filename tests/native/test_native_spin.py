@@ -136,7 +136,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     taken: list[Any] = []
     monkeypatch.setattr(spin_in_c, "native", Native())
     monkeypatch.setattr(byte_stream, "QUICK", 0)
-    monkeypatch.setattr(Spin, "pays", True)
+    monkeypatch.setattr(Spin, "pays", lambda self, longest=0.0: True)
     monkeypatch.setattr(Spin, "brief", False)
     return taken
 

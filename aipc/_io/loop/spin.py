@@ -38,7 +38,9 @@ _MOST_SKIPPED = 256
 class Spin:
     """What one event loop has learnt about its waits."""
 
-    __slots__ = ("_alone", "_began", "_expected", "_given", "_penalty", "_shared", "_skip", "active", "in_a_row", "lost")
+    __slots__ = (
+        "_alone", "_began", "_expected", "_given", "_longest", "_penalty", "_shared", "_skip", "active", "in_a_row", "lost",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.active: bool = False
@@ -48,6 +50,7 @@ class Spin:
         self.lost: float = 0.0
         """Seconds for which other processes ran while it gave way."""
         self._began = 0.0
+        self._longest = LONGEST
         self._expected = SHORTEST
         self._penalty = 1
         self._skip = 0
@@ -55,13 +58,14 @@ class Spin:
         self._alone = len(os.sched_getaffinity(0)) == 1
         self._shared = self._alone  # whether others ran on the only processor when this process gave way
 
-    def wait_begins(self, patience: int = 1) -> float:
-        """Until when to spin, by `perf_counter`; 0 to park at once. `patience` multiplies the time."""
+    def wait_begins(self, patience: int = 1, longest: float = LONGEST) -> float:
+        """Until when to spin, by `perf_counter`; 0 to park at once. `patience` multiplies the time; `longest`: seconds that pay."""
         self._began = now = perf_counter()
-        if not self.pays:
+        self._longest = longest
+        if not self.pays(longest):
             self._skip = max(self._skip - 1, 0)
             return 0.0
-        return now + patience * min(max(_FACTOR * self._expected, SHORTEST), LONGEST)
+        return now + patience * min(max(_FACTOR * self._expected, SHORTEST), longest)
 
     def wait_ends(self) -> None:
         """A wait was successful, whether it spun or parked."""
@@ -79,7 +83,7 @@ class Spin:
     def was_useful(self, *, at_once: bool) -> None:
         """The spin met its event, and so the wait ends; `at_once`: at the first look, which takes no clock."""
         self.in_a_row += self.in_a_row > 0
-        if self.lost >= LONGEST:
+        if self.lost >= self._longest:
             self.wait_ends()
             self._park_next()
         elif at_once:
@@ -128,7 +132,6 @@ class Spin:
         self._skip = self._penalty
         self._penalty = min(2 * self._penalty, _MOST_SKIPPED)
 
-    @property
-    def pays(self) -> bool:
+    def pays(self, longest: float = LONGEST) -> bool:
         """Whether a wait may spin now."""
-        return not (self.active or self._skip) and self._expected <= LONGEST
+        return not (self.active or self._skip) and self._expected <= longest

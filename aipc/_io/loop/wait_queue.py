@@ -64,8 +64,7 @@ class WaitQueue:
         if front:
             self._first, waiter = waiter, self._first
         self._others[waiter] = None
-        if front:
-            self._others.move_to_end(waiter, last=False)
+        self._others.move_to_end(waiter, last=not front)
 
     def _discard(self, waiter: Any) -> None:
         if waiter is self._first:

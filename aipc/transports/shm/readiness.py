@@ -44,7 +44,7 @@ class RingReadable(Readiness):
             return False
         self.budget -= 1
         reactor = self._reactor
-        if reactor is None or not self.spins or not reactor.spin.pays:
+        if reactor is None or not self.spins or not reactor.spin.pays():
             return self._end.watch(1)
         if self._met:  # counted only now, while the peer works: a message that is there is taken first
             reactor.spin.was_quick()
