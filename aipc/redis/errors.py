@@ -27,7 +27,7 @@ PASSING = frozenset(
 )
 """Errors of a server that is not ready, or no longer the one that takes writes: a new connection asks again."""
 _ELSEWHERE = frozenset({"MOVED", "ASK"})
-_MOVES = _ELSEWHERE | {"TRYAGAIN"}
+_MOVES = _ELSEWHERE | {"TRYAGAIN", "CLUSTERDOWN"}
 
 
 def passing(server: Server) -> frozenset[str]:
@@ -40,7 +40,7 @@ class NotReady(anyio.BrokenResourceError):
 
 
 class SlotMoves(NotReady):
-    """The slot of a cluster is not there any more, or not yet, or some keys are elsewhere: asked again soon, it may be found."""
+    """The slot of a cluster is not there any more, or not yet, or has no node now: asked again soon, it may be found."""
 
 
 _WITHIN = re.compile(r"ERR Error running script .*?-([A-Z]+) ")

@@ -15,7 +15,7 @@ from aipc.redis.channel import RemoteJobChannel
 from aipc.redis.lock import RemoteLock
 from aipc.testing.expect import settle
 
-from .peers.groups import Cluster
+from .peers.groups import Cluster, wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -121,6 +121,25 @@ async def test_a_history_is_read_while_its_slot_moves(cluster: Cluster) -> None:
                 assert (await subscriber.receive()).data == b"x"
             cluster.end_move(slot, *move)
             await publisher.publish("it", b"y")
+
+
+async def test_an_opening_waits_for_a_cluster_that_is_down_for_a_moment(cluster: Cluster) -> None:
+    slot = cluster.slot("a")
+    node = cluster.servers[cluster.owner(slot)]
+    node.command("CLUSTER", "DELSLOTS", str(slot))
+
+    async def open_and_send() -> None:
+        async with queue_at(cluster.url("a")) as queue:
+            await queue.send(b"x")
+
+    def refused() -> bool:
+        return any(b"errorstat_CLUSTERDOWN" in one.command("INFO", "errorstats") for one in cluster.servers)
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(open_and_send)
+            await anyio.to_thread.run_sync(wait_until, refused)
+            assert node.command("CLUSTER", "ADDSLOTS", str(slot)).startswith(b"+OK")
 
 
 async def test_what_is_wrong_is_told_at_once(cluster: Cluster) -> None:

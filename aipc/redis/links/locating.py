@@ -10,7 +10,7 @@ import anyio
 
 from aipc.exceptions import ObjectMissing
 
-from ..errors import NotReady, explain, kind_of
+from ..errors import NotReady, SlotMoves, explain, kind_of
 from ..scripts import pack
 from ..server import Server
 from .connection import GONE, connected, exchange
@@ -32,8 +32,13 @@ async def locate(server: Server) -> tuple[str, bool]:
         except GONE as error:
             errors.append(error)
     if errors:
-        raise min(errors, key=lambda error: isinstance(error, (ConnectionError, NotReady))).with_traceback(None)
+        raise min(errors, key=_of_little_use).with_traceback(None)
     return server.url, False
+
+
+def _of_little_use(error: Exception) -> int:
+    """How little an error tells: what lasts comes first, then what a cluster says of its state."""
+    return 1 if isinstance(error, SlotMoves) else 2 * isinstance(error, (ConnectionError, NotReady))
 
 
 async def _master(server: Server, sentinel: str) -> tuple[str, bool]:
@@ -56,7 +61,7 @@ async def _owner(server: Server, node: str) -> tuple[str, bool]:
             return node, False
         imports = kind_of(reply) == "ASK"
         if not imports and kind_of(reply) != "MOVED":
-            raise explain(reply, node)
+            raise explain(reply, server.url)
         host, _, port = str(reply).split(" ")[2].rpartition(":")
         node = server.channel(host or node.partition("://")[2].rpartition(":")[0], int(port))
         if imports:
