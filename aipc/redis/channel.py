@@ -63,6 +63,7 @@ class RemoteJobChannel(Channel):
         self._dead_leases = Leases(self._dead, lease)
         self._ahead = Ahead(self._queue, lease)
         self._taking = 0
+        self._ending = 0
         self._look_at = 0.0
         self._closed = False
         self._generation = fork.generation
@@ -162,9 +163,14 @@ class RemoteJobChannel(Channel):
             leases.remove(job)
             self._count_received([job])
             losses = self._link.losses
-            if queue is self._queue and not self._taking:
-                self._ahead.ask()
-            others, nobody = await self._link.ask(queue.done([job], self._history))
+            asks = queue is self._queue
+            self._ending += asks
+            if asks and not self._taking:
+                self._ahead.ask(self._ending)
+            try:
+                others, nobody = await self._link.ask(queue.done([job], self._history))
+            finally:
+                self._ending -= asks
             if others or (nobody and losses == self._link.losses):  # else it was asked twice, and done the first time
                 raise LeaseLost(f"{self._name}: job {job.id} was given back before its block ended")
 

@@ -28,11 +28,8 @@ class Leases:
         self._arm()
 
     def remove(self, job: RemoteJob) -> bool:
-        """One less: whether it was there."""
-        found = self._jobs.pop(job.id, None) is not None
-        if not self._jobs:
-            self._disarm()
-        return found
+        """One less: whether it was there. The timer stays: the next job probably comes soon, and on trio a timer is a task."""
+        return self._jobs.pop(job.id, None) is not None
 
     def clear(self) -> list[RemoteJob]:
         """None any more: those that were."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 import anyio
@@ -36,11 +37,39 @@ async def test_one_after_the_other_each_is_asked_for_once(redis: RedisServer) ->
         await queue.send_many([b"%d" % number for number in range(20)])
         for number in range(20):
             if number:
-                assert queue._ahead._job is not None
+                assert queue._ahead._jobs
             async with queue.lease() as job:
                 assert (job.data, job.attempts) == (b"%d" % number, 1)
-        assert queue._ahead._job is None
+        assert not queue._ahead._jobs
         assert takes(redis) <= 22  # the group is made in between, and the last one finds nothing
+
+
+async def test_each_of_several_tasks_has_its_next_one(redis: RedisServer) -> None:
+    tasks, barrier = 5, anyio.Event()
+    seen: list[bytes] = []
+
+    async def work(*, until_all_have_one: bool) -> None:
+        async with queue.lease() as job:
+            assert job.attempts == 1
+            seen.append(job.data)
+            if len(seen) == tasks:
+                barrier.set()
+            if until_all_have_one:
+                await barrier.wait()
+
+    async with queue_at(redis) as queue:
+        await queue.send_many([b"%d" % number for number in range(2 * tasks)])
+        async with anyio.create_task_group() as group:
+            for _ in range(tasks):
+                group.start_soon(partial(work, until_all_have_one=True))
+        assert [job.data for _, job in queue._ahead._jobs] == [b"%d" % number for number in range(tasks, 2 * tasks)]
+        before = takes(redis)
+        async with anyio.create_task_group() as group:
+            for _ in range(tasks):
+                group.start_soon(partial(work, until_all_have_one=False))
+        assert sorted(seen) == sorted(b"%d" % number for number in range(2 * tasks))
+        assert takes(redis) <= before + tasks  # with the removals, in vain
+        assert (queue.stat().ready, queue.stat().leased) == (0, 0)
 
 
 async def test_it_counts_as_ready_and_is_given_back_soon(redis: RedisServer) -> None:
@@ -49,7 +78,7 @@ async def test_it_counts_as_ready_and_is_given_back_soon(redis: RedisServer) -> 
             await queue.send_many([b"0", b"1", b"2", b"3"])
             async with queue.lease():
                 pass
-            assert queue._ahead._job is not None
+            assert queue._ahead._jobs
             assert queue.stat().ready == 3
             for number in (1, 2):
                 async with queue.lease() as job:
@@ -58,7 +87,7 @@ async def test_it_counts_as_ready_and_is_given_back_soon(redis: RedisServer) -> 
             await queue.send(b"4")
             async with queue.lease() as job:
                 assert job.data == b"3"
-            assert queue._ahead._job is not None
+            assert queue._ahead._jobs
             async with other.lease() as job:  # waits until it is given back
                 assert (job.data, job.attempts) == (b"4", 1)
 
@@ -70,7 +99,7 @@ async def test_closing_gives_it_back(redis: RedisServer) -> None:
                 await queue.send_many([b"0", b"1"])
                 async with queue.lease():
                     pass
-                assert queue._ahead._job is not None
+                assert queue._ahead._jobs
             assert other.receive_nowait() == b"1"
 
 
