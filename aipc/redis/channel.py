@@ -62,7 +62,7 @@ class RemoteJobChannel(Channel):
         self._leases = Leases(self._queue, lease)
         self._dead_leases = Leases(self._dead, lease)
         self._ahead = Ahead(self._queue, lease)
-        self._taking = 0
+        self._idle = 0  # tasks that wait because there was no job
         self._ending = 0
         self._look_at = 0.0
         self._closed = False
@@ -165,7 +165,7 @@ class RemoteJobChannel(Channel):
             losses = self._link.losses
             asks = queue is self._queue
             self._ending += asks
-            if asks and not self._taking:
+            if asks and not self._idle:
                 self._ahead.ask(self._ending)
             try:
                 others, nobody = await self._link.ask(queue.done([job], self._history))
@@ -219,20 +219,24 @@ class RemoteJobChannel(Channel):
                 self._look(queue)
                 return [job]
         place = self._link.wakes.place(queue.takers)
+        idle = False
 
         async def take(registers: bool) -> list[RemoteJob] | None:
+            nonlocal idle
             self._look(queue)
             reply = await self._link.ask(queue.take(most, self._lease, waits=registers), queue.regret)
             if isinstance(reply, list):
                 return jobs_of(reply)
+            if queue is self._queue and not idle:
+                self._idle += 1
+                idle = True
             place.wake_in(self._lease / _LOOKS if reply < 0 else reply / 1000)
             return None
 
-        self._taking += 1
         try:
             jobs = await place.attempt(take, self._check)
         finally:
-            self._taking -= 1
+            self._idle -= idle
         if self._closed:
             self._link.tell(queue.give_back(jobs, 0, counted=False))
             self._check()

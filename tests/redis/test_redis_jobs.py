@@ -224,3 +224,22 @@ async def test_a_forked_child_refuses(server: RedisServer) -> None:
 async def test_urls_that_can_not_be_meant(url: str, why: str) -> None:
     with pytest.raises(aipc.AddressError, match=why):
         await aipc.open_channel(url)
+
+
+async def test_a_job_of_another_client_is_found_though_nobody_wakes_for_it(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aipc.redis.links.wakes._LONGEST_WAIT", 1.0)
+    found: list[bytes] = []
+
+    async def receive() -> None:
+        found.append(await queue.receive())
+
+    async with opened(server) as queue, anyio.create_task_group() as tasks:
+        for _ in range(2):
+            tasks.start_soon(receive)
+        while server.command("ZCARD", queue._queue.takers) != b":1\r\n":
+            await settle()
+        for data in ("0", "1"):
+            server.command("XADD", queue._queue.keys[0], "*", "t", "1", "d", data)
+    assert sorted(found) == [b"0", b"1"]

@@ -22,13 +22,13 @@ from .line import SILENCE, Line
 Result = TypeVar("Result")
 
 _LONGEST_WAIT = 5.0
-"""Seconds after which a waiter looks again, though nobody woke it."""
+"""Seconds after which a waiter looks again, though nobody woke it; a second more at most. One timer serves all waiters of a loop."""
 
 
 class WaitingPlace(WaitQueue):
     """Tasks of this loop that wait for one thing on the server, `name` there. Wakes the one that has waited longest."""
 
-    __slots__ = ("_deadline", "_timer", "_wakes", "name", "news", "rung", "waiting")
+    __slots__ = ("_deadline", "_parked_at", "_timer", "_wakes", "name", "news", "rung", "waiting")
 
     def __init__(self, wakes: Wakes, name: str) -> None:
         super().__init__()
@@ -39,6 +39,7 @@ class WaitingPlace(WaitQueue):
         self._wakes = wakes
         self._timer: backend.Timer | None = None
         self._deadline = 0.0
+        self._parked_at = monotonic()
 
     async def attempt(self, try_: Callable[[bool], Awaitable[Result | None]], check: Callable[[], None]) -> Result:
         """`await try_(registers)` until it gives something; `registers`: have the server wake this place if there is nothing.
@@ -74,11 +75,13 @@ class WaitingPlace(WaitQueue):
                     self._timer.cancel()
 
     async def _park(self) -> None:
-        self.wake_in(_LONGEST_WAIT)
+        self._parked_at = monotonic()
         await self.queue()
 
     def wake_in(self, seconds: float) -> None:
         """Wake all after so many seconds at the latest."""
+        if seconds >= _LONGEST_WAIT:
+            return
         deadline = monotonic() + seconds
         if self._timer is not None:
             if self._deadline <= deadline:
@@ -90,6 +93,11 @@ class WaitingPlace(WaitQueue):
     def _timed(self) -> None:
         self._timer = None
         self.ring(everybody=True)
+
+    def wake_if_late(self, now: float) -> None:
+        """Wake all if nobody was woken for long."""
+        if now - self._parked_at >= _LONGEST_WAIT:
+            self.ring(everybody=True)
 
     def ring(self, *, everybody: bool = False) -> None:
         """Let the first task, or all, try again."""
@@ -119,6 +127,7 @@ class Wakes(Line):
         found = self._places.get(name)
         if found is None:
             found = self._places[name] = WaitingPlace(self, name)
+            self.watch()
         return found
 
     def leave(self, place: WaitingPlace) -> None:
@@ -193,7 +202,10 @@ class Wakes(Line):
         if not self._places:
             return False
         self.watch()
-        if monotonic() - self._heard < SILENCE:
+        now = monotonic()
+        for place in tuple(self._places.values()):
+            place.wake_if_late(now)
+        if now - self._heard < SILENCE:
             return False
         if not self._pinged:
             self._pinged = self.write(pack("PING"))
