@@ -91,7 +91,7 @@ class RemoteConnectionChannel(Channel):
 
     def _ring(self) -> None:
         for name in (self._in[2], self._out[3]):
-            self._link.wakes.place(name).ring(everybody=True)
+            self._link.wakes.ring(name)
 
     # Sending
 

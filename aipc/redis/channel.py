@@ -168,7 +168,7 @@ class RemoteJobChannel(Channel):
             if asks and not self._idle:
                 self._ahead.ask(self._ending)
             try:
-                others, nobody = await self._link.ask(queue.done([job], self._history))
+                others, nobody = await self._link.ask(queue.done([job], self._history), stays=True)
             finally:
                 self._ending -= asks
             if others or (nobody and losses == self._link.losses):  # else it was asked twice, and done the first time
@@ -299,7 +299,7 @@ class RemoteJobChannel(Channel):
             if jobs and not self._link.closed:
                 self._link.tell(queue.give_back(jobs, 0, counted=False))
             for name in (queue.takers, queue.senders):
-                self._link.wakes.place(name).ring(everybody=True)
+                self._link.wakes.ring(name)
 
     def statistics(self) -> ChannelStatistics:
         return ChannelStatistics(self._sent, self._received, self._bytes_sent, self._bytes_received)

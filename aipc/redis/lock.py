@@ -248,7 +248,7 @@ class RemoteLock(Semaphore):
             self._give_back(grant.name, grant.units, 1, grant.units)
         self._grants.clear()
         for name in self._waiting:
-            self._link.wakes.place(name).ring(everybody=True)
+            self._link.wakes.ring(name)
         with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
             await self._link.flushed()
         registry.leave(self._link)

@@ -24,6 +24,8 @@ _logger = logging.getLogger("aipc")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 1.0
 SILENCE = 5.0
 """Seconds without an answer after which a connection counts as lost: its server is stopped, or the network is."""
+PERIOD = 1.0
+"""Seconds between two looks for that."""
 
 
 class Line(ABC):
@@ -135,7 +137,7 @@ class Line(ABC):
     def watch(self) -> None:
         """Look each second whether the server fell silent, until it is not awaited any more."""
         if self._timer is None and not self.closed:
-            self._timer = backend.call_later(self.loop, 1.0, self._watched)
+            self._timer = backend.call_later(self.loop, PERIOD, self._watched)
 
     def _watched(self) -> None:
         self._timer = None

@@ -36,14 +36,17 @@ class Request(WaitQueue):
     `undo` is called with the answer if nobody is there to have it; with None if it will never be known.
     """
 
-    __slots__ = ("abandoned", "data", "done", "error", "patient", "refused", "repeats", "reply", "tried", "undo")
+    __slots__ = ("abandoned", "data", "done", "error", "patient", "refused", "repeats", "reply", "stays", "tried", "undo")
 
-    def __init__(self, data: bytes, undo: Undo | None = None, *, patient: bool = True, repeats: bool = True) -> None:
+    def __init__(
+        self, data: bytes, undo: Undo | None = None, *, patient: bool = True, repeats: bool = True, stays: bool = False
+    ) -> None:
         super().__init__()
         self.data: bytes = data
         self.undo: Undo | None = undo
         self.patient: bool = patient
         self.repeats: bool = repeats
+        self.stays: bool = stays
         self.refused: bool = False  # its server did not do it
         self.abandoned: bool = False
         self.done: bool = False
@@ -100,14 +103,16 @@ class Link(Line):
         """How many commands wait for their answers."""
         return len(self._unsent) + len(self._sent)
 
-    async def ask(self, data: bytes, undo: Undo | None = None, *, patient: bool = True, repeats: bool = True) -> Any:
+    async def ask(
+        self, data: bytes, undo: Undo | None = None, *, patient: bool = True, repeats: bool = True, stays: bool = False
+    ) -> Any:
         """The server's answer to a command. `patient`: wait for a connection, if there is none.
 
         Without `repeats`: BrokenResourceError if the connection was lost before the answer; nobody knows whether it was done.
 
-        Cancelled: not done, if it had not left; else done, and `undo(answer)` is called when the answer comes.
+        Cancelled: not done, if it had not left, unless it `stays`; else done, and `undo(answer)` is called when the answer comes.
         """
-        request = Request(data, undo, patient=patient, repeats=repeats)
+        request = Request(data, undo, patient=patient, repeats=repeats, stays=stays)
         self._submit(request)
         try:
             await request.queue()
@@ -169,7 +174,7 @@ class Link(Line):
         request.abandoned = True
         if request.done:
             request.regret()
-        elif request in self._unsent:
+        elif request in self._unsent and not request.stays:
             self._unsent.remove(request)
             if request.tried:
                 request.regret()

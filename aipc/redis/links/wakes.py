@@ -17,7 +17,7 @@ from ..errors import explain, lasting
 from ..scripts import call, pack
 from ..server import Server
 from .connection import Connection
-from .line import SILENCE, Line
+from .line import PERIOD, SILENCE, Line
 
 Result = TypeVar("Result")
 
@@ -80,7 +80,7 @@ class WaitingPlace(WaitQueue):
 
     def wake_in(self, seconds: float) -> None:
         """Wake all after so many seconds at the latest."""
-        if seconds >= _LONGEST_WAIT:
+        if seconds >= _LONGEST_WAIT + PERIOD:  # sooner than that, nobody else may wake them
             return
         deadline = monotonic() + seconds
         if self._timer is not None:
@@ -129,6 +129,12 @@ class Wakes(Line):
             found = self._places[name] = WaitingPlace(self, name)
             self.watch()
         return found
+
+    def ring(self, name: str) -> None:
+        """Let all try again that wait for `name`, if any do. Also when the loop is over."""
+        place = self._places.get(name)
+        if place is not None:
+            place.ring(everybody=True)
 
     def leave(self, place: WaitingPlace) -> None:
         """Nobody waits there any more."""
