@@ -187,6 +187,9 @@ class RemoteJobChannel(Channel):
         queue, _ = self._selected(selection)
         self._ahead.give_back()
         jobs = jobs_of(self._link.ask_now(queue.take(1, self._lease, waits=False)))
+        if not jobs and queue is self._queue:
+            ahead = self._ahead.take()  # was on its way
+            jobs = [] if ahead is None else [ahead]
         if not jobs:
             raise anyio.WouldBlock(f"{self._name}: nothing to receive now; await receive() waits for it")
         return self._acknowledged(queue, jobs)[0].data

@@ -7,6 +7,7 @@ from time import monotonic
 from typing import cast
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 import aipc
@@ -63,3 +64,39 @@ async def test_a_closed_channel_waits_for_nothing() -> None:
             await queue.send(b"0")
             await queue.receive()
         assert not cast(RemoteJobChannel, other)._link.wakes._places
+
+
+@pytest.mark.anyio
+async def test_closed_at_once_it_gives_back_what_it_has_though_an_answer_is_missing(redis: RedisServer) -> None:
+    with anyio.fail_after(20):
+        queue = cast(RemoteJobChannel, await aipc.open_channel(redis.url()))
+        await queue.send(b"0")
+        lease = queue.lease()
+        await lease.__aenter__()
+        redis.freeze()
+        try:
+            queue._link.tell(queue._queue.stat())
+            queue.close()
+        finally:
+            redis.thaw()
+        async with aipc.open_channel(redis.url()) as heir, cast(RemoteJobChannel, heir).lease() as job:
+            assert (job.data, job.attempts) == (b"0", 1)
+
+
+@pytest.mark.anyio
+async def test_a_plain_call_has_the_job_that_was_on_its_way(redis: RedisServer) -> None:
+    with anyio.fail_after(20):
+        async with aipc.open_channel(redis.url()) as channel, AsyncExitStack() as stack, anyio.create_task_group() as group:
+            queue = cast(RemoteJobChannel, channel)
+            await queue.send_many([b"0", b"1"])
+
+            async def work() -> None:
+                async with queue.lease():
+                    redis.freeze()
+                    stack.callback(redis.thaw)
+
+            group.start_soon(work)
+            while not queue._ahead._asked:
+                await anyio.lowlevel.checkpoint()
+            redis.thaw()
+            assert queue.receive_nowait() == b"1"

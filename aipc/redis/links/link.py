@@ -15,6 +15,7 @@ from typing import Any
 
 import anyio
 
+from aipc._io import fork
 from aipc._io.loop.wait_queue import WaitQueue
 from aipc.abc import ChannelAttribute
 
@@ -245,6 +246,13 @@ class Link(Line):
         self.watch()
         return monotonic() - max(self._heard, self._asked) > SILENCE
 
+    def _push_told(self) -> None:
+        """What nobody awaits goes out before the end: leases that are given back."""
+        told = [request.data for request in self._unsent if request.abandoned and request.undo is None]
+        if told and self.connection is not None:
+            before = self.connection.before
+            self.write(b"".join(before + data for data in told))
+
     async def flushed(self) -> None:
         """Wait until all is answered, but not long."""
         with anyio.move_on_after(_CLOSING, shield=True):
@@ -252,6 +260,8 @@ class Link(Line):
                 await self.ask(b"*1\r\n$4\r\nPING\r\n")
 
     def close(self) -> None:
+        if not self.closed and self._generation == fork.generation:
+            self._push_told()
         super().close()
         self.wakes.close()
         requests, self._unsent, self._sent = [*self._sent, *self._unsent], deque(), deque()
