@@ -28,7 +28,9 @@ class JobQueue:
         before = f"{part}:" if part else ""
         self.takers: str = place.key(f"{before}takers")
         self.senders: str = place.key(f"{before}senders")
-        others = (place.key(f"{before}{suffix}") for suffix in ("dead", "delayed", f"seen:{link.name}", "done"))
+        others = (
+            place.key(f"{before}{suffix}") for suffix in ("dead", "delayed", f"seen:{link.name}", "done", f"taken:{link.name}")
+        )
         self.keys: tuple[str, ...] = (place.key(part), place.key(f"{before}back"), self.takers, self.senders, *others)
 
     def send(self, jobs: Sequence[tuple[int, bytes]], most: int, delay: float, *, waits: bool) -> bytes:
@@ -38,8 +40,8 @@ class JobQueue:
         return call("send", self.keys, self.link.name, number, most, int(waits), round(delay * 1000), *pairs)
 
     def take(self, most: int, lease: float, *, waits: bool) -> bytes:
-        """The command that leases jobs."""
-        return call("take", self.keys, self.link.name, most, int(waits), _ms(lease))
+        """The command that leases jobs. Asked again, because its answer was lost, it gives the same ones."""
+        return call("take", self.keys, self.link.name, most, int(waits), _ms(lease), self.link.number())
 
     def done(self, jobs: Sequence[RemoteJob], history: int) -> bytes:
         """The command that removes leased jobs; it gives how many are leased to others, and to nobody, by now."""

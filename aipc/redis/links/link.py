@@ -175,10 +175,8 @@ class Link(Line):
         request.abandoned = True
         if request.done:
             request.regret()
-        elif request in self._unsent and not request.stays:
+        elif request in self._unsent and not (request.stays or request.tried):
             self._unsent.remove(request)
-            if request.tried:
-                request.regret()
 
     def _flush(self) -> None:
         if not self._unsent or self.connection is None:
@@ -215,14 +213,9 @@ class Link(Line):
     def _lost(self) -> None:
         self.losses += 1
         sent, self._sent = self._sent, deque()
-        again = [
-            request for request in sent if (request.repeats or request.refused) and not (request.abandoned and request.undo)
-        ]
-        self._unsent.extendleft(reversed(again))
+        self._unsent.extendleft(reversed([request for request in sent if request.repeats or request.refused]))
         for request in sent:
-            if request.abandoned:
-                request.regret()
-            elif not request.repeats and not request.refused:
+            if not (request.repeats or request.refused):
                 request.answer(anyio.BrokenResourceError(f"{self.server.url}: the connection was lost before the answer"))
 
     def _failed(self, error: Exception, seconds: float) -> None:

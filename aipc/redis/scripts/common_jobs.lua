@@ -1,5 +1,5 @@
 -- Jobs. KEYS: the stream, those given back, takers that wait, senders that wait, the dead, those with a delay, the last request of this
--- process to send, those that are done
+-- process to send, those that are done, what this process's last requests to take gave
 local GROUP = 'aipc'
 
 -- How often an entry was leased, and by whom now; nil if nobody has it

@@ -1,4 +1,4 @@
--- ARGV: process, most, whether to wait, ms of a lease
+-- ARGV: process, most, whether to wait, ms of a lease, number of this request
 -- Gives {{id, attempts, type, data}, ...}, or how many ms are left of the next delay, or -1
 local taken = {}
 local function add(entry, attempts)
@@ -8,6 +8,18 @@ local function add(entry, attempts)
     if entry[2][i] == 'd' then job[4] = entry[2][i + 1] end
   end
   taken[#taken + 1] = job
+end
+
+-- asked again, because its answer was lost
+local slot = ARGV[5] % 1024
+local before = redis.call('HGET', KEYS[9], slot)
+if before and string.match(before, '%d+') == ARGV[5] then
+  for id, attempts in string.gmatch(before, '(%d+%-%d+):(%d+)') do
+    local now_attempts, owner = lease_of(id)
+    local entry = owner == ARGV[1] and now_attempts == tonumber(attempts) and redis.call('XRANGE', KEYS[1], id, id)[1]
+    if entry then add(entry, now_attempts) end
+  end
+  if #taken > 0 then return taken end
 end
 
 local due = promote()
@@ -31,6 +43,12 @@ if #taken < most then
   for _, entry in ipairs(found and found[1][2] or {}) do add(entry, 1) end
 end
 if #taken == most then wake(KEYS[3], 1) end
-if #taken > 0 then return taken end
+if #taken > 0 then
+  local leases = {ARGV[5]}
+  for i, job in ipairs(taken) do leases[i + 1] = job[1] .. ':' .. job[2] end
+  redis.call('HSET', KEYS[9], slot, table.concat(leases, ' '))
+  redis.call('PEXPIRE', KEYS[9], 600000)
+  return taken
+end
 if ARGV[3] == '1' then wait(KEYS[3], ARGV[1]) end
 return due
