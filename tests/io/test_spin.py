@@ -91,6 +91,18 @@ def test_in_the_middle_of_a_long_message_it_has_patience(clock: Clock) -> None:
     assert learnt.wait_begins(3) - clock.now == pytest.approx(3 * once)
 
 
+def test_in_the_middle_of_a_long_message_it_spins_though_waits_were_longer(clock: Clock) -> None:
+    """Two peers that park wait for each other's wake-ups, 0.25 ms each: both would park for ever, though copying takes 0.05."""
+    learnt = Spin()
+    for _ in range(100):
+        wait(learnt, clock, 250e-6)
+    assert not learnt.wait_begins()
+    assert learnt.wait_begins(3) - clock.now == pytest.approx(3 * LONGEST)
+    for _ in range(100):
+        wait(learnt, clock, 700e-6)
+    assert not learnt.wait_begins(3)
+
+
 def test_it_parks_while_another_process_wants_the_processor(clock: Clock) -> None:
     """1, 2, 4 and more waits in a row, at most 256; a spin that meets its event halves the number."""
     learnt = Spin()

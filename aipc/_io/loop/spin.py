@@ -62,7 +62,7 @@ class Spin:
         """Until when to spin, by `perf_counter`; 0 to park at once. `patience` multiplies the time; `longest`: seconds that pay."""
         self._began = now = perf_counter()
         self._longest = longest
-        if not self.pays(longest):
+        if not self.pays(patience * longest):
             self._skip = max(self._skip - 1, 0)
             return 0.0
         return now + patience * min(max(_FACTOR * self._expected, SHORTEST), longest)
