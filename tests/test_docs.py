@@ -28,7 +28,7 @@ BLOCKS = [
 
 def run(*command: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-W", "error", *command], check=False, capture_output=True, text=True, timeout=120, cwd=ROOT
+        [sys.executable, "-W", "error", *command], check=False, capture_output=True, text=True, timeout=30, cwd=ROOT
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
