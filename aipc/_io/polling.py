@@ -40,7 +40,7 @@ class Polling(Waiter):
 
     LONGEST_SPIN = 3 * LONGEST  # to park costs more here: a timer, a barrier, a call. And a peer that has idled needs 0.3 ms
     __slots__ = (
-        "_available", "_call", "_doorbells", "_listener", "_pause", "_poll_timer", "_poll_woke", "_probes", "_retries", "_rung", "_since", "due", "long_waiting",
+        "_available", "_call", "_doorbells", "_listener", "_pause", "_poll_timer", "_poll_woke", "_probes", "_rung", "_since", "due", "long_waiting",
         "price", "selective",
     )  # fmt: skip
 
@@ -58,7 +58,6 @@ class Polling(Waiter):
         self._since = 0.0
         self._poll_woke = False  # by a look
         self._rung = False  # the last wait was ended by a call
-        self._retries = False  # a woken task has not tried yet: a second one would only lose its place
         self.selective: bool = selective
         self.due: float = inf
         self.long_waiting: bool = False
@@ -76,11 +75,10 @@ class Polling(Waiter):
     def _park(self, reactor: Reactor, *, front: bool) -> Awaitable[bool | None]:
         if self._poll_timer is None:
             self._poll_timer = poll_timer(reactor)
-        used = self._poll_timer
-        self._retries = False
+        self.retries = False
         self.pass_on()
         if self._listener is None and self._doorbells:
-            self._listener = used.doorbell_listener()
+            self._listener = self._poll_timer.doorbell_listener()
             if self._listener is not None:
                 for doorbell in self._doorbells:
                     self._listener.listen(doorbell, self)
@@ -88,7 +86,7 @@ class Polling(Waiter):
         if self.due == inf:
             self.price = VAIN_WAKE_PRICE if self._poll_woke else POLL_PRICE
             self._poll_woke = False
-            used.schedule(self, self._next_pause())
+            self._poll_timer.schedule(self, self._next_pause())
         return self._queue_in(reactor.loop, front=front)
 
     def _wait_cancelled(self, parked: Awaitable[bool | None]) -> None:
@@ -97,7 +95,7 @@ class Polling(Waiter):
 
     def wake(self) -> None:
         """Let tasks try again, if they may succeed; those that stay parked go on looking."""
-        self._retries = False
+        self.retries = False
         self._wake_if_available()
 
     def _wake_if_available(self) -> None:
@@ -107,11 +105,9 @@ class Polling(Waiter):
             self._poll_timer.schedule(self, self._next_pause())
 
     def _wake_some(self) -> None:
-        if self.selective:
-            self.wake_all()
-        elif not self._retries:
-            self._retries = self._first is not None
-            super().wake()
+        if self.selective or not self.retries:
+            self.retries |= self._first is not None
+            (self.wake_all if self.selective else super().wake)()
 
     def _may_succeed(self) -> bool:
         try:
@@ -133,10 +129,9 @@ class Polling(Waiter):
 
     def on_notify(self, call: Call) -> bool:
         """Another process made the object available. False if no task here is woken by it."""
-        if not self.waiting:
+        if not (self.waiting or self.retries):
             self._unlisten()
-            return False
-        if not self._may_succeed():
+        if not (self.waiting and self._may_succeed()):
             return False
         self._call, self._rung = call, True
         self._wake_some()
@@ -152,7 +147,7 @@ class Polling(Waiter):
 
     def poll(self) -> float | None:
         """A pause is over. Return the next one, or None if no task waits, or one was woken to try."""
-        if not self.waiting:
+        if not (self.waiting or self.retries):
             self._unlisten()
             return None
         if self._listener is not None:

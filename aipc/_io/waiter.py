@@ -74,7 +74,7 @@ class Waiter(WaitQueue, ABC):
     _AWAITED: ClassVar[str] = "available"
     LONGEST_SPIN: ClassVar[float] = LONGEST
     __slots__ = (
-        "_generation", "_owner", "_paused", "_reactor", "budget", "buffered", "exhausted", "in_long_message", "quick", "spins",
+        "_generation", "_owner", "_paused", "_reactor", "budget", "buffered", "exhausted", "in_long_message", "quick", "retries", "spins",
     )  # fmt: skip
 
     def __init__(self, owner: Owner, *, spins: bool = True) -> None:
@@ -86,6 +86,7 @@ class Waiter(WaitQueue, ABC):
         self.exhausted: bool = False
         self._generation = owner.generation  # which may be older: a sending side is made at the first send
         self._paused = False
+        self.retries: bool = False  # a woken task has not tried yet: a second one would only lose its place
         self.quick: int = 0  # up to 32: how many spins met their event at the first look; halved by one that does not
         self.spins: bool = spins and probes.enabled("spin")
         self._reactor: Reactor | None = None  # of the loop that it was last waited for in
@@ -183,7 +184,7 @@ class Waiter(WaitQueue, ABC):
         except OSError as error:
             raise self.owner.explain(error) from error
         finally:
-            if self._first is not None:
+            if self._first is not None or self.retries:
                 self.wake()
         return result
 

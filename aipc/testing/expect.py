@@ -46,11 +46,20 @@ async def within(operation: Callable[[], Awaitable[Result]]) -> Result:
 
 
 async def settle() -> None:
-    """Let the other tasks run until they wait: at least a hundred turns of the loop, and longer than a spin."""
-    turns, end = 0, perf_counter() + _LONGER_THAN_A_SPIN
-    while turns < 100 or perf_counter() < end:
+    """Let the other tasks run until they wait: a hundred turns of the loop until they begin to, longer than a spin, a hundred more.
+
+    The time counts once they have begun: their first steps may be late.
+    """
+    await _turns(100)
+    end = perf_counter() + _LONGER_THAN_A_SPIN
+    while perf_counter() < end:
         await anyio.lowlevel.checkpoint()
-        turns += 1
+    await _turns(100)
+
+
+async def _turns(count: int) -> None:
+    for _ in range(count):
+        await anyio.lowlevel.checkpoint()
 
 
 async def until(condition: Callable[[], object]) -> None:

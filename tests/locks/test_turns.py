@@ -102,6 +102,23 @@ async def test_somebody_waits(mechanism: str, place: Path, clock: Clock) -> None
         assert len(clock.rests) <= 1  # none, if the other was quick enough for a gap
 
 
+@pytest.mark.usefixtures("all_features")
+@pytest.mark.parametrize("mechanism", [name for name in LOCKS if name != "redis"])
+async def test_who_was_woken_in_vain_still_waits(mechanism: str, place: Path) -> None:
+    """Also when a second call came before it had its turn."""
+    async with LOCKS[mechanism](place).open_two() as (lock, other), anyio.create_task_group() as tasks:
+        await lock.acquire()
+        tasks.start_soon(other.acquire)
+        await settle()
+        for _ in range(100):
+            for _ in range(2):
+                lock.release()
+                lock.acquire_nowait()
+            await anyio.lowlevel.checkpoint()
+            assert lock._handle.polling.others_wait()  # type: ignore[attr-defined]
+        tasks.cancel_scope.cancel()
+
+
 @pytest.mark.usefixtures("_no_board")
 async def test_rests_become_rare_when_nobody_takes_it(place: Path, clock: Clock) -> None:
     """Without a board it rests to find out. Turns double, up to the longest; a gap needs no rest."""
