@@ -36,7 +36,8 @@ class Grant:
         self._arm()
 
     def _arm(self) -> None:
-        seconds = min(self._ttl / _RENEWALS, max(self._until - monotonic(), 0.0))
+        left = max(self._until - monotonic(), 0.0)
+        seconds = min(self._ttl / _RENEWALS, left / 2 if self._asked is None else left)
         self._timer = backend.call_later(self._loop, seconds, self._due)
 
     def _due(self) -> None:
@@ -44,10 +45,12 @@ class Grant:
         if self.expired:
             self.lose()
             return
+        if self._asked is not None or self.renew is None:
+            self._arm()
+            return
+        self._asked = monotonic()
         self._arm()
-        if self._asked is None and self.renew is not None:
-            self._asked = monotonic()
-            self.renew(self, self._renewed)
+        self.renew(self, self._renewed)
 
     def _renewed(self, reply: Any) -> None:
         asked, self._asked = self._asked, None

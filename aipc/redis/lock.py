@@ -72,14 +72,19 @@ class RemoteLock(Semaphore):
 
         async def take(registers: bool) -> Grant | None:
             nonlocal queued
-            asked = monotonic()
             if place.news and queued:
                 grant = self._handed_over(name, n, place.news, *queued)
                 if grant is not None:
                     return grant
-            token, *rest = await self._link.ask(self._acquire(name, n, waits=registers))
-            if token:
-                return self._granted(name, n, token, asked)
+            while True:
+                asked = monotonic()
+                token, *rest = await self._link.ask(self._acquire(name, n, waits=registers))
+                if not token:
+                    break
+                grant = self._granted(name, n, token, asked)
+                if not grant.expired:
+                    return grant
+                grant.end()  # the answer came too late: asked again, the server begins the lease anew
             milliseconds, time = rest
             queued = asked, time
             place.wake_in(milliseconds / 1000)

@@ -13,6 +13,7 @@ import pytest
 import aipc
 from aipc.redis.channel import RemoteJobChannel
 from aipc.redis.lock import RemoteLock
+from aipc.redis.scripts import loading
 
 from ..subjects import times
 from .peers.cutting import CuttingProxy
@@ -22,14 +23,14 @@ pytestmark = pytest.mark.anyio
 JOBS = times(400, 20_000)
 HOLDS = times(100, 5_000)
 SEED = random.randrange(1_000_000)
-GREETING = 20_000
+GREETING = sum(map(len, loading()))
 """Bytes of it, about: some connections are cut within it."""
 
 
 @pytest.fixture
 def proxy(place: Path, redis: RedisServer) -> Iterator[CuttingProxy]:
     print(f"seed {SEED}")
-    cutting = CuttingProxy(f"{place}/proxy", redis.path, GREETING, 4 * GREETING, SEED)
+    cutting = CuttingProxy(f"{place}/proxy", redis.path, GREETING * 9 // 10, 2 * GREETING, SEED)
     yield cutting
     cutting.end()
 

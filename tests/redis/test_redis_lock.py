@@ -200,6 +200,17 @@ async def test_a_block_that_kept_its_loop_beyond_the_lease_ends_with_an_error(se
                 time.sleep(0.5)
 
 
+async def test_an_answer_that_comes_after_the_lease_is_asked_for_again(server: RedisServer) -> None:
+    async with opened(server, ttl=0.3) as lock, anyio.create_task_group() as tasks:
+        server.freeze()
+        tasks.start_soon(lock.acquire)
+        await anyio.sleep(0.5)  # longer than the lease
+        assert not lock._grants
+        server.thaw()
+        await until(lambda: lock._grants)
+        assert lock.token == 1
+
+
 async def test_a_holder_that_was_stopped_learns_that_it_lost(server: RedisServer) -> None:
     holder = process("hold", server.url("lock", ttl=1))
     try:

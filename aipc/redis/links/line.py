@@ -7,7 +7,7 @@ import random
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from time import monotonic
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 
@@ -29,7 +29,9 @@ PERIOD = 1.0
 
 
 class Line(ABC):
-    """A connection and the task that reads it, in one loop."""
+    """A connection and the task that reads it, in one loop. `SCRIPTS`: whether it runs any."""
+
+    SCRIPTS: ClassVar[bool] = False
 
     def __init__(self, server: Server) -> None:
         self.server: Server = server
@@ -86,7 +88,7 @@ class Line(ABC):
         pause, began = _FIRST_PAUSE, monotonic()
         while self._wanted() and not self.closed:
             try:
-                connection = await dial(self.server, self._last)
+                connection = await dial(self.server, self._last, scripts=self.SCRIPTS)
             except Exception as error:  # noqa: BLE001 - told to those who wait
                 self._failed(error.with_traceback(None), monotonic() - began)
             else:

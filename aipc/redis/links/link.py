@@ -82,6 +82,8 @@ class Request(WaitQueue):
 class Link(Line):
     """Asks a server. `name` tells this process and loop from all others there."""
 
+    SCRIPTS = True
+
     def __init__(self, server: Server) -> None:
         super().__init__(server)
         self.name: str = os.urandom(8).hex()
