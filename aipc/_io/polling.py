@@ -13,6 +13,7 @@ from math import inf
 from time import monotonic
 
 from aipc._sys.doorbell.table import WAITERS, Call
+from aipc._sys.yielding import YieldToPeer
 
 from . import fork
 from .doorbell import Doorbell, DoorbellListener
@@ -24,6 +25,7 @@ from .waiter import Look, Owner, Waiter
 
 FIRST_PAUSE, RUNG_PAUSE, LONG_PAUSE, LONGEST_PAUSE = 50e-6, 3e-3, 10e-3, 100e-3
 _LONG_WAIT = 1.1
+_yield = YieldToPeer()  # before parking, which takes some 100 µs: the peer that just got our answer may need this processor
 
 
 def always() -> bool:
@@ -64,6 +66,7 @@ class Polling(Waiter):
         self.price: int = POLL_PRICE
 
     def _wait_begins(self) -> None:
+        _yield()
         self._pause = RUNG_PAUSE if self._rung else FIRST_PAUSE
         self._since = monotonic()
         self._poll_woke = False

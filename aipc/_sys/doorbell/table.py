@@ -27,13 +27,14 @@ import struct
 from contextlib import suppress
 from itertools import compress
 from threading import RLock
-from time import monotonic, perf_counter
+from time import monotonic
 from typing import Any, NamedTuple
 from zlib import crc32
 
 from .. import byte_locks, membarrier
 from ..byte_locks import Range
 from ..signals import sigpipe
+from ..yielding import YieldToPeer
 from . import memory as doorbell_memory
 
 DIRECTORY = "/dev/shm"  # noqa: S108 - what is opened there is checked to be this user's
@@ -52,9 +53,6 @@ _ENTRANCE = Range(WAITERS + 1, WAITERS + 2)
 """A process holds an exclusive lock on this byte while it enters."""
 _PATIENCE = 1.0
 """Seconds to try to enter: another process may be stopped while it enters or leaves, or wait for a busy processor."""
-_SLICE = 1e-3
-"""Seconds: who takes the processor for so long was not only woken."""
-_MOST_SKIPPED = 256
 _CALL = struct.Struct("=II")
 _FIFO_SIZE = 4096
 """Bytes of calls that a FIFO keeps: a loop that was busy for a second need not answer thousands."""
@@ -86,30 +84,6 @@ def file_name() -> str:
     return f"aipc-bells-{os.geteuid()}-{os.stat('/proc/self/ns/ipc').st_ino}"
 
 
-class _YieldAfterCall:
-    """Yields the processor to a process that was woken: the kernel may have put it on this one, and let it wait for milliseconds.
-
-    If another process takes that long, it is a busy neighbour: then the next calls yield nothing, 1, 2, 4 up to 256 of them.
-    """
-
-    __slots__ = ("_penalty", "_skip")
-
-    def __init__(self) -> None:
-        self._penalty = 1
-        self._skip = 0
-
-    def __call__(self) -> None:
-        if self._skip:
-            self._skip -= 1
-            return
-        before = perf_counter()
-        os.sched_yield()
-        if perf_counter() - before < _SLICE:
-            self._penalty = max(self._penalty // 2, 1)
-        else:
-            self._skip, self._penalty = self._penalty, min(2 * self._penalty, _MOST_SKIPPED)
-
-
 class WaiterTable:
     """The user's table. OSError if there cannot be one."""
 
@@ -120,7 +94,7 @@ class WaiterTable:
         self._fd, self._memory = _enter(self._path)
         self._bytes = memoryview(self._memory).cast("B")
         self._called: dict[int, int] = {}  # the FIFOs of waiters, open
-        self._yield = _YieldAfterCall()
+        self._yield = YieldToPeer()
         self._calling = RLock()  # no descriptor may be closed and its number reused while a thread writes to it
         sigpipe.look()
         membarrier.registered()  # so that the barriers of waiters reach this process
@@ -196,14 +170,14 @@ class WaiterTable:
         at = line.find(1)
         if at < 0:
             return after
-        last, everyone = after, most >= WAITERS
-        while at >= 0 and most:
+        last, left, everyone = after, most, most >= WAITERS
+        while at >= 0 and left:
             waiter = (after + 1 + at) % WAITERS
             if self._call(waiter, _CALL.pack(tag, waiter if everyone else until)) and self._bytes[start + waiter]:
                 last = waiter  # still there after the call: it will read it, even if it is leaving
-                most -= 1
+                left -= 1
             at = line.find(1, at + 1)
-        if last != after:  # otherwise this would waste time on a busy processor (sched(7))
+        if left < most:  # otherwise this would waste time on a busy processor (sched(7))
             self._yield()
         return last
 

@@ -14,6 +14,7 @@ from aipc._io.doorbell import Doorbell, DoorbellListener
 from aipc._io.loop import backend
 from aipc._io.loop.reactor import reactor_of
 from aipc._sys.doorbell.table import ROWS, Call, Column, WaiterTable, calls, tag_of
+from aipc._sys.yielding import YieldToPeer
 from aipc.testing.expect import in_child
 
 from ..waiters import BOARD, close, there
@@ -154,6 +155,21 @@ async def test_most(row: Row) -> None:
     await until(lambda: len(tasks.calls) == 3)
     assert tasks.calls[1:] == [Call(row.one.tag, 2), Call(row.one.tag, 1)]
     assert (calls(row.first), calls(row.last)) == ([Call(row.one.tag, 0)], [Call(row.one.tag, 2)])
+    row.listener.leave(row.one, tasks)
+
+
+async def test_each_call_is_followed_by_a_yield(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also a second one to the only waiter; none if nobody waits."""
+    yields: list[None] = []
+    monkeypatch.setattr(YieldToPeer, "__call__", lambda _: yields.append(None))
+    row.mark(False)
+    row.one.notify()
+    assert len(yields) == 0
+    tasks = Tasks(3)
+    row.listener.listen(row.one, tasks)
+    for number in (1, 2, 3):
+        row.one.notify()
+        assert len(yields) == number
     row.listener.leave(row.one, tasks)
 
 
