@@ -276,9 +276,10 @@ async def open_range(
     path = lock_path(address)
     accesses = SHARED_ACCESS if shared else EXCLUSIVE_ACCESS
     reopen = partial(open_lock_file, address, path, accesses, create or exclusive, False, mode)
-    handle = _RangeHandle(address.url, path, reopen, wanted, shared=shared, process=owner == "process")
     try:
-        handle.fd = open_lock_file(address, path, accesses, create or exclusive, exclusive, mode)
+        fd = open_lock_file(address, path, accesses, create or exclusive, exclusive, mode)
     except OSError as error:
         raise translate(error, address.url) from None
+    handle = _RangeHandle(address.url, path, reopen, wanted, shared=shared, process=owner == "process")
+    handle.fd = fd
     return ByteRangeLock(handle)

@@ -108,9 +108,10 @@ async def open_flock(
     """
     path = lock_path(address)
     reopen = partial(open_lock_file, address, path, SHARED_ACCESS, create or exclusive, False, mode)
-    handle = _FlockHandle(address.url, path, reopen, shared=shared, unlink=unlink)
     try:
-        handle.fd = open_lock_file(address, path, SHARED_ACCESS, create or exclusive, exclusive, mode)
+        fd = open_lock_file(address, path, SHARED_ACCESS, create or exclusive, exclusive, mode)
     except OSError as error:
         raise translate(error, address.url) from None
+    handle = _FlockHandle(address.url, path, reopen, shared=shared, unlink=unlink)
+    handle.fd = fd
     return FileLock(handle)
