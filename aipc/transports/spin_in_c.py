@@ -14,7 +14,8 @@ from aipc._sys.native import MOST_READ, native
 
 QUICK = 12
 """From then on (`Waiter.quick`) a wait begins here: where the peer is not that quick, a spin in C only delays others."""
-_LOOKS = 32  # some 10 µs
+_LOOKS = 100
+"""Some 30 µs: of round trips over a Unix socket nine in ten ended within, with 32 looks four to eight."""
 
 
 def spin_and_read(readable: Readiness, kind: int, limit: int) -> tuple[bytes] | bytes | None:
@@ -26,13 +27,19 @@ def spin_and_read(readable: Readiness, kind: int, limit: int) -> tuple[bytes] | 
         return None
     reactor = readable._current_reactor()
     spin = reactor.spin
-    if not (readable.exhausted and readable.spins and spin.pays()) or spin.brief:
+    if not (readable.exhausted and readable.spins and spin.pays()):
         return None
     if spin.in_a_row > MOST_IN_A_ROW or reactor.others_ready() > 0 or native is None or reactor._epoll is None:
         return None  # `attempt` turns the loop first
+    looks, spin.lost = _LOOKS, 0.0
+    if spin.brief:  # on the only processor the peer runs when this process gives way, or not at all
+        looks = 1
+        spin.wait_begins()
+        spin.begins()
+        spin.active = False
     found = cast(
         "list[tuple[int, int]] | tuple[bytes] | bytes | None",
-        native.spin(reactor._epoll.fileno(), readable._fd, _LOOKS, kind, limit),
+        native.spin(reactor._epoll.fileno(), readable._fd, looks, kind, limit),
     )
     if isinstance(found, list):
         reactor.hand_out(found)
@@ -42,8 +49,7 @@ def spin_and_read(readable: Readiness, kind: int, limit: int) -> tuple[bytes] | 
         return None
     readable.budget -= 1
     readable.quick = min(readable.quick + 1, 32)
-    spin.was_quick()
-    spin.in_a_row += spin.in_a_row > 0
+    spin.was_useful(at_once=True)
     if len(found) == MOST_READ:
         readable.exhausted = False
     return found

@@ -15,6 +15,8 @@ import anyio.lowlevel
 import pytest
 
 import aipc
+from aipc._io.loop import backend
+from aipc._io.loop.reactor import reactor_of
 from aipc._io.loop.spin import Spin
 from aipc.exceptions import MessageTooLarge
 from aipc.testing.expect import settle
@@ -187,6 +189,31 @@ async def test_a_quick_peer_does_not_keep_the_loop() -> None:
             assert await ours.receive() == b"a"
         tasks.cancel_scope.cancel()
     assert turns >= 4  # after each 16 messages; trio runs tasks in any order
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("all_features")
+async def test_on_the_only_processor_it_gives_way_and_looks_once(taken: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The peer answers while it has the processor."""
+    answers = [b"one", b"two"]
+    ours, theirs = aipc.channel_pair("stream")
+
+    def sched_yield() -> None:
+        os.write(fd, FRAME(answers.pop(0)))
+
+    async with ours, theirs:
+        await waited(ours, theirs)
+        fd = theirs.extra(aipc.ChannelAttribute.descriptor)
+        reactor_of(backend.current()).spin._shared = True
+        monkeypatch.setattr(Spin, "brief", True)
+        monkeypatch.setattr(os, "sched_yield", sched_yield)
+        taken.clear()
+        with anyio.fail_after(10):
+            assert await ours.receive() == b"one"
+            reactor_of(backend.current()).spin._shared = True
+            assert await ours.receive() == b"two"
+        monkeypatch.undo()
+    assert taken == [(b"one",), (b"two",)]
 
 
 @pytest.mark.anyio

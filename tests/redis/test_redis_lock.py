@@ -211,6 +211,18 @@ async def test_an_answer_that_comes_after_the_lease_is_asked_for_again(server: R
         assert lock.token == 1
 
 
+async def test_a_lease_that_is_short_when_it_comes_is_renewed(server: RedisServer) -> None:
+    async with opened(server, ttl=1) as lock, anyio.create_task_group() as tasks:
+        server.freeze()
+        tasks.start_soon(lock.acquire)
+        await anyio.sleep(0.6)  # of 0.8, after which its holder is told
+        server.thaw()
+        await until(lambda: lock._grants)
+        await anyio.sleep(1)
+        assert not lock.lost
+        lock.release()
+
+
 async def test_a_holder_that_was_stopped_learns_that_it_lost(server: RedisServer) -> None:
     holder = process("hold", server.url("lock", ttl=1))
     try:
