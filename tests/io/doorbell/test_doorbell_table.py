@@ -249,9 +249,9 @@ def test_no_room(bells: Path) -> None:
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 async def test_a_cleared_byte_is_stored_again(bells: Path, url: str) -> None:
     """Whatever went wrong on the board lasts for one pause."""
-    with python(BOARD_WAITER, "asyncio", str(bells), "short", url) as waiter:
-        async with aipc.open_lock(url) as ours:
-            ours.acquire_nowait()
+    async with aipc.open_lock(url) as ours:
+        ours.acquire_nowait()
+        with python(BOARD_WAITER, "asyncio", str(bells), "short", url) as waiter:
             assert said(waiter) == "parked"
             board = WaiterTable()
             row = tag_of(f"file {url.removeprefix('flock:')}") % ROWS
