@@ -202,7 +202,9 @@ class Waiter(WaitQueue, ABC):
 
     def try_now(self, operation: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
         """The first try of `attempt`. On any OSError the caller calls `attempt`, which waits or explains the error."""
-        self.charge_budget()
+        if self.budget <= 0 or self._generation != fork.generation:
+            raise BlockingIOError  # `attempt` must turn the loop first, or refuse a forked child
+        self.budget -= 1
         try:
             result = operation(*arguments)
         except Exception as error:
@@ -212,12 +214,6 @@ class Waiter(WaitQueue, ABC):
         if self._first is not None:
             self.wake()
         return result
-
-    def charge_budget(self) -> None:
-        """One try of the budget. BlockingIOError: `attempt` must turn the loop first, or refuse a forked child."""
-        if self.budget <= 0 or self._generation != fork.generation:
-            raise BlockingIOError
-        self.budget -= 1
 
     def yield_to_loop(self) -> NoReturn:
         """Stop an operation that could go on, but has kept the loop long enough: `attempt` goes on after a turn of the loop."""

@@ -115,14 +115,10 @@ static PyObject *join(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssi
 
 enum { MOST_READ = 16 * 1024, MOST_EVENTS = 64 }; /* both on the stack, which may be a small one of a thread */
 
-/* One read(2): (message,) if it gave exactly one message; else its bytes; None if there was nothing to read. */
-static PyObject *read_message(int fd, int kind, unsigned long long limit)
+/* What one read(2) gave: (message,) if it is exactly one message; else its bytes; None if there was nothing to read. */
+static PyObject *message_in(const unsigned char *data, ssize_t count, int kind, unsigned long long limit)
 {
-    unsigned char data[MOST_READ];
-    ssize_t count, header = kind < 0 ? -kind : kind;
-    Py_BEGIN_ALLOW_THREADS
-    count = read(fd, data, MOST_READ);
-    Py_END_ALLOW_THREADS
+    ssize_t header = kind < 0 ? -kind : kind;
     if (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
         Py_RETURN_NONE;
     if (count < 0)
@@ -136,7 +132,7 @@ static PyObject *read_message(int fd, int kind, unsigned long long limit)
 }
 
 /* spin(epoll, fd, looks, kind, limit): look for events of an epoll set, so many times at most. If `fd` became readable, and that is
-   all, read from it, as `read_message`. Otherwise a list of (descriptor, event); None if nothing happened. */
+   all, read from it, as `message_in`. Otherwise a list of (descriptor, event); None if nothing happened. */
 static PyObject *spin(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
 {
     if (count != 5) {
@@ -149,16 +145,22 @@ static PyObject *spin(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssi
     if (PyErr_Occurred() || !is_kind(kind))
         return NULL;
     struct epoll_event events[MOST_EVENTS];
+    unsigned char data[MOST_READ];
+    ssize_t read_count = 0;
+    int reads = 0;
     Py_BEGIN_ALLOW_THREADS
     while (looks-- > 0 && there == 0)
         there = epoll_wait(epoll, events, MOST_EVENTS, 0);
+    reads = there == 1 && events[0].data.fd == fd && events[0].events == EPOLLIN;
+    if (reads)
+        read_count = read(fd, data, MOST_READ);
     Py_END_ALLOW_THREADS
     if (there < 0 && errno != EINTR)
         return PyErr_SetFromErrno(PyExc_OSError);
     if (there <= 0)
         Py_RETURN_NONE;
-    if (there == 1 && events[0].data.fd == fd && events[0].events == EPOLLIN)
-        return read_message(fd, kind, limit);
+    if (reads)
+        return message_in(data, read_count, kind, limit);
     PyObject *list = PyList_New(there);
     for (int index = 0; list != NULL && index < there; index++) {
         PyObject *pair = Py_BuildValue("iI", events[index].data.fd, (unsigned int)events[index].events);

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from aipc._io import fork
 from aipc._io.loop.spin import MOST_IN_A_ROW
 from aipc._io.readiness import Readiness
@@ -31,16 +29,14 @@ def spin_and_read(readable: Readiness, kind: int, limit: int) -> tuple[bytes] | 
         return None
     if spin.in_a_row > MOST_IN_A_ROW or reactor.others_ready() > 0 or native is None or reactor._epoll is None:
         return None  # `attempt` turns the loop first
-    looks, spin.lost = _LOOKS, 0.0
-    if spin.brief:  # on the only processor the peer runs when this process gives way, or not at all
+    looks, brief = _LOOKS, spin.brief
+    if brief:  # on the only processor the peer runs when this process gives way, or not at all
         looks = 1
         spin.wait_begins()
         spin.begins()
         spin.active = False
-    found = cast(
-        "list[tuple[int, int]] | tuple[bytes] | bytes | None",
-        native.spin(reactor._epoll.fileno(), readable._fd, looks, kind, limit),
-    )
+    found: list[tuple[int, int]] | tuple[bytes] | bytes | None
+    found = native.spin(reactor._epoll.fileno(), readable._fd, looks, kind, limit)
     if isinstance(found, list):
         reactor.hand_out(found)
         found = None
@@ -49,7 +45,11 @@ def spin_and_read(readable: Readiness, kind: int, limit: int) -> tuple[bytes] | 
         return None
     readable.budget -= 1
     readable.quick = min(readable.quick + 1, 32)
-    spin.was_useful(at_once=True)
+    if brief:
+        spin.was_useful(at_once=True)
+    else:
+        spin.was_quick()
+        spin.in_a_row += spin.in_a_row > 0
     if len(found) == MOST_READ:
         readable.exhausted = False
     return found

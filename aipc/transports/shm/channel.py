@@ -60,7 +60,7 @@ class RingChannel(FrameSender):
             and outgoing.budget > 0
             and outgoing._generation == fork.generation
         ):
-            outgoing.budget -= 1  # as `charge_budget`; a call would cost a tenth of the message
+            outgoing.budget -= 1  # as `try_now`; a call would cost a tenth of the message
             try:
                 self._producer.put(item)
             except OSError:
