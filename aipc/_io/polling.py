@@ -45,6 +45,7 @@ class Polling(Waiter):
         "_available", "_call", "_doorbells", "_listener", "_pause", "_poll_timer", "_poll_woke", "_probes", "_rung", "_since", "due", "long_waiting",
         "price", "selective",
     )  # fmt: skip
+    retries: bool  # of Waiter; declared again, because pyright takes what is set below for a new attribute
 
     def __init__(
         self, owner: Owner, available: Callable[[], bool] = always, *names: str, selective: bool = False, probes: int = 0

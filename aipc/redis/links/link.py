@@ -11,7 +11,7 @@ import select
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 
@@ -82,7 +82,7 @@ class Request(WaitQueue):
 class Link(Line):
     """Asks a server. `name` tells this process and loop from all others there."""
 
-    SCRIPTS = True
+    SCRIPTS: ClassVar[bool] = True
 
     def __init__(self, server: Server) -> None:
         super().__init__(server)
