@@ -87,13 +87,14 @@ def file_name() -> str:
 class WaiterTable:
     """The user's table. OSError if there cannot be one."""
 
-    __slots__ = ("_bytes", "_called", "_calling", "_fd", "_memory", "_path", "_yield")
+    __slots__ = ("_bytes", "_called", "_calling", "_fd", "_memory", "_own", "_path", "_yield")
 
     def __init__(self) -> None:
         self._path = f"{DIRECTORY}/{file_name()}"
         self._fd, self._memory = _enter(self._path)
         self._bytes = memoryview(self._memory).cast("B")
         self._called: dict[int, int] = {}  # the FIFOs of waiters, open
+        self._own: set[int] = set()  # the waiters of this process
         self._yield = YieldToPeer()
         self._calling = RLock()  # no descriptor may be closed and its number reused while a thread writes to it
         sigpipe.look()
@@ -117,7 +118,9 @@ class WaiterTable:
                 with suppress(BlockingIOError, FileExistsError):  # another's; or the name is not our FIFO's
                     byte_locks.lock(lock, _column(waiter), shared=False, process=False)
                     self.clear(waiter)
-                    return Column(waiter, lock, self._fifo(waiter))
+                    column = Column(waiter, lock, self._fifo(waiter))
+                    self._own.add(waiter)
+                    return column
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         except BaseException:
             os.close(lock)
@@ -150,6 +153,7 @@ class WaiterTable:
         self.clear(column.waiter)
         for call in calls(column):
             self.call(call.tag, column.waiter, 1, call.until)
+        self._own.discard(column.waiter)
         self._remove_fifo(column.waiter)
         os.close(column.fifo)
         os.close(column.lock)
@@ -170,14 +174,15 @@ class WaiterTable:
         at = line.find(1)
         if at < 0:
             return after
-        last, left, everyone = after, most, most >= WAITERS
-        while at >= 0 and left:
+        last, everyone, yields = after, most >= WAITERS, False
+        while at >= 0 and most:
             waiter = (after + 1 + at) % WAITERS
             if self._call(waiter, _CALL.pack(tag, waiter if everyone else until)) and self._bytes[start + waiter]:
                 last = waiter  # still there after the call: it will read it, even if it is leaving
-                left -= 1
+                most -= 1
+                yields |= waiter not in self._own
             at = line.find(1, at + 1)
-        if left < most:  # otherwise this would waste time on a busy processor (sched(7))
+        if yields:  # otherwise this would waste time on a busy processor (sched(7)), and another process would have it
             self._yield()
         return last
 

@@ -158,19 +158,21 @@ async def test_most(row: Row) -> None:
     row.listener.leave(row.one, tasks)
 
 
-async def test_each_call_is_followed_by_a_yield(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also a second one to the only waiter; none if nobody waits."""
+async def test_each_call_of_another_process_is_followed_by_a_yield(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also a second one to the only waiter. None if nobody waits, or a loop of this process: it could not run meanwhile."""
     yields: list[None] = []
     monkeypatch.setattr(YieldToPeer, "__call__", lambda _: yields.append(None))
     row.mark(False)
     row.one.notify()
-    assert len(yields) == 0
     tasks = Tasks(3)
     row.listener.listen(row.one, tasks)
+    row.one.notify()
+    assert len(yields) == 0
+    row.listener.leave(row.one, tasks)
+    row.board.mark(row.one.row, row.last.waiter, True)
     for number in (1, 2, 3):
         row.one.notify()
         assert len(yields) == number
-    row.listener.leave(row.one, tasks)
 
 
 async def test_passed_on_later(row: Row) -> None:
