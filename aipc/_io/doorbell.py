@@ -34,7 +34,7 @@ class Doorbell:
     def __init__(self, name: str) -> None:
         self.tag: int = tag_of(name)
         self.row: int = self.tag % ROWS
-        self._line = _CLOSED
+        self._line = _CLOSED  # until it has entered
         self._member: Member = member()
         self._board = self._member.enter()
         self._line = _NO_BOARD if self._board is None else self._board.line(self.row)

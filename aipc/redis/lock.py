@@ -101,7 +101,10 @@ class RemoteLock(Semaphore):
         self._hold(grant)
 
     def acquire_nowait(self, n: int = 1) -> None:
-        """Take `n` units, or WouldBlock, also without a connection. Waits for the server's answer."""
+        """Take `n` units, or WouldBlock, also without a connection. Waits for the server's answer.
+
+        WouldBlock, too, if the answer came so late that the lease was over.
+        """
         self._check(n)
         name, asked = self._new_name(), monotonic()
         try:
@@ -111,7 +114,12 @@ class RemoteLock(Semaphore):
             raise
         if not token:
             raise anyio.WouldBlock(f"{self._name}: taken; await acquire() waits for it")
-        self._hold(self._granted(name, n, token, asked))
+        grant = self._granted(name, n, token, asked)
+        if grant.expired:
+            grant.end()
+            self._give_back(name, n, 1, n)
+            raise anyio.WouldBlock(f"{self._name}: the server's answer came after the lease; await acquire() asks again")
+        self._hold(grant)
 
     def _handed_over(self, name: str, n: int, news: str, asked: float, time: int) -> Grant | None:
         """What a wake-up says that we hold, unless it is old. `asked`: by our clock, not after `time` (ms) by the server's."""

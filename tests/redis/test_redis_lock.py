@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -209,6 +210,22 @@ async def test_an_answer_that_comes_after_the_lease_is_asked_for_again(server: R
         server.thaw()
         await until(lambda: lock._grants)
         assert lock.token == 1
+
+
+async def test_a_plain_call_whose_answer_comes_after_the_lease_holds_nothing(server: RedisServer) -> None:
+    async with opened(server, ttl=0.3) as lock, opened(server, ttl=0.3) as other:
+        await lock.acquire()  # there is a connection
+        lock.release()
+        await lock._link.flushed()
+        server.freeze()
+        thawing = threading.Timer(0.5, server.thaw)  # longer than the lease
+        thawing.start()
+        with pytest.raises(anyio.WouldBlock, match="after the lease"):
+            lock.acquire_nowait()
+        thawing.join()
+        assert not lock._grants
+        async with other:  # it was given back
+            pass
 
 
 async def test_a_lease_that_is_short_when_it_comes_is_renewed(server: RedisServer) -> None:

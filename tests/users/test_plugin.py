@@ -85,7 +85,17 @@ def test_with_each_plugin(place: Path) -> None:
     (place / "test_theirs.py").write_text(TESTS)
     (place / "pytest.ini").write_text("[pytest]\nasyncio_mode = strict\n")
     with nothing_left():
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rA", "test_theirs.py"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            f"--basetemp={place}/own",
+            "-rA",
+            "test_theirs.py",
+        ]
         if not any(
             one.value == "aipc.pytest_plugin" for one in entry_points(group="pytest11")
         ):  # from the sources, not installed

@@ -69,6 +69,7 @@ class Member:
 
     def forget(self) -> None:
         """Close everything in a forked child: it has its parent's descriptors and so its locks, which must end with the parent."""
+        self._lock = RLock()  # another thread of the parent may have had it, and what the child inherits still leaves
         table, self._table = self._table, None
         if table is not None:
             table.forget()

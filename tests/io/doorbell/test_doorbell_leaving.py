@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 
 import anyio
 import pytest
 
 import aipc
+from aipc._io.doorbell import Doorbell
+from aipc._sys.doorbell.member import member
 from aipc._sys.doorbell.table import WaiterTable
 from aipc.testing.expect import in_child, settle
 
@@ -194,4 +198,30 @@ async def test_forked_child_has_doorbells_of_its_own(bells: Path, url: str) -> N
                     await anyio.sleep(0)
             in_child(use)
             one.release()
+    assert there(bells) == []
+
+
+def test_forked_child_of_a_thread_that_enters(bells: Path) -> None:
+    """The lock that this thread has at the fork is held by nobody in the child, where the doorbell is dropped."""
+    entered, forked = threading.Event(), threading.Event()
+    dropped = [Doorbell("flock:/dropped")]
+
+    def enter() -> None:
+        with member()._lock:
+            entered.set()
+            forked.wait()
+
+    def drop() -> None:
+        signal.alarm(10)
+        dropped.clear()
+
+    entering = threading.Thread(target=enter)
+    entering.start()
+    try:
+        entered.wait()
+        in_child(drop)
+    finally:
+        forked.set()
+        entering.join()
+        dropped.clear()
     assert there(bells) == []
