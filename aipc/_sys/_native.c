@@ -111,9 +111,35 @@ static PyObject *join(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssi
     return Py_BuildValue("Nn", frames, next);
 }
 
+/* A short message is sent in one call. */
+
+enum { MOST_READ = 16 * 1024, MOST_WRITTEN = 4 * 1024, MOST_EVENTS = 64 }; /* on the stack, which may be a small one of a thread */
+
+/* write_frame(fd, item, kind): write a message of at most MOST_WRITTEN bytes, its length before it. How many bytes the kernel took,
+   or -1 if none, for whatever reason: the caller tries again, and words the error. */
+static PyObject *write_frame(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 3 || !PyBytes_CheckExact(args[1]) || PyBytes_GET_SIZE(args[1]) > MOST_WRITTEN) {
+        PyErr_SetString(PyExc_TypeError, "write_frame(fd, item: bytes, kind), where the item is short");
+        return NULL;
+    }
+    int fd = (int)PyLong_AsLong(args[0]), kind = (int)PyLong_AsLong(args[2]);
+    if (PyErr_Occurred() || !is_kind(kind))
+        return NULL;
+    unsigned char frame[8 + MOST_WRITTEN];
+    size_t header = (size_t)(kind < 0 ? -kind : kind), size = (size_t)PyBytes_GET_SIZE(args[1]);
+    ssize_t written;
+    put_length(frame, kind, size);
+    memcpy(frame + header, PyBytes_AS_STRING(args[1]), size);
+    Py_BEGIN_ALLOW_THREADS
+    written = write(fd, frame, header + size);
+    Py_END_ALLOW_THREADS
+    return PyLong_FromSsize_t(written);
+}
+
 /* A wait that spins. */
 
-enum { MOST_READ = 16 * 1024, MOST_EVENTS = 64 }; /* both on the stack, which may be a small one of a thread */
+enum { LOOKS_A_POLL = 4 };
 
 /* What one read(2) gave: (message,) if it is exactly one message; else its bytes; None if there was nothing to read. */
 static PyObject *message_in(const unsigned char *data, ssize_t count, int kind, unsigned long long limit)
@@ -131,8 +157,9 @@ static PyObject *message_in(const unsigned char *data, ssize_t count, int kind, 
     return PyBytes_FromStringAndSize((const char *)data, count);
 }
 
-/* spin(epoll, fd, looks, kind, limit): look for events of an epoll set, so many times at most. If `fd` became readable, and that is
-   all, read from it, as `message_in`. Otherwise a list of (descriptor, event); None if nothing happened. */
+/* spin(epoll, fd, looks, kind, limit): look for something to read from `fd`, so many times at most: as `message_in`. One look in
+   LOOKS_A_POLL, the first of them, is for the events of an epoll set, which has `fd`; the others are read(2), which is quicker. If
+   anything else happened, a list of (descriptor, event); None if nothing did. */
 static PyObject *spin(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
 {
     if (count != 5) {
@@ -146,14 +173,20 @@ static PyObject *spin(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssi
         return NULL;
     struct epoll_event events[MOST_EVENTS];
     unsigned char data[MOST_READ];
-    ssize_t read_count = 0;
+    ssize_t read_count = -1;
     int reads = 0;
     Py_BEGIN_ALLOW_THREADS
-    while (looks-- > 0 && there == 0)
-        there = epoll_wait(epoll, events, MOST_EVENTS, 0);
-    reads = there == 1 && events[0].data.fd == fd && events[0].events == EPOLLIN;
-    if (reads)
+    for (long look = 0; look < looks && there == 0; look++) {
+        if (look % LOOKS_A_POLL == 0) {
+            there = epoll_wait(epoll, events, MOST_EVENTS, 0);
+            reads = there == 1 && events[0].data.fd == fd && events[0].events == EPOLLIN;
+            if (!reads)
+                continue;
+        }
         read_count = read(fd, data, MOST_READ);
+        if (read_count >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK))
+            reads = there = 1;
+    }
     Py_END_ALLOW_THREADS
     if (there < 0 && errno != EINTR)
         return PyErr_SetFromErrno(PyExc_OSError);
@@ -174,6 +207,7 @@ static PyObject *spin(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssi
 
 static PyMethodDef functions[] = {
     {"split", (PyCFunction)(void (*)(void))split, METH_FASTCALL, NULL},
+    {"write_frame", (PyCFunction)(void (*)(void))write_frame, METH_FASTCALL, NULL},
     {"spin", (PyCFunction)(void (*)(void))spin, METH_FASTCALL, NULL},
     {"join", (PyCFunction)(void (*)(void))join, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
@@ -183,7 +217,8 @@ static int fill_module(PyObject *module)
 {
     PyObject *type = PyType_FromModuleAndSpec(module, &aipc_ring_spec, NULL);
     int failed = type == NULL || PyModule_AddObjectRef(module, "RingEnd", type) < 0 ||
-                 PyModule_AddIntConstant(module, "MOST_READ", MOST_READ) < 0;
+                 PyModule_AddIntConstant(module, "MOST_READ", MOST_READ) < 0 ||
+                 PyModule_AddIntConstant(module, "MOST_WRITTEN", MOST_WRITTEN) < 0;
     Py_XDECREF(type);
     return failed ? -1 : 0;
 }

@@ -20,3 +20,5 @@ def _load() -> ModuleType | None:
 native = _load()
 MOST_READ: int = 0 if native is None else native.MOST_READ
 """Bytes that `native.spin` reads at most."""
+MOST_WRITTEN: int = -1 if native is None else native.MOST_WRITTEN
+"""Bytes of a message that `native.write_frame` writes at most."""

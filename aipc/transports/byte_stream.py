@@ -15,13 +15,14 @@ from typing import Any, ClassVar, cast
 
 import anyio
 
+from aipc._io import fork
 from aipc._io.handle import FileHandle, SocketHandle
 from aipc._io.loop import backend
 from aipc._io.waiter import Waiter
-from aipc._sys.native import native
+from aipc._sys.native import MOST_WRITTEN, native
 from aipc._sys.signals import sigpipe
 from aipc._texts.shown import Fact
-from aipc.abc import Message
+from aipc.abc import Buffer, Message
 from aipc.wire.framing import Body, Frame, Framing, LengthPrefixed, Rest, cut_short
 
 from .frame_sender import FrameSender, pieces
@@ -42,10 +43,10 @@ _INT = struct.Struct("i")
 class ByteStreamChannel(FrameSender):
     """Frames over descriptors: `reader`, `writer`, or one for both; None for the way that there is not."""
 
-    _READS_PLAINLY: ClassVar[bool] = False
-    """Whether `_read` is read(2), and nothing else."""
+    _CALLS_PLAINLY: ClassVar[bool] = False
+    """Whether `_read` is read(2) and `_push` is write(2), and nothing else."""
 
-    __slots__ = ("_body", "_input_error", "_native_kind", "_reader", "_rest", "_suspicious")
+    __slots__ = ("_body", "_input_error", "_native_kind", "_reader", "_rest", "_short", "_suspicious")
 
     def __init__(self, reader: FileHandle | None, writer: FileHandle | None, framing: Framing) -> None:
         super().__init__(None if reader is None else reader.readable, writer, framing)
@@ -53,7 +54,8 @@ class ByteStreamChannel(FrameSender):
         self._rest: Rest = b""  # of the last read: the start of a message
         self._body: Body | None = None  # the message that `_rest` starts, if it is long
         self._input_error: Exception | None = None  # raised when no message is left
-        self._native_kind = framing.kind if self._READS_PLAINLY and native is not None else 0  # of a length that C can read
+        self._native_kind = framing.kind if self._CALLS_PLAINLY and native is not None else 0  # of a length that C can read
+        self._short = min(MOST_WRITTEN, framing.limit) if self._native_kind else -1  # bytes of a message that C can send
         self._suspicious = False  # whether a silence after the beginning of a length was looked into
 
     def _read(self) -> bytes:
@@ -83,6 +85,29 @@ class ByteStreamChannel(FrameSender):
         writer: FileHandle | None = self._writer
         sigpipe.look()
         return None if writer is None else writer.writable
+
+    async def send(self, item: Buffer, **meta: Any) -> None:
+        if type(item) is not bytes or len(item) > self._short or meta or not self._send_natively(item):
+            await super().send(item, **meta)
+        elif self._unfinished is not None:
+            await self._finish(self._unfinished)
+
+    def _send_natively(self, item: bytes) -> bool:
+        """Encode and write in C, as `try_now(self._write, frame)` does. False: nothing was sent, and that must wait, or tell why."""
+        waiting = self._outgoing
+        if waiting is None or waiting.budget <= 0 or waiting._first is not None or waiting._generation != fork.generation:
+            return False
+        if self._unfinished is not None or self._output_ended or sigpipe.deadly or native is None:
+            return False
+        sent: int = native.write_frame(self._writer.fd, item, self._native_kind)
+        if sent < 0:
+            return False
+        waiting.budget -= 1
+        self._sent += 1
+        self._bytes_sent += sent
+        if sent < len(item) + abs(self._native_kind):
+            self._keep_rest(self._framing.encode(item), sent)
+        return True
 
     def receive(self, **selection: Any) -> Coroutine[Any, Any, bytes]:  # one coroutine fewer than `async def`
         waiting = self._incoming

@@ -81,6 +81,24 @@ def test_more_than_one_read(watched: Watched) -> None:
     assert watched.ours.recv(100) == b"more"
 
 
+@pytest.mark.parametrize("data", [FRAME(b"abc"), b"abc", b""])
+def test_reads_between_the_looks_for_events(watched: Watched, data: bytes) -> None:
+    """Of another descriptor, of which the set knows nothing."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        assert native.spin(watched.epoll.fileno(), ours.fileno(), 4, 4, 1000) is None
+        if data:
+            theirs.send(data)
+        else:
+            theirs.close()
+        assert native.spin(watched.epoll.fileno(), ours.fileno(), 1, 4, 1000) is None
+        assert native.spin(watched.epoll.fileno(), ours.fileno(), 2, 4, 1000) == ((b"abc",) if len(data) > 3 else data)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        native.spin(watched.epoll.fileno(), -1, 2, 4, 10)
+    assert native.spin(watched.epoll.fileno(), -1, 1, 4, 10) is None
+
+
 def test_nothing(watched: Watched) -> None:
     assert watched.spin() is None
     assert watched.spin(looks=0) is None
@@ -289,6 +307,7 @@ def test_nothing_leaks(watched: Watched) -> None:
             native.split(data, 4, 1000)
             native.split(data, 4, 50)
             native.join(items, 0, 4, 50, 1000)
+            assert native.write_frame(-1, b"a", 4) == -1
             watched.theirs.send(FRAME(b"a"))
             assert watched.spin() == (b"a",)
             watched.theirs.send(b"a")
@@ -301,6 +320,7 @@ def test_nothing_leaks(watched: Watched) -> None:
                 lambda: native.split(data, 5, 1),
                 lambda: native.join((), 0, 4, 1, 1),
                 lambda: native.spin(-1, 0, 1, 4, 1),
+                lambda: native.write_frame(0, b"", 5),
             ):
                 failed(wrong)
             words[4096 // 8] = words[4096 // 8 + 2] = 3

@@ -19,7 +19,7 @@ from .stream import InetListener, InetStreamChannel, bind, dial
 class TcpChannel(InetStreamChannel):
     """Messages over a TCP connection."""
 
-    _READS_PLAINLY: ClassVar[bool] = True
+    _CALLS_PLAINLY: ClassVar[bool] = True
 
     __slots__ = ()
 

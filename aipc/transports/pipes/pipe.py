@@ -16,7 +16,7 @@ from .pipe_end import PipeEnd, set_capacity
 class PipeChannel(PipeEnd):
     """One end of a pipe: it receives or it sends."""
 
-    _READS_PLAINLY: ClassVar[bool] = True
+    _CALLS_PLAINLY: ClassVar[bool] = True
 
     __slots__ = ()
 

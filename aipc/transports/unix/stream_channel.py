@@ -27,7 +27,7 @@ class UnixChannel(SocketStreamChannel):
     """Messages over a connected Unix stream socket. `collects`: take descriptors from the first read on."""
 
     SEND_OPTIONS: ClassVar[frozenset[str]] = frozenset({"fds"})
-    _READS_PLAINLY: ClassVar[bool] = True  # as long as it collects no descriptors
+    _CALLS_PLAINLY: ClassVar[bool] = True  # as long as it collects no descriptors
 
     __slots__ = ("_received_fds",)
 

@@ -1,0 +1,215 @@
+"""A short message that is sent by one call in C: the same bytes as from Python, and all else is left to that."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import aipc
+from aipc.exceptions import MessageTooLarge
+from aipc.testing.expect import in_child, settle
+from aipc.transports import byte_stream
+from aipc.wire.framing import framing
+
+from . import native, needs_native
+
+pytestmark = needs_native
+KINDS = {"u32": 4, "u32le": -4, "u64": 8}
+SMALLEST = 4096
+"""Bytes that a pipe holds at least: a page."""
+
+
+@given(st.sampled_from(sorted(KINDS)), st.binary(max_size=300))
+def test_the_same_bytes(name: str, item: bytes) -> None:
+    reading, writing = os.pipe()
+    try:
+        frame = framing(name).encode(item)
+        assert native.write_frame(writing, item, KINDS[name]) == len(frame)
+        assert os.read(reading, 1000) == frame
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def test_only_short_items() -> None:
+    with pytest.raises(TypeError, match="short"):
+        native.write_frame(-1, bytes(native.MOST_WRITTEN + 1), 4)
+    with pytest.raises(TypeError, match="short"):
+        native.write_frame(-1, bytearray(), 4)
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the calls of this test's channels gave."""
+
+    class Native:
+        def write_frame(self, *arguments: Any) -> int:
+            count: int = native.write_frame(*arguments)
+            written.append(count)
+            return count
+
+    written: list[Any] = []
+    monkeypatch.setattr(byte_stream, "native", Native())
+    return written
+
+
+@pytest.mark.anyio
+async def test_a_channel_sends(written: list[Any]) -> None:
+    """The first message is Python's: it prepares the channel."""
+    ours, theirs = aipc.channel_pair("stream")
+    async with ours, theirs:
+        for item in (
+            b"first",
+            b"",
+            b"abc",
+            bytes(native.MOST_WRITTEN),
+            bytes(native.MOST_WRITTEN + 1),
+            bytearray(b"a"),
+            b"last",
+        ):
+            await ours.send(item)
+            assert await theirs.receive() == item
+        assert written == [4, 7, 4 + native.MOST_WRITTEN, 8]
+        assert ours.statistics().messages_sent == theirs.statistics().messages_received == 7
+        assert ours.statistics().bytes_sent == theirs.statistics().bytes_received
+        await theirs.aclose()
+        with pytest.raises(anyio.BrokenResourceError):
+            await ours.send(b"to nobody")
+        assert ours.statistics().messages_sent == 7
+    with pytest.raises(anyio.ClosedResourceError):
+        await ours.send(b"closed")
+
+
+@pytest.mark.anyio
+async def test_the_limit(written: list[Any]) -> None:
+    receiver, sender = aipc.pipe(max_message_size=3)
+    async with receiver, sender:
+        await sender.send(b"abc")
+        with pytest.raises(MessageTooLarge, match="4 bytes"):
+            await sender.send(b"abcd")
+        await sender.send(b"abc")
+        assert await receiver.receive_many() == [b"abc"] * 2
+        await sender.send_eof()
+        with pytest.raises(anyio.ClosedResourceError):
+            await sender.send(b"abc")
+    assert written == [7]
+
+
+@pytest.mark.anyio
+async def test_a_part_is_taken(written: list[Any]) -> None:
+    """A pipe that is nearly full takes the beginning of a message of over PIPE_BUF bytes (pipe(7)): the sender waits for the rest."""
+    receiver, sender = aipc.pipe()
+    async with receiver, sender:
+        fcntl.fcntl(sender.extra(aipc.ChannelAttribute.descriptor), fcntl.F_SETPIPE_SZ, SMALLEST)
+        await sender.send(b"first")
+        item = os.urandom(SMALLEST)
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(sender.send, item)
+                await settle()
+                tasks.start_soon(sender.send, b"behind")
+                await settle()
+                tasks.start_soon(sender.send, item)
+                tasks.start_soon(sender.send, b"last")
+                got = [await receiver.receive() for _ in range(5)]
+        assert sorted(got) == sorted([b"first", item, b"behind", item, b"last"])
+        assert sender.statistics().bytes_sent == sum(map(len, got)) + 4 * 5
+        assert sender.statistics().messages_sent == 5
+    assert 0 < written[0] < SMALLEST
+
+
+@pytest.mark.anyio
+async def test_a_part_of_a_cancelled_send(written: list[Any]) -> None:
+    """What was begun is finished, and the next message follows it."""
+    receiver, sender = aipc.pipe()
+    async with receiver, sender:
+        fcntl.fcntl(sender.extra(aipc.ChannelAttribute.descriptor), fcntl.F_SETPIPE_SZ, SMALLEST)
+        await sender.send(b"first")
+        item = os.urandom(SMALLEST)
+        with anyio.move_on_after(0.01):
+            await sender.send(item)
+        assert 0 < written[-1] < SMALLEST
+        with anyio.fail_after(10):
+            assert [await receiver.receive(), await receiver.receive()] == [b"first", item]
+            await sender.send(b"next")
+            assert await receiver.receive() == b"next"
+
+
+@pytest.mark.anyio
+async def test_the_rest_of_a_part_comes_first(written: list[Any]) -> None:
+    """Also while no task waits to send it."""
+    receiver, sender = aipc.pipe()
+    async with receiver, sender:
+        fcntl.fcntl(sender.extra(aipc.ChannelAttribute.descriptor), fcntl.F_SETPIPE_SZ, 2 * SMALLEST)
+        item, framed = os.urandom(2 * SMALLEST), framing("u32").encode
+        sender.send_nowait(b"first")
+        sender.send_nowait(item)
+        got = os.read(receiver.extra(aipc.ChannelAttribute.descriptor), 2 * SMALLEST)
+        with anyio.fail_after(10):
+            await sender.send(b"behind")
+            while len(got) < 9 + 4 + len(item) + 10:
+                got += os.read(receiver.extra(aipc.ChannelAttribute.descriptor), 2 * SMALLEST)
+                await settle()
+        assert got == framed(b"first") + framed(item) + framed(b"behind")
+    assert not written
+
+
+@pytest.mark.anyio
+async def test_a_forked_childs_copy_sends_nothing(written: list[Any]) -> None:
+    ours, theirs = aipc.channel_pair("stream")
+
+    def send() -> None:
+        with pytest.raises(aipc.ForkedError):
+            ours.send(b"from the child").send(None)
+        assert not written
+
+    async with ours, theirs:
+        await ours.send(b"first")
+        in_child(send)
+        await ours.send(b"second")
+        assert await theirs.receive_many() == [b"first", b"second"]
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("written")
+async def test_a_sender_gives_others_their_turn() -> None:
+    receiver, sender = aipc.pipe()
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await anyio.lowlevel.checkpoint()
+
+    async with receiver, sender, anyio.create_task_group() as tasks:
+        tasks.start_soon(other)
+        for _ in range(1_000):
+            await sender.send(b"a")
+        tasks.cancel_scope.cancel()
+    assert turns >= 4  # after each 128 messages
+
+
+@pytest.mark.anyio
+async def test_a_deadly_signal_is_left_to_python(written: list[Any]) -> None:
+    """Where SIGPIPE has its default action, each write is guarded."""
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        receiver, sender = aipc.pipe()
+        async with receiver, sender:
+            await sender.send(b"first")
+            await sender.send(b"second")
+            await receiver.aclose()
+            with pytest.raises(anyio.BrokenResourceError):
+                await sender.send(b"to nobody")
+    finally:
+        signal.signal(signal.SIGPIPE, before)
+    assert not written
