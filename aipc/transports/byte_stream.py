@@ -54,7 +54,7 @@ class ByteStreamChannel(FrameSender):
         self._rest: Rest = b""  # of the last read: the start of a message
         self._body: Body | None = None  # the message that `_rest` starts, if it is long
         self._input_error: Exception | None = None  # raised when no message is left
-        self._native_kind = framing.kind if self._CALLS_PLAINLY and native is not None else 0  # of a length that C can read
+        self._native_kind = framing.kind if self._CALLS_PLAINLY and native is not None else 0  # of a length, where C reads
         self._short = min(MOST_WRITTEN, framing.limit) if self._native_kind else -1  # bytes of a message that C can send
         self._suspicious = False  # whether a silence after the beginning of a length was looked into
 
@@ -99,13 +99,14 @@ class ByteStreamChannel(FrameSender):
             return False
         if self._unfinished is not None or self._output_ended or sigpipe.deadly or native is None:
             return False
-        sent: int = native.write_frame(self._writer.fd, item, self._native_kind)
+        kind = self._framing.kind
+        sent: int = native.write_frame(self._writer.fd, item, kind)
         if sent < 0:
             return False
         waiting.budget -= 1
         self._sent += 1
         self._bytes_sent += sent
-        if sent < len(item) + abs(self._native_kind):
+        if sent < len(item) + abs(kind):
             self._keep_rest(self._framing.encode(item), sent)
         return True
 

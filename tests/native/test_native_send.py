@@ -89,6 +89,19 @@ async def test_a_channel_sends(written: list[Any]) -> None:
 
 
 @pytest.mark.anyio
+async def test_a_channel_that_collects_descriptors_sends(written: list[Any]) -> None:
+    """They are read in Python."""
+    ours, theirs = aipc.channel_pair("stream")
+    async with ours, theirs:
+        for number in range(3):
+            await ours.send(b"%d" % number)
+            assert (await theirs.receive_message()).data == b"%d" % number
+            await theirs.send(b"%d" % number)
+            assert (await ours.receive_message()).data == b"%d" % number
+    assert written == [5] * 4
+
+
+@pytest.mark.anyio
 async def test_the_limit(written: list[Any]) -> None:
     receiver, sender = aipc.pipe(max_message_size=3)
     async with receiver, sender:
