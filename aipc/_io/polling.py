@@ -109,13 +109,12 @@ class Polling(Waiter):
             self._poll_timer.schedule(self, self._next_pause())
 
     def _wake_some(self) -> None:
-        if self.retries and not self.selective:
-            return
-        self.retries |= self._first is not None
-        if self.selective:
-            self.wake_all()
-        else:
-            super().wake()
+        if self.selective or not self.retries:
+            self.retries |= self._first is not None
+            if self.selective:
+                self.wake_all()
+            else:
+                super().wake()
 
     def _may_succeed(self) -> bool:
         try:

@@ -66,20 +66,22 @@ class Owner(Protocol):
 class Waiter(WaitQueue, ABC):
     """One direction of one object: all tasks that wait for it, and its budget.
 
-    `buffered` is what the owner has already read and not yet handed out. `exhausted`: the last try left nothing in the kernel,
-    and the reactor will tell when there is something again, so that a try would be in vain. `in_long_message`: a long message
-    is under way. The owner has the waiter, and the waiter does not keep the owner: an object that is dropped is collected.
+    `buffered`: what the owner has read and not yet handed out. `exhausted`: the last try left nothing in the kernel, and the
+    reactor will tell when there is something again, so that a try would be in vain. `awaits_others`: nothing was sent since the
+    last message, so other tasks have to send. `in_long_message`: one is under way. The waiter does not keep its owner.
     """
 
     _AWAITED: ClassVar[str] = "available"
     LONGEST_SPIN: ClassVar[float] = LONGEST
     __slots__ = (
-        "_generation", "_owner", "_paused", "_reactor", "budget", "buffered", "exhausted", "in_long_message", "quick", "retries", "spins",
+        "_generation", "_owner", "_paused", "_reactor", "awaits_others", "budget", "buffered", "exhausted", "in_long_message",
+        "quick", "retries", "spins",
     )  # fmt: skip
 
     def __init__(self, owner: Owner, *, spins: bool = True) -> None:
         super().__init__()
         self._owner = weakref.ref(owner)
+        self.awaits_others: bool = False
         self.budget: int = BUDGET
         self.in_long_message: bool = False
         self.buffered: list[Any] = _NOTHING
@@ -230,6 +232,11 @@ class Waiter(WaitQueue, ABC):
         except OSError as error:
             raise self.owner.explain(error) from error
 
+    def turns_first(self, reactor: Reactor) -> bool:
+        """Whether other tasks run before this one looks for the first time."""
+        ready = reactor.others_ready
+        return reactor.spin.in_a_row > MOST_IN_A_ROW or (self.awaits_others if ready is None else ready() > 0)
+
     async def _spin(
         self, reactor: Reactor, deadline: float, operation: Callable[[*Arguments], Result], *arguments: *Arguments
     ) -> Result | _Outcome:
@@ -238,7 +245,7 @@ class Waiter(WaitQueue, ABC):
         self._spin_begins(reactor)
         spin.begins()
         at_once = True
-        turn = spin.in_a_row > MOST_IN_A_ROW or reactor.others_ready() > 0
+        turn = self.turns_first(reactor)
         try:
             while True:
                 if turn:

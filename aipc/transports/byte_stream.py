@@ -46,7 +46,7 @@ class ByteStreamChannel(FrameSender):
     _CALLS_PLAINLY: ClassVar[bool] = False
     """Whether `_read` is read(2) and `_push` is write(2), and nothing else."""
 
-    __slots__ = ("_body", "_input_error", "_native_kind", "_reader", "_rest", "_short", "_suspicious")
+    __slots__ = ("_body", "_input_error", "_native_kind", "_reader", "_rest", "_sent_before", "_short", "_suspicious")
 
     def __init__(self, reader: FileHandle | None, writer: FileHandle | None, framing: Framing) -> None:
         super().__init__(None if reader is None else reader.readable, writer, framing)
@@ -56,6 +56,7 @@ class ByteStreamChannel(FrameSender):
         self._input_error: Exception | None = None  # raised when no message is left
         self._native_kind = framing.kind if self._CALLS_PLAINLY and native is not None else 0  # of a length, where C reads
         self._short = min(MOST_WRITTEN, framing.limit) if self._native_kind else -1  # bytes of a message that C can send
+        self._sent_before = 0  # messages that were sent before the last one was received
         self._suspicious = False  # whether a silence after the beginning of a length was looked into
 
     def _read(self) -> bytes:
@@ -114,12 +115,14 @@ class ByteStreamChannel(FrameSender):
         waiting = self._incoming
         if selection or waiting is None or self._finisher is not None:
             waiting = self._reading(selection)
+        waiting.awaits_others = self._sent == self._sent_before
         if self._native_kind and waiting.exhausted and waiting.quick >= QUICK:
             return self._receive_natively(self._take)
         return waiting.attempt(self._take)
 
     def __anext__(self) -> Coroutine[Any, Any, bytes]:
         waiting = self._reading({})
+        waiting.awaits_others = self._sent == self._sent_before
         if self._native_kind and waiting.exhausted and waiting.quick >= QUICK:
             return self._receive_natively(self._take_next)
         return waiting.attempt(self._take_next)
@@ -136,6 +139,7 @@ class ByteStreamChannel(FrameSender):
                 readable.budget -= _READ_PRICE
             if isinstance(data, tuple):
                 self._received += 1
+                self._sent_before = self._sent
                 self._bytes_received += abs(self._native_kind) + len(data[0])
                 return data[0]
             if data is not None:
@@ -156,6 +160,7 @@ class ByteStreamChannel(FrameSender):
     def _take(self) -> bytes:
         buffered = self._reader.readable.buffered or self._fill()
         self._received += 1
+        self._sent_before = self._sent
         return buffered.pop()
 
     def _take_message(self) -> Message:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from aipc._io import fork
-from aipc._io.loop.spin import MOST_IN_A_ROW
 from aipc._io.readiness import Readiness
 from aipc._sys.native import MOST_READ, native
 
@@ -27,8 +26,8 @@ def spin_and_read(readable: Readiness, kind: int, limit: int) -> tuple[bytes] | 
     spin = reactor.spin
     if not (readable.exhausted and readable.spins and spin.pays()):
         return None
-    if spin.in_a_row > MOST_IN_A_ROW or reactor.others_ready() > 0 or native is None or reactor._epoll is None:
-        return None  # `attempt` turns the loop first
+    if readable.turns_first(reactor) or native is None or reactor._epoll is None:
+        return None
     looks, brief = _LOOKS, spin.brief
     if brief:  # on the only processor the peer runs when this process gives way, or not at all
         looks = 1

@@ -61,7 +61,7 @@ class Reactor:
     def __init__(self, loop: object) -> None:
         self.loop = loop
         self.turn: Callable[[], Awaitable[None]] = backend.checkpoint_function()
-        self.others_ready: Callable[[], int] = backend.others_ready(loop)
+        self.others_ready: Callable[[], int] | None = backend.others_ready(loop)
         self.spin: Spin = Spin()
         self.poll_timer: LoopResource | None = None
         self._epoll: select.epoll | None = None
