@@ -239,6 +239,7 @@ class Pattern:
 
 PATTERNS = (
     Pattern("one task", 4_000),
+    Pattern("calls, one in flight", 4_000, callers=1),
     Pattern("calls", 4_000, callers=4),
     Pattern("calls, 100 in flight", 20_000, callers=100),
     Pattern("four clients", 2_500, clients=4),
