@@ -59,7 +59,7 @@ class Reactor:
     __slots__ = ("_epoll", "_readers", "_writers", "loop", "others_ready", "poll_timer", "spin", "turn")
 
     def __init__(self, loop: object) -> None:
-        self.loop = loop
+        self.loop: object = loop
         self.turn: Callable[[], Awaitable[None]] = backend.checkpoint_function()
         self.others_ready: Callable[[], int] | None = backend.others_ready(loop)
         self.spin: Spin = Spin()
