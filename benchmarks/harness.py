@@ -10,6 +10,7 @@ import resource
 import statistics
 import struct
 import tempfile
+import traceback
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from time import perf_counter
 from typing import Any, Protocol
@@ -131,6 +132,8 @@ def child(function: Callable[..., None], *arguments: Any) -> int:
     try:
         function(*arguments)
         status = 0
+    except BaseException:  # noqa: BLE001 - it must not go on in the parent's code
+        traceback.print_exc()
     finally:
         os._exit(status)
 
