@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from .template import Template
@@ -53,7 +54,7 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
     def communicate(self, text: str = "", timeout: float | None = None) -> tuple[str, None]:
-        with self.stdin:
+        with suppress(BrokenPipeError), self.stdin:  # it may end without reading all
             self.stdin.write(text)
         got = self.stdout.read()
         self.wait(timeout)
