@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from .harness import import_all
 from .parts import PARTS
 from .report import Report
 
@@ -25,6 +26,7 @@ def main(
     chosen = parts or list(PARTS)
     if unknown := sorted(set(chosen) - set(PARTS)):
         raise typer.BadParameter(f"{', '.join(unknown)}: no such part; there are {', '.join(PARTS)}")
+    import_all()
     report, start = Report(), monotonic()
     for number, part in enumerate(chosen, 1):
         report.part = part
