@@ -18,6 +18,7 @@ import aipc
 from aipc._io.loop import backend
 from aipc._io.loop.reactor import reactor_of
 from aipc._io.loop.spin import Spin
+from aipc._io.readiness import Readiness
 from aipc.exceptions import MessageTooLarge
 from aipc.testing.expect import settle
 from aipc.transports import byte_stream, spin_in_c
@@ -158,6 +159,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(byte_stream, "QUICK", 0)
     monkeypatch.setattr(Spin, "pays", lambda self, longest=0.0: True)
     monkeypatch.setattr(Spin, "brief", False)
+    monkeypatch.setattr(Readiness, "turns_first", lambda self, reactor: False)
     return taken
 
 
