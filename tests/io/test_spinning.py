@@ -99,8 +99,9 @@ async def test_what_is_there_for_another_task_does_not_keep_the_loop(key: str, m
     assert most > 3
 
 
-async def test_a_task_that_is_ready_runs_before_the_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a server does that starts a task for each request. uvloop does not tell that it is ready; trio runs the two in either order."""
+@pytest.fixture
+def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """ "look" for each look of a wait; tests note what else happens."""
     order: list[str] = []
     look = Readiness._look
 
@@ -109,6 +110,11 @@ async def test_a_task_that_is_ready_runs_before_the_first_look(monkeypatch: pyte
         return look(waiting, reactor)
 
     monkeypatch.setattr(Readiness, "_look", noted)
+    return order
+
+
+async def test_a_task_that_is_ready_runs_before_the_first_look(order: list[str]) -> None:
+    """As a server does that starts a task for each request. uvloop does not tell that it is ready; trio runs the two in either order."""
 
     async def answer(channel: aipc.Channel) -> None:
         order.append("answer")
@@ -123,16 +129,8 @@ async def test_a_task_that_is_ready_runs_before_the_first_look(monkeypatch: pyte
     assert order[0] == "answer" or backend.running_name() == "trio"
 
 
-async def test_who_has_sent_looks_at_once_on_uvloop(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_has_sent_looks_at_once_on_uvloop(order: list[str]) -> None:
     """The peer may answer; before, only another task's message could make it do so."""
-    order: list[str] = []
-    look = Readiness._look
-
-    def noted(waiting: Readiness, reactor: Reactor) -> Look:
-        order.append("look")
-        return look(waiting, reactor)
-
-    monkeypatch.setattr(Readiness, "_look", noted)
 
     async def other() -> None:
         order.append("other")
