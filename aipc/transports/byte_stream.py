@@ -9,7 +9,7 @@ import fcntl
 import os
 import struct
 import termios
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, cast
 
@@ -115,17 +115,22 @@ class ByteStreamChannel(FrameSender):
         waiting = self._incoming
         if selection or waiting is None or self._finisher is not None:
             waiting = self._reading(selection)
-        waiting.awaits_others = self._sent == self._sent_before
-        if self._native_kind and waiting.exhausted and waiting.quick >= QUICK:
-            return self._receive_natively(self._take)
-        return waiting.attempt(self._take)
+        else:
+            waiting.awaits_others = self._sent == self._sent_before
+        return self._receiving(waiting, self._take)
 
     def __anext__(self) -> Coroutine[Any, Any, bytes]:
-        waiting = self._reading({})
-        waiting.awaits_others = self._sent == self._sent_before
+        return self._receiving(self._reading({}), self._take_next)
+
+    def _receiving(self, waiting: Waiter, take: Callable[[], bytes]) -> Coroutine[Any, Any, bytes]:
         if self._native_kind and waiting.exhausted and waiting.quick >= QUICK:
-            return self._receive_natively(self._take_next)
-        return waiting.attempt(self._take_next)
+            return self._receive_natively(take)
+        return waiting.attempt(take)
+
+    def _reading(self, selection: Mapping[str, Any]) -> Waiter:
+        waiting = super()._reading(selection)
+        waiting.awaits_others = self._sent == self._sent_before
+        return waiting
 
     async def _receive_natively(self, take: Callable[[], bytes]) -> bytes:
         """Spin, read and split in C; `take` does what is left of it."""
@@ -173,6 +178,7 @@ class ByteStreamChannel(FrameSender):
         del buffered[first:]
         messages.reverse()
         self._received += len(messages)
+        self._sent_before = self._sent
         return messages
 
     async def peek(self) -> bytes:
