@@ -149,7 +149,7 @@ static PyObject *message_in(const unsigned char *data, ssize_t count, int kind, 
         Py_RETURN_NONE;
     if (count < 0)
         return PyErr_SetFromErrno(PyExc_OSError);
-    if (count >= header && count < MOST_READ) {
+    if (kind != 0 && count >= header && count < MOST_READ) {
         uint64_t length = length_at(data, kind);
         if (length == (uint64_t)(count - header) && length <= limit)
             return Py_BuildValue("(y#)", (char *)data + header, (Py_ssize_t)length);
@@ -169,7 +169,7 @@ static PyObject *spin(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssi
     int epoll = (int)PyLong_AsLong(args[0]), fd = (int)PyLong_AsLong(args[1]), kind = (int)PyLong_AsLong(args[3]), there = 0;
     long looks = PyLong_AsLong(args[2]);
     unsigned long long limit = PyLong_AsUnsignedLongLong(args[4]);
-    if (PyErr_Occurred() || !is_kind(kind))
+    if (PyErr_Occurred() || (kind != 0 && !is_kind(kind)))
         return NULL;
     struct epoll_event events[MOST_EVENTS];
     unsigned char data[MOST_READ];

@@ -25,11 +25,11 @@ from aipc.services.jobs.lease import Lease
 from aipc.services.jobs.tables import JobsStatus
 from aipc.wire.framing import as_bytes
 
-from .ahead import Ahead
+from .consumer import Consumer, consumer_of
 from .leases import Leases
 from .links import registry
 from .links.link import Link
-from .queue import JobQueue, RemoteJob, jobs_of
+from .queue import RemoteJob
 from .server import Place
 
 _MANY = 100
@@ -52,18 +52,16 @@ class RemoteJobChannel(Channel):
     ) -> None:
         self._link = link
         self._name = place.url
-        self._queue = JobQueue(link, place)
-        self._dead = JobQueue(link, place, "dead")
+        self._consumer = consumer_of(link, place)
+        self._dead = consumer_of(link, place, "dead")
+        self._queue = self._consumer.queue
         self._lease = lease
         self._most = max_messages
         self._max_attempts = max_attempts
         self._history = history
         self._limit = limit
-        self._leases = Leases(self._queue, lease)
+        self._leases = Leases(self._consumer, lease)
         self._dead_leases = Leases(self._dead, lease)
-        self._ahead = Ahead(self._queue, lease)
-        self._idle = 0  # tasks that wait because there was no job
-        self._ending = 0
         self._look_at = 0.0
         self._closed = False
         self._generation = fork.generation
@@ -151,10 +149,10 @@ class RemoteJobChannel(Channel):
 
         Cancelled while waiting for a job: none was taken. Cancelled at the end of the block: the job is removed all the same.
         """
-        queue, leases = self._selected(selection)
+        consumer, leases = self._selected(selection)
 
         async def take() -> RemoteJob:
-            (job,) = await self._take(queue, 1)
+            (job,) = await self._take(consumer, 1)
             leases.add(job)
             return job
 
@@ -163,20 +161,13 @@ class RemoteJobChannel(Channel):
             leases.remove(job)
             self._count_received([job])
             losses = self._link.losses
-            asks = queue is self._queue
-            self._ending += asks
-            if asks and not self._idle:
-                self._ahead.ask(self._ending)
-            try:
-                others, nobody = await self._link.ask(queue.done([job], self._history), stays=True)
-            finally:
-                self._ending -= asks
+            others, nobody = await consumer.done(job, self._history)
             if others or (nobody and losses == self._link.losses):  # else it was asked twice, and done the first time
                 raise LeaseLost(f"{self._name}: job {job.id} was given back before its block ended")
 
         def give_back(job: RemoteJob) -> None:
             if leases.remove(job) and not self._link.closed and self._generation == fork.generation:
-                self._link.tell(queue.give_back([job], self._max_attempts, counted=True))
+                consumer.give_back([job], self._max_attempts, counted=True)
 
         return Lease(take, done, give_back)
 
@@ -184,15 +175,11 @@ class RemoteJobChannel(Channel):
         return (await self._receive(selection, 1))[0].data
 
     def receive_nowait(self, **selection: Any) -> bytes:
-        queue, _ = self._selected(selection)
-        self._ahead.give_back()
-        jobs = jobs_of(self._link.ask_now(queue.take(1, self._lease, waits=False)))
-        if not jobs and queue is self._queue:
-            ahead = self._ahead.take()  # was on its way
-            jobs = [] if ahead is None else [ahead]
+        consumer, _ = self._selected(selection)
+        jobs = consumer.take_now()
         if not jobs:
             raise anyio.WouldBlock(f"{self._name}: nothing to receive now; await receive() waits for it")
-        return self._acknowledged(queue, jobs)[0].data
+        return self._acknowledged(consumer, jobs)[0].data
 
     async def receive_many(self, max_messages: int | None = None, **selection: Any) -> list[bytes]:
         if max_messages is not None and max_messages < 1:
@@ -204,57 +191,53 @@ class RemoteJobChannel(Channel):
         return Message(job.data, type=job.type)
 
     async def _receive(self, selection: Mapping[str, Any], most: int) -> list[RemoteJob]:
-        queue, _ = self._selected(selection)
-        return self._acknowledged(queue, await self._take(queue, most))
+        consumer, _ = self._selected(selection)
+        return self._acknowledged(consumer, await self._take(consumer, most))
 
-    def _selected(self, selection: Mapping[str, Any]) -> tuple[JobQueue, Leases]:
+    def _selected(self, selection: Mapping[str, Any]) -> tuple[Consumer, Leases]:
         self._check()
         self._know(selection, "type", "dead")
         if selection.get("type"):
             raise UnsupportedOperation(f"{self._name}: a stream keeps its order: make a queue for each type")
-        return (self._dead, self._dead_leases) if selection.get("dead") else (self._queue, self._leases)
+        return (self._dead, self._dead_leases) if selection.get("dead") else (self._consumer, self._leases)
 
-    async def _take(self, queue: JobQueue, most: int) -> list[RemoteJob]:
-        if queue is self._queue:
-            await checkpoint_if_cancelled()
-            job = self._ahead.take()
-            if job is not None:
-                self._look(queue)
-                return [job]
-        place = self._link.wakes.place(queue.takers)
-        idle = False
+    async def _take(self, consumer: Consumer, most: int) -> list[RemoteJob]:
+        await checkpoint_if_cancelled()
+        job = self._ready(consumer)
+        if job is not None:
+            return [job]
+        place = self._link.wakes.place(consumer.queue.takers)
 
         async def take(registers: bool) -> list[RemoteJob] | None:
-            nonlocal idle
-            self._look(queue)
-            reply = await self._link.ask(queue.take(most, self._lease, waits=registers), queue.regret)
+            job = self._ready(consumer)
+            if job is not None:
+                return [job]
+            reply = await consumer.take(most, waits=registers)
             if isinstance(reply, list):
-                return jobs_of(reply)
-            if queue is self._queue and not idle:
-                self._idle += 1
-                idle = True
+                return reply
             place.wake_in(self._lease / _LOOKS if reply < 0 else reply / 1000)
             return None
 
         try:
             jobs = await place.attempt(take, self._check)
         finally:
-            self._idle -= idle
+            consumer.settle()
         if self._closed:
-            self._link.tell(queue.give_back(jobs, 0, counted=False))
+            consumer.give_back(jobs)
             self._check()
         return jobs
 
-    def _look(self, queue: JobQueue) -> None:
-        """Now and then, take back what dead consumers had."""
+    def _ready(self, consumer: Consumer) -> RemoteJob | None:
+        """A job that has come already. Now and then, what dead consumers had is taken back."""
         if monotonic() >= self._look_at:
             self._look_at = monotonic() + self._lease / _LOOKS * random.uniform(0.5, 1)  # noqa: S311 - not all at once
-            self._link.tell(queue.tend(self._lease, self._max_attempts))
+            self._link.tell(consumer.queue.tend(self._lease, self._max_attempts))
+        return consumer.ready(monotonic() - self._lease / 10)
 
-    def _acknowledged(self, queue: JobQueue, jobs: list[RemoteJob]) -> list[RemoteJob]:
+    def _acknowledged(self, consumer: Consumer, jobs: list[RemoteJob]) -> list[RemoteJob]:
         """Their removal is on its way, and nothing is awaited any more."""
         self._count_received(jobs)
-        self._link.tell(queue.done(jobs, self._history))
+        consumer.tell_done(jobs, self._history)
         return jobs
 
     def _count_received(self, jobs: list[RemoteJob]) -> None:
@@ -266,7 +249,7 @@ class RemoteJobChannel(Channel):
     def stat(self) -> JobsStatus:
         """How many jobs are ready, leased, delayed, and dead. A plain call, which waits for the server's answer."""
         self._check()
-        self._ahead.give_back()
+        self._consumer.give_back_ready()
         ready, leased, delayed, dead, _ = self._link.ask_now(self._queue.stat())
         return JobsStatus(ready, leased, delayed, dead)
 
@@ -296,12 +279,12 @@ class RemoteJobChannel(Channel):
 
     def _end(self) -> None:
         self._closed = True
-        self._ahead.close()
-        for queue, leases in ((self._queue, self._leases), (self._dead, self._dead_leases)):
+        for consumer, leases in ((self._consumer, self._leases), (self._dead, self._dead_leases)):
             jobs = leases.clear()
-            if jobs and not self._link.closed:
-                self._link.tell(queue.give_back(jobs, 0, counted=False))
-            for name in (queue.takers, queue.senders):
+            if not self._link.closed:
+                consumer.give_back(jobs)
+            consumer.leave()
+            for name in (consumer.queue.takers, consumer.queue.senders):
                 self._link.wakes.ring(name)
 
     def statistics(self) -> ChannelStatistics:

@@ -6,7 +6,8 @@ from typing import Any
 
 from aipc._io.loop import backend
 
-from .queue import JobQueue, RemoteJob
+from .consumer import Consumer
+from .queue import RemoteJob
 
 _RENEWALS = 3
 """Renewals in the time of a lease."""
@@ -15,8 +16,9 @@ _RENEWALS = 3
 class Leases:
     """Jobs that are leased, each of a queue. Made anew a third of the way to their end."""
 
-    def __init__(self, queue: JobQueue, seconds: float) -> None:
-        self._queue = queue
+    def __init__(self, consumer: Consumer, seconds: float) -> None:
+        self._consumer = consumer
+        self._queue = consumer.queue
         self._seconds = seconds
         self._jobs: dict[str, RemoteJob] = {}
         self._timer: backend.Timer | None = None
@@ -58,5 +60,5 @@ class Leases:
 
     def _renewed(self, reply: Any) -> None:
         self._asking = False
-        for lost in reply or ():
-            self._jobs.pop(lost.decode(), None)  # its block learns of it at its end
+        lost = [self._jobs.pop(name.decode(), None) for name in reply or ()]  # its block learns of it at its end
+        self._consumer.forget([job for job in lost if job is not None])

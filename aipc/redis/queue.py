@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from .links.link import Link, Undo
+from .links.link import Link
 from .scripts import call
 from .server import Place
 
@@ -28,9 +28,7 @@ class JobQueue:
         before = f"{part}:" if part else ""
         self.takers: str = place.key(f"{before}takers")
         self.senders: str = place.key(f"{before}senders")
-        others = (
-            place.key(f"{before}{suffix}") for suffix in ("dead", "delayed", f"seen:{link.name}", "done", f"taken:{link.name}")
-        )
+        others = (place.key(f"{before}{suffix}") for suffix in ("dead", "delayed", f"seen:{link.name}", "done"))
         self.keys: tuple[str, ...] = (place.key(part), place.key(f"{before}back"), self.takers, self.senders, *others)
 
     def send(self, jobs: Sequence[tuple[int, bytes]], most: int, delay: float, *, waits: bool) -> bytes:
@@ -39,13 +37,23 @@ class JobQueue:
         number = self.link.number()
         return call("send", self.keys, self.link.name, number, most, int(waits), round(delay * 1000), *pairs)
 
-    def take(self, most: int, lease: float, *, waits: bool) -> bytes:
-        """The command that leases jobs. Asked again, because its answer was lost, it gives the same ones."""
-        return call("take", self.keys, self.link.name, most, int(waits), _ms(lease), self.link.number())
+    def take(self, most: int, taker: str) -> bytes:
+        """The command that leases jobs, or gives when to ask again. `taker`: who waits if there is none; empty: nobody."""
+        return call("take", self.keys, self.link.name, most, taker)
 
-    def done(self, jobs: Sequence[RemoteJob], history: int) -> bytes:
-        """The command that removes leased jobs; it gives how many are leased to others, and to nobody, by now."""
-        return call("done", self.keys, self.link.name, history, *_leases(jobs))
+    def mine(self, taker: str) -> bytes:
+        """The command that gives (id, attempts) of all that is leased to this process and loop. The taker waits no longer."""
+        return call("mine", self.keys, self.link.name, taker)
+
+    def leave(self, taker: str) -> bytes:
+        """The command that gives back all that is leased to this process and loop, uncounted. The taker waits no longer."""
+        return call("leave", self.keys, self.link.name, taker)
+
+    def done(self, jobs: Sequence[RemoteJob], history: int, most: int = 0) -> bytes:
+        """The command that removes leased jobs, and leases up to `most` others. It gives how many of the removed ones are leased to
+        others, and how many to nobody, by now; and the new ones.
+        """
+        return call("done", self.keys, self.link.name, history, most, *_leases(jobs))
 
     def give_back(self, jobs: Sequence[RemoteJob], max_attempts: int, *, counted: bool) -> bytes:
         """The command that ends leases; without `counted` as if they had never been."""
@@ -67,26 +75,16 @@ class JobQueue:
         """The command that makes dead jobs ready."""
         return call("revive", self.keys)
 
-    def regret(self, reply: Any) -> None:
-        """Jobs were leased, and nobody is there to have them."""
-        jobs = jobs_of(reply)
-        if jobs and not self.link.closed:
-            self.link.tell(self.give_back(jobs, 0, counted=False))
 
-    async def ask(self, command: bytes, undo: Undo | None = None) -> Any:
-        """The server's answer."""
-        return await self.link.ask(command, undo)
-
-
-def jobs_of(reply: Any) -> list[RemoteJob]:
+def jobs_of(reply: list[Any]) -> list[RemoteJob]:
     """The jobs that the script `take` gives."""
-    if not isinstance(reply, list):
-        return []
-    return [RemoteJob(id_.decode(), _type(kind), attempts, data) for id_, attempts, kind, data in reply]
+    return [RemoteJob(id_.decode(), int(kind), attempts, data) for id_, attempts, kind, data in reply]
 
 
-def _type(text: bytes) -> int:
-    return int(text) if text.isdigit() else 1  # another client may have added it
+def job_of(news: bytes) -> tuple[str, RemoteJob]:
+    """What came with a wake-up: for which taker, and the job."""
+    taker, id_, attempts, kind, data = news.split(b" ", 4)
+    return taker.decode(), RemoteJob(id_.decode(), int(kind), int(attempts), data)
 
 
 def _leases(jobs: Sequence[RemoteJob]) -> list[str | int]:

@@ -8,7 +8,7 @@ from importlib import resources
 
 import hiredis
 
-_JOBS = ("send", "take", "done", "give_back", "renew_jobs", "tend", "revive", "stat")
+_JOBS = ("send", "take", "done", "give_back", "mine", "leave", "renew_jobs", "tend", "revive", "stat")
 _LOCKS = ("acquire", "release", "renew", "look")
 _CALLS = ("push", "pull", "beat", "end")
 _PARTS = {

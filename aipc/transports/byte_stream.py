@@ -27,7 +27,7 @@ from aipc.wire.framing import Body, Frame, Framing, LengthPrefixed, Rest, cut_sh
 
 from .frame_sender import FrameSender, pieces
 from .plain_bytes import announced, warn_of_silence
-from .spin_in_c import QUICK, spin_and_read
+from .spin_in_c import QUICK, read_beside, spin_and_read
 
 READ_SIZE = 64 * 1024
 """Bytes a read: beyond malloc's threshold for mmap(2) each read would map and unmap memory."""
@@ -150,6 +150,21 @@ class ByteStreamChannel(FrameSender):
             if data is not None:
                 self._keep(data)
         return await readable.attempt(take)
+
+    @property
+    def reads_beside(self) -> bool:
+        """Whether `read_beside` can find anything."""
+        return self._CALLS_PLAINLY and native is not None and self._reader.readable.spins
+
+    def read_beside(self, looks: int) -> bytes | None:
+        """Look so often for bytes, past the framing and the task that waits for them. None: there were none. Empty: no more looks.
+
+        BrokenResourceError, ClosedResourceError.
+        """
+        try:
+            return read_beside(self._reader.readable, looks)
+        except OSError as error:
+            raise self._reader.explain(error) from error
 
     def _keep(self, data: bytes) -> None:
         """Data that was read, for the next `_take`, which raises what is wrong with it."""

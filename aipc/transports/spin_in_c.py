@@ -52,3 +52,18 @@ def spin_and_read(readable: Readiness, kind: int, limit: int) -> tuple[bytes] | 
     if len(found) == MOST_READ:
         readable.exhausted = False
     return found
+
+
+def read_beside(readable: Readiness, looks: int) -> bytes | None:
+    """Look so often for something to read, though another task waits for it, which will find nothing. None: there was nothing.
+
+    Empty, too, if there was something for other tasks, which must have their turn. OSError: of the read.
+    """
+    reactor = readable._current_reactor()
+    if native is None or reactor._epoll is None:
+        return None
+    found: list[tuple[int, int]] | bytes | None = native.spin(reactor._epoll.fileno(), readable._fd, looks, 0, 0)
+    if isinstance(found, list):
+        reactor.hand_out(found)
+        return b""
+    return found

@@ -72,6 +72,12 @@ def test_anything_else_comes_as_it_is(watched: Watched, data: bytes) -> None:
     assert watched.spin() == data
 
 
+@pytest.mark.parametrize("data", [b"abc", FRAME(b"abc"), b"\0" * 8])
+def test_bytes_without_a_length(watched: Watched, data: bytes) -> None:
+    watched.theirs.send(data)
+    assert native.spin(watched.epoll.fileno(), watched.ours.fileno(), 3, 0, 0) == data
+
+
 def test_more_than_one_read(watched: Watched) -> None:
     """A read that filled the buffer may have left something."""
     data = FRAME(b"x" * (native.MOST_READ - 4))

@@ -19,11 +19,18 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(autouse=True)
 def _kept_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that it is still there when a busy machine comes to look."""
-    monkeypatch.setattr("aipc.redis.ahead._KEPT", 1.0)
+    monkeypatch.setattr("aipc.redis.consumer._KEPT", 1.0)
 
 
 def queue_at(redis: RedisServer, **options: Any) -> aipc.Opening[RemoteJobChannel]:
     return cast("aipc.Opening[RemoteJobChannel]", aipc.open_channel(redis.url(), **options))
+
+
+def queue_elsewhere(redis: RedisServer) -> aipc.Opening[RemoteJobChannel]:
+    """As another process would have it: the same server by another name has connections of its own."""
+    url = redis.url()
+    assert redis.path in url
+    return cast("aipc.Opening[RemoteJobChannel]", aipc.open_channel(url.replace(redis.path, f"/.{redis.path}")))
 
 
 def takes(redis: RedisServer) -> int:
@@ -37,14 +44,15 @@ async def test_one_after_the_other_each_is_asked_for_once(redis: RedisServer) ->
         await queue.send_many([b"%d" % number for number in range(20)])
         for number in range(20):
             if number:
-                assert queue._ahead._jobs
+                assert queue._consumer._ready
             async with queue.lease() as job:
                 assert (job.data, job.attempts) == (b"%d" % number, 1)
-        assert not queue._ahead._jobs
+        assert not queue._consumer._ready
         assert takes(redis) <= 22  # the group is made in between, and the last one finds nothing
 
 
-async def test_each_of_several_tasks_has_its_next_one(redis: RedisServer) -> None:
+async def test_each_of_several_tasks_has_its_next_one(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aipc.redis.links.soon._IN_A_ROW", 0)  # no answer comes before all have asked
     tasks, barrier = 5, anyio.Event()
     seen: list[bytes] = []
 
@@ -62,7 +70,7 @@ async def test_each_of_several_tasks_has_its_next_one(redis: RedisServer) -> Non
         async with anyio.create_task_group() as group:
             for _ in range(tasks):
                 group.start_soon(partial(work, until_all_have_one=True))
-        assert [job.data for _, job in queue._ahead._jobs] == [b"%d" % number for number in range(tasks, 2 * tasks)]
+        assert [job.data for _, job in queue._consumer._ready] == [b"%d" % number for number in range(tasks, 2 * tasks)]
         before = takes(redis)
         async with anyio.create_task_group() as group:
             for _ in range(tasks):
@@ -74,32 +82,32 @@ async def test_each_of_several_tasks_has_its_next_one(redis: RedisServer) -> Non
 
 async def test_it_counts_as_ready_and_is_given_back_soon(redis: RedisServer) -> None:
     with anyio.fail_after(4):  # waiters look again each 5 s
-        async with queue_at(redis) as queue, queue_at(redis) as other:
+        async with queue_at(redis) as queue, queue_elsewhere(redis) as other:
             await queue.send_many([b"0", b"1", b"2", b"3"])
             async with queue.lease():
                 pass
-            assert queue._ahead._jobs
+            assert queue._consumer._ready
             assert queue.stat().ready == 3
             for number in (1, 2):
                 async with queue.lease() as job:
                     assert (job.data, job.attempts) == (b"%d" % number, 1)
-            queue._ahead._pause = 0
+            queue._consumer._pause = 0
             await queue.send(b"4")
             async with queue.lease() as job:
                 assert job.data == b"3"
-            assert queue._ahead._jobs
+            assert queue._consumer._ready
             async with other.lease() as job:  # waits until it is given back
                 assert (job.data, job.attempts) == (b"4", 1)
 
 
 async def test_closing_gives_it_back(redis: RedisServer) -> None:
     with anyio.fail_after(4):
-        async with queue_at(redis) as other:
+        async with queue_elsewhere(redis) as other:
             async with queue_at(redis) as queue:
                 await queue.send_many([b"0", b"1"])
                 async with queue.lease():
                     pass
-                assert queue._ahead._jobs
+                assert queue._consumer._ready
             assert other.receive_nowait() == b"1"
 
 

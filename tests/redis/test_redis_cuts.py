@@ -21,7 +21,7 @@ from .peers.servers import RedisServer
 
 pytestmark = pytest.mark.anyio
 JOBS = times(400, 20_000)
-HOLDS = times(100, 5_000)
+HOLDS = times(200, 5_000)
 SEED = random.randrange(1_000_000)
 GREETING = sum(map(len, loading()))
 """Bytes of it, about: some connections are cut within it."""

@@ -96,7 +96,7 @@ async def test_a_plain_call_has_the_job_that_was_on_its_way(redis: RedisServer) 
                     stack.callback(redis.thaw)
 
             group.start_soon(work)
-            while not queue._ahead._asked:
+            while not queue._consumer._asking:
                 await anyio.lowlevel.checkpoint()
             redis.thaw()
             assert queue.receive_nowait() == b"1"

@@ -17,7 +17,7 @@ _DIALING = 5.0
 async def dial(server: Server, replaces: tuple[str, int] = ("", 0), *, scripts: bool = False) -> Connection:
     """Connect and log in. `replaces`: URL and number of the connection before, of which that server must do nothing more.
 
-    `scripts`: make them known to the server, 47 KB.
+    `scripts`: make them known to the server, 83 KB.
 
     Errors as of the channel, AccessDenied for a wrong password, BrokenResourceError for a server that is not ready or does not
     answer in 5 s. Cancelled: nothing is open.

@@ -18,33 +18,47 @@ import anyio
 from aipc._io import fork
 from aipc._io.loop.wait_queue import WaitQueue
 from aipc.abc import ChannelAttribute
+from aipc.exceptions import ProtocolError
 
 from ..errors import SlotMoves, explain, kind_of, lasting, passing
 from ..server import Server
 from .connection import GONE, Connection
 from .line import SILENCE, Line
+from .soon import Soon
 from .wakes import Wakes
 
 _PATIENCE = 30.0
 """Seconds without a connection after which those who wait for an answer get an error."""
 _CLOSING = 2.0
 Undo = Callable[[Any], object]
+Parse = Callable[[Any], Any]
 
 
 class Request(WaitQueue):
     """A command, and the task that awaits its answer, if any does.
 
-    `undo` is called with the answer if nobody is there to have it; with None if it will never be known.
+    `parse` makes the answer of the server's reply, as soon as that comes. `undo` is called with the answer if nobody is there to
+    have it; with None if it will never be known.
     """
 
-    __slots__ = ("abandoned", "data", "done", "error", "patient", "refused", "repeats", "reply", "stays", "tried", "undo")
+    __slots__ = (
+        "abandoned", "data", "done", "error", "parse", "patient", "refused", "repeats", "reply", "stays", "tried", "undo",
+    )  # fmt: skip
 
     def __init__(
-        self, data: bytes, undo: Undo | None = None, *, patient: bool = True, repeats: bool = True, stays: bool = False
+        self,
+        data: bytes,
+        undo: Undo | None = None,
+        *,
+        parse: Parse | None = None,
+        patient: bool = True,
+        repeats: bool = True,
+        stays: bool = False,
     ) -> None:
         super().__init__()
         self.data: bytes = data
         self.undo: Undo | None = undo
+        self.parse: Parse | None = parse
         self.patient: bool = patient
         self.repeats: bool = repeats
         self.stays: bool = stays
@@ -61,7 +75,7 @@ class Request(WaitQueue):
         if isinstance(reply, Exception):
             self.error = reply
         else:
-            self.reply = reply
+            self.reply = reply if self.parse is None else self.parse(reply)
         if self.abandoned:
             self.regret()
         else:
@@ -95,6 +109,8 @@ class Link(Line):
         """How many connections were lost."""
         self._asked = 0.0
         self._numbers = 0
+        self._soon = Soon(self.loop)
+        self._asking = 0
 
     def number(self) -> int:
         """The next number, from 1 on."""
@@ -107,7 +123,14 @@ class Link(Line):
         return len(self._unsent) + len(self._sent)
 
     async def ask(
-        self, data: bytes, undo: Undo | None = None, *, patient: bool = True, repeats: bool = True, stays: bool = False
+        self,
+        data: bytes,
+        undo: Undo | None = None,
+        *,
+        parse: Parse | None = None,
+        patient: bool = True,
+        repeats: bool = True,
+        stays: bool = False,
     ) -> Any:
         """The server's answer to a command. `patient`: wait for a connection, if there is none.
 
@@ -115,34 +138,44 @@ class Link(Line):
 
         Cancelled: not done, if it had not left, unless it `stays`; else done, and `undo(answer)` is called when the answer comes.
         """
-        request = Request(data, undo, patient=patient, repeats=repeats, stays=stays)
-        self._submit(request)
+        request = Request(data, undo, parse=parse, patient=patient, repeats=repeats, stays=stays)
+        if self._asking:
+            self._soon.crowded()
+        self._asking += 1
         try:
-            await request.queue()
+            self._submit(request)
+            self._look(request)
+            if not request.done:
+                await request.queue()
         except BaseException:
             self._abandon(request)
             raise
+        finally:
+            self._asking -= 1
         return request.result()
 
-    def tell(self, data: bytes, answered: Undo | None = None, *, repeats: bool = True, with_next: bool = False) -> None:
-        """Have a command done, some time; `answered` is called with the answer. `with_next`: it goes out with the next command."""
-        request = Request(data, answered, repeats=repeats)
+    def tell(
+        self,
+        data: bytes,
+        answered: Undo | None = None,
+        *,
+        parse: Parse | None = None,
+        repeats: bool = True,
+    ) -> None:
+        """Have a command done, some time; `answered` is called with the answer."""
+        request = Request(data, answered, parse=parse, repeats=repeats)
         request.abandoned = True
-        if self.closed:
-            return
-        if with_next:
-            self._unsent.append(request)
-        else:
+        if not self.closed:
             self._submit(request)
 
-    def ask_now(self, data: bytes) -> Any:
+    def ask_now(self, data: bytes, *, parse: Parse | None = None) -> Any:
         """The answer to a command, for a plain call, which waits for it.
 
         WouldBlock if there is no connection now; BrokenResourceError if there is no answer in 5 s.
         """
         if self.connection is None or self.closed:
             raise anyio.WouldBlock("not connected now; the call that is awaited waits for a connection")
-        request = Request(data)
+        request = Request(data, parse=parse)
         request.abandoned = True
         self._submit(request)
         end = monotonic() + SILENCE
@@ -152,6 +185,18 @@ class Link(Line):
         if not request.done:
             raise anyio.BrokenResourceError(f"{self.server.url}: no answer in {SILENCE:.0f} s")
         return request.result()
+
+    def _look(self, request: Request) -> None:
+        """Read the answer, if it comes soon."""
+        try:
+            while not request.done and self.connection is not None:
+                data = self._soon.read()
+                if data is None:
+                    break
+                self._heard = monotonic()
+                self._received(self.connection.parse(data))
+        except (*GONE, ProtocolError):
+            self._drop()  # its reader finds it closed
 
     def _read_now(self, connection: Connection) -> None:
         try:
@@ -197,10 +242,13 @@ class Link(Line):
         return bool(self._unsent or self._sent)
 
     def _connected(self, connection: Connection) -> None:
+        self._soon.connected(connection.channel)
         if connection.imports:
             connection.ask()
         self.wakes.follow(connection.url)
         self._flush()
+        if self.losses:
+            self.wakes.renew()
 
     def _received(self, replies: list[Any]) -> None:
         for reply in replies:

@@ -1,14 +1,14 @@
 """How tasks wait for something on a server: they try, register there, and park; the server publishes to whom it has something.
 
 A wake-up that is lost or one too many costs only time. Whoever has no use for one passes it on. It may carry news, which saves
-asking for them.
+asking for them; if those must not be lost, a `Receiver` gets them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from aipc._io.loop import backend
 from aipc._io.loop.wait_queue import WaitQueue
@@ -23,6 +23,16 @@ Result = TypeVar("Result")
 
 _LONGEST_WAIT = 5.0
 """Seconds after which a waiter looks again, though nobody woke it; a second more at most. One timer serves all waiters of a loop."""
+
+
+class Receiver(Protocol):
+    """Who has a use for what the wake-ups of one place carry."""
+
+    def received(self, news: bytes) -> None:
+        """A wake-up came; empty if it carried nothing."""
+
+    def renew(self) -> None:
+        """Some may be lost, and answers of the server too: a connection was."""
 
 
 class WaitingPlace(WaitQueue):
@@ -116,6 +126,7 @@ class Wakes(Line):
         self._name = name
         self._tell = tell
         self._places: dict[str, WaitingPlace] = {}
+        self.receivers: dict[str, Receiver] = {}
         self.listening: bool = False
         """Whether the server can wake us now."""
         self._ready = WaitQueue()
@@ -135,6 +146,18 @@ class Wakes(Line):
         place = self._places.get(name)
         if place is not None:
             place.ring(everybody=True)
+
+    def ring_one(self, name: str) -> bool:
+        """Let the first task try again that waits for `name`; whether one does."""
+        place = self._places.get(name)
+        if place is not None:
+            place.ring()
+        return place is not None
+
+    def renew(self) -> None:
+        """Tell all receivers that something may be lost."""
+        for receiver in tuple(self.receivers.values()):
+            receiver.renew()
 
     def leave(self, place: WaitingPlace) -> None:
         """Nobody waits there any more."""
@@ -175,21 +198,24 @@ class Wakes(Line):
                 raise explain(reply, self.server.url)
             kind, *rest = reply
             if kind == b"message":
-                self._ring(rest[1].decode(errors="surrogateescape"))
+                self._ring(rest[1])
             elif kind == b"subscribe":
                 self.listening = True
+                self.renew()
                 self._ready.wake_all()
                 self._ring_all()
         self.watch()
 
-    def _ring(self, name: str) -> None:
-        name, _, news = name.partition("\0")
-        place = self._places.get(name)
-        if place is None:
+    def _ring(self, message: bytes) -> None:
+        place, _, news = message.partition(b"\0")
+        name = place.decode(errors="surrogateescape")
+        if name in self.receivers:
+            self.receivers[name].received(news)
+        elif name in self._places:
+            self._places[name].news = news.decode()
+            self._places[name].ring()
+        elif not news:
             self.pass_on(name)
-        else:
-            place.news = news
-            place.ring()
 
     def _ring_all(self) -> None:
         """What came while there was no connection is lost."""

@@ -8,7 +8,7 @@ local function wake(place, count)
   while count > 0 do
     local first = redis.call('ZPOPMIN', place)[1]
     if not first then return end
-    if redis.call('PUBLISH', 'aipc:' .. first, place) > 0 then count = count - 1 end
+    if redis.call('PUBLISH', 'aipc:' .. string.match(first, '^[^.]*'), place) > 0 then count = count - 1 end
   end
 end
 

@@ -1,6 +1,7 @@
--- ARGV: process, how many done ones to keep, then id and attempt of each. Gives how many are leased to others, and how many to nobody.
+-- ARGV: process, how many done ones to keep, how many others to take, then id and attempt of each
+-- Gives how many are leased to others, how many to nobody, and the others: {{id, attempts, type, data}, ...}
 local others, nobody, removed = 0, 0, 0
-for i = 3, #ARGV, 2 do
+for i = 4, #ARGV, 2 do
   local attempts, owner = lease_of(ARGV[i])
   if owner == ARGV[1] and attempts == tonumber(ARGV[i + 1]) then
     if tonumber(ARGV[2]) > 0 then
@@ -16,4 +17,4 @@ for i = 3, #ARGV, 2 do
   end
 end
 wake(KEYS[4], removed)
-return {others, nobody}
+return {others, nobody, tonumber(ARGV[3]) > 0 and take(ARGV[1], tonumber(ARGV[3]), '') or {}}

@@ -5,5 +5,5 @@ for _, entry in ipairs(entries) do
   redis.pcall('XACK', KEYS[5], GROUP, entry[1])
   redis.call('XDEL', KEYS[5], entry[1])
 end
-wake(KEYS[3], #entries)
+hand_over(#entries)
 return #entries

@@ -1,0 +1,228 @@
+"""What this process and loop has leased of one queue, for all its channels of it: to the server, one consumer of the group.
+
+A job comes as an answer; with the wake-up of a task that waits; or with the answer to the removal of another job, for the task whose
+block ends, and which probably comes for the next one.
+
+So an answer or a wake-up that is lost may have had a job. Therefore, after the loss of a connection, the server is asked what it has
+leased to this process, and what nobody knows of is given back.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from functools import partial
+from time import monotonic
+from typing import Any
+
+from aipc._io.loop import backend
+
+from .links.link import Link
+from .queue import JobQueue, RemoteJob, job_of, jobs_of
+from .server import Place
+
+_KEPT = 0.002
+"""Seconds after which a job that nobody came for is given back, twice that at most. Meanwhile no block runs with it."""
+_PAUSE = 32
+"""Removals without a question, after one that was in vain."""
+
+
+class Consumer:
+    """The jobs that are leased to this process and loop. What is given back because no task wanted it counts as no attempt."""
+
+    def __init__(self, queue: JobQueue) -> None:
+        self.queue: JobQueue = queue
+        self._link = queue.link
+        self._users = 0
+        self._leased: Counter[tuple[str, int]] = Counter()  # until the server has answered that a lease is over
+        self._taker = ""
+        self._ready: deque[tuple[float, RemoteJob]] = deque()  # for whoever comes next, and since when
+        self._timer: backend.Timer | None = None
+        self._ending = 0  # blocks that end now
+        self._asking = 0  # those of them that ask for the next job
+        self._pause = 0
+
+    def join(self) -> None:
+        """One channel more uses it."""
+        self._users += 1
+
+    def leave(self) -> None:
+        """One channel less; the last one gives back all that it has."""
+        self._users -= 1
+        if self._users:
+            return
+        del self._link.wakes.receivers[self.queue.takers]
+        self._ready.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._taker and not self._link.closed:
+            self._link.tell(self.queue.leave(self._taker))
+
+    # Taking
+
+    async def take(self, most: int, *, waits: bool) -> list[RemoteJob] | int:
+        """Jobs; or in how many ms to ask again, -1 if nobody knows. `waits`: then have the server wake a task that waits for one.
+
+        Cancelled: what was leased is given back.
+        """
+        taker = self._known()
+        command = self.queue.take(most, taker if waits else "")
+        jobs: list[RemoteJob] | int = await self._link.ask(command, self._regret, parse=self._took)
+        return jobs
+
+    def take_now(self) -> list[RemoteJob]:
+        """A job, if there is one. Waits for the server's answer."""
+        self._known()
+        self.give_back_ready()
+        jobs: list[RemoteJob] | int = self._link.ask_now(self.queue.take(1, ""), parse=self._took)
+        if isinstance(jobs, list):
+            return jobs
+        return [job for job in (self.ready(0.0),) if job is not None]  # it was on its way
+
+    def ready(self, since: float) -> RemoteJob | None:
+        """The job that has been here longest, if there is one that came after `since`: a stopped process may have lost it."""
+        self._give_back_ready(since)
+        return self._ready.popleft()[1] if self._ready else None
+
+    def _known(self) -> str:
+        """As whom this process waits at the server. A name of its own after each loss of a connection: what is sent to another one
+        may have been given back.
+        """
+        if not self._taker:
+            self._taker = f"{self._link.name}.{self._link.number()}"
+        return self._taker
+
+    def _took(self, reply: Any) -> list[RemoteJob] | int:
+        return reply if isinstance(reply, int) else self._took_all(reply)
+
+    def _took_all(self, reply: list[Any]) -> list[RemoteJob]:
+        jobs = jobs_of(reply)
+        self._leased.update(map(_key, jobs))
+        return jobs
+
+    def _regret(self, jobs: list[RemoteJob] | int | None) -> None:
+        if isinstance(jobs, list) and not self._link.closed:
+            self.give_back(jobs)
+
+    # Ending leases
+
+    async def done(self, job: RemoteJob, history: int) -> tuple[int, int]:
+        """Remove it: how many are leased to others by now, and how many to nobody. Cancelled: it is removed all the same."""
+        self._ending += 1
+        asks = not self._pause and len(self._ready) + self._asking < self._ending
+        self._pause = max(self._pause - 1, 0)
+        self._asking += asks
+        try:
+            command = self.queue.done([job], history, int(asks))
+            others, nobody = await self._link.ask(command, parse=partial(self._ended_one, job, asks), stays=True)
+        finally:
+            self._ending -= 1
+            self._asking -= asks
+        return others, nobody
+
+    def _ended_one(self, job: RemoteJob, asked: bool, reply: list[Any]) -> tuple[int, int]:
+        others, nobody, taken = self._ended([job], reply)
+        jobs = self._took_all(taken)
+        if asked and not jobs:
+            self._pause = _PAUSE
+        for next_one in jobs:
+            self._keep(next_one)
+        return others, nobody
+
+    def tell_done(self, jobs: Sequence[RemoteJob], history: int) -> None:
+        """Remove them, some time."""
+        self._link.tell(self.queue.done(jobs, history), parse=partial(self._ended, jobs))
+
+    def give_back(self, jobs: Sequence[RemoteJob], max_attempts: int = 0, *, counted: bool = False) -> None:
+        """End their leases, some time; without `counted` as if they had never been."""
+        if jobs:
+            self._link.tell(self.queue.give_back(jobs, max_attempts, counted=counted), parse=partial(self._ended, jobs))
+
+    def forget(self, jobs: Sequence[RemoteJob]) -> None:
+        """Their leases have ended."""
+        self._leased.subtract(map(_key, jobs))
+        for job in jobs:  # one that was given back uncounted may be leased anew, under the same key
+            if self._leased[_key(job)] <= 0:
+                del self._leased[_key(job)]
+
+    def _ended(self, jobs: Sequence[RemoteJob], reply: Any) -> Any:
+        self.forget(jobs)
+        return reply
+
+    # Jobs that wait for a task
+
+    def received(self, news: bytes) -> None:
+        """A wake-up came, with a job or without."""
+        if not news:
+            if not self._link.wakes.ring_one(self.queue.takers):
+                self._link.wakes.pass_on(self.queue.takers)
+            return
+        taker, job = job_of(news)
+        if taker == self._taker:
+            self._leased[_key(job)] += 1
+            self._keep(job)
+
+    def _keep(self, job: RemoteJob) -> None:
+        self._ready.append((monotonic(), job))
+        if not self._link.wakes.ring_one(self.queue.takers):
+            self._arm()
+
+    def settle(self) -> None:
+        """A task does not wait any more: perhaps a job came for it, and it has another one, or was cancelled."""
+        if self._ready:
+            self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is None:
+            self._timer = backend.call_later(self._link.loop, _KEPT, self._looks)
+
+    def _looks(self) -> None:
+        self._timer = None
+        if self._give_back_ready(monotonic() - _KEPT):
+            self._pause = _PAUSE
+        if self._ready:
+            self._arm()
+
+    def give_back_ready(self) -> None:
+        """Let others have them, as if they had never been leased."""
+        self._give_back_ready(monotonic())
+
+    def _give_back_ready(self, latest: float) -> int:
+        """Those that came at that time or before: how many."""
+        jobs = []
+        while self._ready and self._ready[0][0] <= latest:
+            jobs.append(self._ready.popleft()[1])
+        if not self._link.closed:
+            self.give_back(jobs)
+        return len(jobs)
+
+    # Loss
+
+    def renew(self) -> None:
+        """A connection was lost: find what the server has leased to this process and nobody knows, behind all questions so far."""
+        if self._taker:
+            before, self._taker = self._taker, ""
+            self._link.tell(self.queue.mine(before), self._give_back_lost)
+            self._known()
+            self._link.wakes.ring(self.queue.takers)
+
+    def _give_back_lost(self, reply: list[Any] | None) -> None:
+        leased = [RemoteJob(id_.decode(), 1, attempts, b"") for id_, attempts in reply or ()]
+        lost = [job for job in leased if _key(job) not in self._leased]
+        if not self._link.closed:
+            self._leased.update(map(_key, lost))
+            self.give_back(lost)
+
+
+def _key(job: RemoteJob) -> tuple[str, int]:
+    return job.id, job.attempts
+
+
+def consumer_of(link: Link, place: Place, part: str = "") -> Consumer:
+    """What this process and loop has of that queue, or of a part of it; for one user more."""
+    queue = JobQueue(link, place, part)
+    found = link.wakes.receivers.get(queue.takers)
+    if not isinstance(found, Consumer):
+        found = link.wakes.receivers[queue.takers] = Consumer(queue)
+    found.join()
+    return found

@@ -1,0 +1,229 @@
+"""A job that comes with the wake-up of whoever waits for one; and answers that are read by the task that asked."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Any, cast
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+import aipc
+from aipc._io.loop.spin import Spin
+from aipc.redis.channel import RemoteJobChannel
+
+from ..native import needs_native
+from .peers.servers import RedisServer
+
+pytestmark = pytest.mark.anyio
+QUICKLY = 4
+"""Seconds: a task that waits looks again after 5, and a lease ends after 30."""
+
+
+def queue_at(redis: RedisServer, **options: Any) -> aipc.Opening[RemoteJobChannel]:
+    return cast("aipc.Opening[RemoteJobChannel]", aipc.open_channel(redis.url(**options)))
+
+
+def queue_elsewhere(redis: RedisServer) -> aipc.Opening[RemoteJobChannel]:
+    """As another process would have it: the same server by another name has connections of its own."""
+    return cast("aipc.Opening[RemoteJobChannel]", aipc.open_channel(redis.url().replace(redis.path, f"/.{redis.path}")))
+
+
+async def registered(queue: RemoteJobChannel, redis: RedisServer, count: int = 1) -> None:
+    """Wait until so many processes wait at the server."""
+    while redis.command("ZCARD", queue._consumer.queue.takers) != b":%d\r\n" % count:
+        await anyio.lowlevel.checkpoint()
+
+
+def scripts_run(redis: RedisServer) -> int:
+    stats = redis.command("INFO", "commandstats").decode()
+    return int(stats.partition("cmdstat_evalsha:calls=")[2].partition(",")[0])
+
+
+async def test_who_waits_asks_once(redis: RedisServer) -> None:
+    got: list[bytes] = []
+
+    async def work() -> None:
+        async with queue.lease() as job:
+            got.append(job.data)
+
+    with anyio.fail_after(QUICKLY):
+        async with queue_at(redis) as queue, queue_elsewhere(redis) as other:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(work)
+                await registered(queue, redis)
+                before = scripts_run(redis)
+                await other.send(b"a job")
+            assert got == [b"a job"]
+            assert scripts_run(redis) == before + 2  # it was sent, and removed
+
+
+@pytest.mark.parametrize("size", [0, 65_536, 65_537, 1_000_000])
+async def test_jobs_of_any_length(size: int, redis: RedisServer) -> None:
+    got: list[tuple[bytes, int, int]] = []
+
+    async def work() -> None:
+        async with queue.lease() as job:
+            got.append((job.data, job.type, job.attempts))
+
+    with anyio.fail_after(QUICKLY):
+        async with queue_at(redis) as queue, queue_elsewhere(redis) as other:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(work)
+                await registered(queue, redis)
+                await other.send(b" \0" * (size // 2) + b"x" * (size % 2), type=7)
+            assert got == [(b" \0" * (size // 2) + b"x" * (size % 2), 7, 1)]
+
+
+async def test_a_job_whose_wake_up_is_lost_comes_again(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection ends when the server has leased the job, and before anybody has read of it."""
+    lost: list[Any] = []
+    got: list[tuple[bytes, int]] = []
+
+    async def work() -> None:
+        async with queue.lease() as job:
+            got.append((job.data, job.attempts))
+
+    with anyio.fail_after(QUICKLY):
+        async with queue_at(redis, max_attempts=1) as queue, queue_elsewhere(redis) as other:
+            wakes = queue._link.wakes
+
+            def lose(message: bytes) -> None:
+                lost.append(message)
+                monkeypatch.undo()
+                assert wakes.connection is not None
+                wakes.connection.close()
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(work)
+                await registered(queue, redis)
+                monkeypatch.setattr(wakes, "_ring", lose)
+                await other.send(b"a job")
+            assert len(lost) == 1
+            assert got == [(b"a job", 1)]
+            assert queue.stat() == aipc.JobsStatus(0, 0, 0, 0)
+            assert not queue._consumer._leased
+
+
+async def test_a_job_for_a_task_that_was_cancelled_is_for_others(redis: RedisServer) -> None:
+    with anyio.fail_after(QUICKLY):
+        async with queue_at(redis) as queue, queue_elsewhere(redis) as other:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(queue.receive)
+                await registered(queue, redis)
+                tasks.cancel_scope.cancel()
+            await other.send(b"a job")
+            async with other.lease() as job:
+                assert (job.data, job.attempts) == (b"a job", 1)
+
+
+@pytest.mark.parametrize("how", ["aclose", "close"])
+async def test_who_closes_waits_no_more(how: str, redis: RedisServer) -> None:
+    with anyio.fail_after(QUICKLY):
+        async with queue_elsewhere(redis) as other, queue_at(redis) as stays:  # the connections stay
+            await stays.send(b"so that the first look finds one")
+            await stays.receive()
+            async with queue_at(redis) as queue, anyio.create_task_group() as tasks:
+                tasks.start_soon(queue.receive)
+                await registered(queue, redis)
+                tasks.cancel_scope.cancel()
+            del queue
+            await other.send(b"a job")
+            assert await other.receive() == b"a job"
+        async with queue_at(redis) as queue:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(queue.receive)
+                await registered(queue, redis)
+                tasks.cancel_scope.cancel()
+            await queue.aclose() if how == "aclose" else queue.close()
+        async with queue_elsewhere(redis) as other:
+            await registered(other, redis, 0)
+
+
+async def test_a_lost_job_is_given_back_once(redis: RedisServer) -> None:
+    """Given back uncounted, it is leased anew with the same id and attempts; a second look for what was lost must not end that lease."""
+    got: list[Any] = []
+
+    async def work() -> None:
+        async with queue.lease() as job:
+            got.append(job)
+
+    with anyio.fail_after(QUICKLY):
+        async with queue_at(redis) as queue:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(queue.receive)
+                await registered(queue, redis)
+                await queue.send(b"so that it listens")
+            await queue.send(b"a job")
+            consumer = queue._consumer
+            lost = await consumer.take(1, waits=False)
+            consumer._leased.clear()  # as if its answer had not come
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(work)
+                await registered(queue, redis)
+                consumer.renew()
+                consumer.renew()
+            assert got == lost
+            assert queue.stat() == aipc.JobsStatus(0, 0, 0, 0)
+
+
+async def test_what_is_had_is_not_lost(redis: RedisServer) -> None:
+    with anyio.fail_after(QUICKLY):
+        async with queue_at(redis) as queue:
+            await queue.send_many([b"0", b"1", b"2"])
+            async with queue.lease(), queue.lease():
+                queue._consumer.renew()
+                await queue._link.flushed()
+                assert queue.stat().leased == 2
+            assert await queue.receive() == b"2"
+            await queue._link.flushed()
+            assert not queue._consumer._leased
+
+
+@needs_native
+async def test_other_tasks_have_their_turn(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However quick the answers are: each 33rd question waits as any other."""
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+
+    def long(*_: object) -> float:
+        return perf_counter() + 5
+
+    async with queue_at(redis) as queue, anyio.create_task_group() as tasks:
+        tasks.start_soon(turn)
+        monkeypatch.setattr(Spin, "wait_begins", long)
+        monkeypatch.setattr(Spin, "give_way", long)
+        while queue._link._soon._in_a_row != 1:
+            await queue._link.ask(queue._queue.stat())
+        turns = 0
+        for _ in range(31):
+            await queue._link.ask(queue._queue.stat())
+        assert not turns
+        await queue._link.ask(queue._queue.stat())
+        assert turns
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_server_that_ends_while_a_task_looks(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with anyio.fail_after(15):
+        async with queue_at(redis) as queue:
+            for _ in range(40):
+                await queue._link.ask(queue._queue.stat())
+            monkeypatch.setattr("aipc.redis.links.soon._IN_A_ROW", 1_000_000)
+            write = queue._link.write
+
+            def write_and_end(data: bytes) -> bool:
+                monkeypatch.undo()
+                redis.kill()
+                redis.start()
+                return write(data)
+
+            monkeypatch.setattr(queue._link, "write", write_and_end)
+            await queue.send(b"a job")
+            assert await queue.receive() == b"a job"
