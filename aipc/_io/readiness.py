@@ -13,13 +13,14 @@ class Readiness(Waiter):
     """Any number of tasks that wait for one direction, READ or WRITE, of one descriptor, which the loop's reactor watches.
 
     `trusts_edges`: the reactor watches the descriptor, and it has not hung up. Then a read that comes short of what was asked
-    for has taken all that there was, and the next byte fires (epoll(7)).
+    for has taken all that there was, and the next byte fires (epoll(7)). `empty`: that is certain, because nothing else has ended
+    the read; else the reactor makes sure.
     """
 
     _LOOKS: ClassVar[int] = 32
     """How often to look for events between two turns of the loop."""
 
-    __slots__ = ("_direction", "_fd", "_fired", "_watched", "trusts_edges")
+    __slots__ = ("_direction", "_fd", "_fired", "_watched", "empty", "trusts_edges")
     exhausted: bool  # of Waiter; declared again, because pyright takes what is set below for a new attribute
 
     def __init__(self, owner: Owner, fd: int, direction: int, *, spins: bool = True) -> None:
@@ -29,6 +30,7 @@ class Readiness(Waiter):
         self._fired: bool | None = None  # whether an event came while a task spins
         self._watched = False  # by `_reactor`
         self.trusts_edges: bool = False
+        self.empty: bool = False
 
     def purpose(self) -> str:
         """The object, and until when its tasks wait, for log messages."""
@@ -37,7 +39,7 @@ class Readiness(Waiter):
     def _park(self, reactor: Reactor, *, front: bool) -> Awaitable[bool | None]:
         if not self._watched:
             self._watch(reactor)
-        elif self.exhausted:
+        elif self.exhausted and not self.empty:
             reactor.fire_if_ready(self._fd)
         return self._queue_in(reactor.loop, front=front)
 
@@ -47,7 +49,7 @@ class Readiness(Waiter):
 
     def fired(self, event: int) -> None:
         """The reactor saw the descriptor become ready."""
-        known, self.exhausted = not self.exhausted, False
+        known, self.exhausted, self.empty = not self.exhausted, False, False
         if event & HUNG_UP:
             self.trusts_edges = False  # no edge follows the end of the stream
         if self._first is not None:

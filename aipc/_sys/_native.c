@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdint.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 /* Framing: a length, then so many bytes. `kind`: 4 and 8, big-endian; -4, little-endian. */
@@ -27,7 +28,7 @@ static void put_length(unsigned char *at, int kind, uint64_t length)
         at[kind < 0 ? index : size - 1 - index] = (unsigned char)length;
 }
 
-static int is_kind(int kind)
+static int is_kind(long kind)
 {
     if (kind == 4 || kind == -4 || kind == 8)
         return 1;
@@ -157,17 +158,17 @@ static PyObject *message_in(const unsigned char *data, ssize_t count, int kind, 
     return PyBytes_FromStringAndSize((const char *)data, count);
 }
 
-/* spin(epoll, fd, looks, kind, limit): look for something to read from `fd`, so many times at most: as `message_in`. One look in
-   LOOKS_A_POLL, the first of them, is for the events of an epoll set, which has `fd`; the others are read(2), which is quicker. If
-   anything else happened, a list of (descriptor, event); None if nothing did. */
+/* spin(epoll, fd, looks, kind, limit): look for something to read from `fd`, so many times at most: as `message_in`; with kind 0, which is
+   no length, the bytes that came. One look in LOOKS_A_POLL, the first of them, is for the events of an epoll set, which has `fd`; the
+   others are read(2), which is quicker. If anything else happened, a list of (descriptor, event); None if nothing did. */
 static PyObject *spin(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
 {
     if (count != 5) {
         PyErr_SetString(PyExc_TypeError, "spin(epoll, fd, looks, kind, limit)");
         return NULL;
     }
-    int epoll = (int)PyLong_AsLong(args[0]), fd = (int)PyLong_AsLong(args[1]), kind = (int)PyLong_AsLong(args[3]), there = 0;
-    long looks = PyLong_AsLong(args[2]);
+    int epoll = (int)PyLong_AsLong(args[0]), fd = (int)PyLong_AsLong(args[1]), there = 0;
+    long looks = PyLong_AsLong(args[2]), kind = PyLong_AsLong(args[3]);
     unsigned long long limit = PyLong_AsUnsignedLongLong(args[4]);
     if (PyErr_Occurred() || (kind != 0 && !is_kind(kind)))
         return NULL;
@@ -193,7 +194,7 @@ static PyObject *spin(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssi
     if (there <= 0)
         Py_RETURN_NONE;
     if (reads)
-        return message_in(data, read_count, kind, limit);
+        return message_in(data, read_count, (int)kind, limit);
     PyObject *list = PyList_New(there);
     for (int index = 0; list != NULL && index < there; index++) {
         PyObject *pair = Py_BuildValue("iI", events[index].data.fd, (unsigned int)events[index].events);
@@ -205,7 +206,38 @@ static PyObject *spin(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssi
     return list;
 }
 
+/* receive(fd, kind, limit): read what a Unix socket has, of one message at a time. (data, whole, all): `whole` if `data` is exactly one
+   message, without its length; `all` if the kernel has no more, because nothing but an empty queue ended the read (unix(7)). */
+static PyObject *receive(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 3) {
+        PyErr_SetString(PyExc_TypeError, "receive(fd, kind, limit)");
+        return NULL;
+    }
+    int fd = (int)PyLong_AsLong(args[0]), kind = (int)PyLong_AsLong(args[1]);
+    unsigned long long limit = PyLong_AsUnsignedLongLong(args[2]);
+    if (PyErr_Occurred() || !is_kind(kind))
+        return NULL;
+    unsigned char data[MOST_READ];
+    struct iovec piece = {data, MOST_READ};
+    struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
+    ssize_t size, header = kind < 0 ? -kind : kind;
+    Py_BEGIN_ALLOW_THREADS
+    size = recvmsg(fd, &message, MSG_DONTWAIT);
+    Py_END_ALLOW_THREADS
+    if (size < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    int all = size > 0 && size < MOST_READ && !(message.msg_flags & MSG_CTRUNC), whole = 0;
+    if (size >= header && size < MOST_READ) {
+        uint64_t length = length_at(data, kind);
+        whole = length == (uint64_t)(size - header) && length <= limit;
+    }
+    Py_ssize_t first = whole ? header : 0;
+    return Py_BuildValue("(y#OO)", (char *)data + first, (Py_ssize_t)(size - first), whole ? Py_True : Py_False, all ? Py_True : Py_False);
+}
+
 static PyMethodDef functions[] = {
+    {"receive", (PyCFunction)(void (*)(void))receive, METH_FASTCALL, NULL},
     {"split", (PyCFunction)(void (*)(void))split, METH_FASTCALL, NULL},
     {"write_frame", (PyCFunction)(void (*)(void))write_frame, METH_FASTCALL, NULL},
     {"spin", (PyCFunction)(void (*)(void))spin, METH_FASTCALL, NULL},

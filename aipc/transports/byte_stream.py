@@ -18,6 +18,7 @@ import anyio
 from aipc._io import fork
 from aipc._io.handle import FileHandle, SocketHandle
 from aipc._io.loop import backend
+from aipc._io.readiness import Readiness
 from aipc._io.waiter import Waiter
 from aipc._sys.native import MOST_WRITTEN, native
 from aipc._sys.signals import sigpipe
@@ -45,6 +46,9 @@ class ByteStreamChannel(FrameSender):
 
     _CALLS_PLAINLY: ClassVar[bool] = False
     """Whether `_read` is read(2) and `_push` is write(2), and nothing else."""
+
+    _RECEIVES_IN_C: ClassVar[bool] = False
+    """Whether it is a Unix socket, of which a read tells what has ended it."""
 
     __slots__ = ("_body", "_input_error", "_native_kind", "_reader", "_rest", "_sent_before", "_short", "_suspicious")
 
@@ -178,10 +182,31 @@ class ByteStreamChannel(FrameSender):
             self._reader.readable.buffered = buffered
 
     def _take(self) -> bytes:
-        buffered = self._reader.readable.buffered or self._fill()
+        readable = self._reader.readable
+        if self._RECEIVES_IN_C and self._native_kind and not (readable.buffered or self._rest):
+            message = self._take_in_c(readable)
+            if message is not None:
+                return message
+        buffered = readable.buffered or self._fill()
         self._received += 1
         self._sent_before = self._sent
         return buffered.pop()
+
+    def _take_in_c(self, readable: Readiness) -> bytes | None:
+        """Read and split in one call; None for what is not exactly one message, which is kept for `_fill`."""
+        if native is None:
+            return None
+        data: bytes
+        data, whole, readable.empty = native.receive(self._reader.fd, self._native_kind, self._framing.limit)
+        readable.exhausted = readable.empty and readable.trusts_edges
+        readable.budget -= _READ_PRICE
+        if not whole:
+            self._keep(data)
+            return None
+        self._received += 1
+        self._sent_before = self._sent
+        self._bytes_received += abs(self._native_kind) + len(data)
+        return data
 
     def _take_message(self) -> Message:
         return Message(self._take())

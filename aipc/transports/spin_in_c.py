@@ -43,6 +43,7 @@ def spin_and_read(readable: Readiness, kind: int, limit: int) -> tuple[bytes] | 
         readable.quick //= 2
         return None
     readable.budget -= 1
+    readable.empty = False
     readable.quick = min(readable.quick + 1, 32)
     if brief:
         spin.was_useful(at_once=True)

@@ -51,6 +51,8 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What the calls of this test's channels gave."""
 
     class Native:
+        receive = staticmethod(native.receive)
+
         def write_frame(self, *arguments: Any) -> int:
             count: int = native.write_frame(*arguments)
             written.append(count)

@@ -28,6 +28,7 @@ class UnixChannel(SocketStreamChannel):
 
     SEND_OPTIONS: ClassVar[frozenset[str]] = frozenset({"fds"})
     _CALLS_PLAINLY: ClassVar[bool] = True  # as long as it collects no descriptors
+    _RECEIVES_IN_C: ClassVar[bool] = True
 
     __slots__ = ("_received_fds",)
 
