@@ -36,6 +36,7 @@ class Consumer:
         self._users = 0
         self._leased: Counter[tuple[str, int]] = Counter()  # until the server has answered that a lease is over
         self._taker = ""
+        self._clock = 0.0  # what `monotonic` showed at the server's time 0, or somewhat before
         self._ready: deque[tuple[float, RemoteJob]] = deque()  # for whoever comes next, and since when
         self._timer: backend.Timer | None = None
         self._ending = 0  # blocks that end now
@@ -67,14 +68,14 @@ class Consumer:
         """
         taker = self._known()
         command = self.queue.take(most, taker if waits else "")
-        jobs: list[RemoteJob] | int = await self._link.ask(command, self._regret, parse=self._took)
+        jobs: list[RemoteJob] | int = await self._link.ask(command, self._regret, parse=partial(self._took, monotonic()))
         return jobs
 
     def take_now(self) -> list[RemoteJob]:
         """A job, if there is one. Waits for the server's answer."""
         self._known()
         self.give_back_ready()
-        jobs: list[RemoteJob] | int = self._link.ask_now(self.queue.take(1, ""), parse=self._took)
+        jobs: list[RemoteJob] | int = self._link.ask_now(self.queue.take(1, ""), parse=partial(self._took, monotonic()))
         if isinstance(jobs, list):
             return jobs
         return [job for job in (self.ready(0.0),) if job is not None]  # it was on its way
@@ -92,8 +93,13 @@ class Consumer:
             self._taker = f"{self._link.name}.{self._link.number()}"
         return self._taker
 
-    def _took(self, reply: Any) -> list[RemoteJob] | int:
-        return reply if isinstance(reply, int) else self._took_all(reply)
+    def _took(self, asked: float, reply: list[Any]) -> list[RemoteJob] | int:
+        if isinstance(reply[0], list):
+            return self._took_all(reply)
+        due: int
+        due, time = reply
+        self._clock = asked - time / 1000
+        return due
 
     def _took_all(self, reply: list[Any]) -> list[RemoteJob]:
         jobs = jobs_of(reply)
@@ -126,7 +132,7 @@ class Consumer:
         if asked and not jobs:
             self._pause = _PAUSE
         for next_one in jobs:
-            self._keep(next_one)
+            self._keep(next_one, monotonic())
         return others, nobody
 
     def tell_done(self, jobs: Sequence[RemoteJob], history: int) -> None:
@@ -157,13 +163,13 @@ class Consumer:
             if not self._link.wakes.ring_one(self.queue.takers):
                 self._link.wakes.pass_on(self.queue.takers)
             return
-        taker, job = job_of(news)
+        taker, time, job = job_of(news)
         if taker == self._taker:
             self._leased[_key(job)] += 1
-            self._keep(job)
+            self._keep(job, min(self._clock + time / 1000, monotonic()))
 
-    def _keep(self, job: RemoteJob) -> None:
-        self._ready.append((monotonic(), job))
+    def _keep(self, job: RemoteJob, since: float) -> None:
+        self._ready.append((since, job))
         if not self._link.wakes.ring_one(self.queue.takers):
             self._arm()
 

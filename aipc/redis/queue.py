@@ -38,7 +38,9 @@ class JobQueue:
         return call("send", self.keys, self.link.name, number, most, int(waits), round(delay * 1000), *pairs)
 
     def take(self, most: int, taker: str) -> bytes:
-        """The command that leases jobs, or gives when to ask again. `taker`: who waits if there is none; empty: nobody."""
+        """The command that leases jobs; or gives when to ask again, and the server's time, both in ms. `taker`: who waits if there is
+        none; empty: nobody.
+        """
         return call("take", self.keys, self.link.name, most, taker)
 
     def mine(self, taker: str) -> bytes:
@@ -81,10 +83,10 @@ def jobs_of(reply: list[Any]) -> list[RemoteJob]:
     return [RemoteJob(id_.decode(), int(kind), attempts, data) for id_, attempts, kind, data in reply]
 
 
-def job_of(news: bytes) -> tuple[str, RemoteJob]:
-    """What came with a wake-up: for which taker, and the job."""
-    taker, id_, attempts, kind, data = news.split(b" ", 4)
-    return taker.decode(), RemoteJob(id_.decode(), int(kind), int(attempts), data)
+def job_of(news: bytes) -> tuple[str, int, RemoteJob]:
+    """What came with a wake-up: for which taker, when by the server's clock (ms), and the job."""
+    taker, since, id_, attempts, kind, data = news.split(b" ", 5)
+    return taker.decode(), int(since), RemoteJob(id_.decode(), int(kind), int(attempts), data)
 
 
 def _leases(jobs: Sequence[RemoteJob]) -> list[str | int]:

@@ -67,4 +67,6 @@ def read_beside(readable: Readiness, looks: int) -> bytes | None:
     if isinstance(found, list):
         reactor.hand_out(found)
         return b""
+    if found is not None and len(found) == MOST_READ:
+        reactor.fire_if_ready(readable._fd)  # there may be more, and its event is consumed
     return found

@@ -31,8 +31,8 @@ def queue_elsewhere(redis: RedisServer) -> aipc.Opening[RemoteJobChannel]:
 
 
 async def registered(queue: RemoteJobChannel, redis: RedisServer, count: int = 1) -> None:
-    """Wait until so many processes wait at the server."""
-    while redis.command("ZCARD", queue._consumer.queue.takers) != b":%d\r\n" % count:
+    """Wait until so many processes wait at the server, and know it."""
+    while queue._link.unanswered or redis.command("ZCARD", queue._consumer.queue.takers) != b":%d\r\n" % count:
         await anyio.lowlevel.checkpoint()
 
 
@@ -57,6 +57,27 @@ async def test_who_waits_asks_once(redis: RedisServer) -> None:
                 await other.send(b"a job")
             assert got == [b"a job"]
             assert scripts_run(redis) == before + 2  # it was sent, and removed
+
+
+async def test_a_job_that_was_sent_long_ago_is_asked_for_again(redis: RedisServer) -> None:
+    """While this process was stopped, the job may have become another one's."""
+    got: list[tuple[bytes, int]] = []
+
+    async def work() -> None:
+        async with queue.lease() as job:
+            got.append((job.data, job.attempts))
+
+    with anyio.fail_after(QUICKLY):
+        async with queue_at(redis, lease_seconds=10) as queue, queue_elsewhere(redis) as other:
+            for seconds, more in (0.5, 0), (1.5, 2):  # more: given back, and taken again
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(work)
+                    await registered(queue, redis)
+                    before = scripts_run(redis)
+                    queue._consumer._clock -= seconds
+                    await other.send(b"a job")
+                assert got.pop() == (b"a job", 1)
+                assert scripts_run(redis) == before + 2 + more
 
 
 @pytest.mark.parametrize("size", [0, 65_536, 65_537, 1_000_000])
@@ -181,6 +202,28 @@ async def test_what_is_had_is_not_lost(redis: RedisServer) -> None:
             assert not queue._consumer._leased
 
 
+def spin_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    def long(*_: object) -> float:
+        return perf_counter() + 5
+
+    monkeypatch.setattr(Spin, "wait_begins", long)
+    monkeypatch.setattr(Spin, "give_way", long)
+
+
+@needs_native
+@pytest.mark.parametrize("in_a_row", [1, 2, 32])
+async def test_the_rest_of_a_long_answer_is_read(in_a_row: int, redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the link's reader, if the task that asked looks no more."""
+    with anyio.fail_after(QUICKLY):
+        async with queue_at(redis) as queue:
+            for size in (100, 200_000, 30_000, 200_000):
+                await queue.send(bytes(size))
+            spin_for_long(monkeypatch)
+            monkeypatch.setattr("aipc.redis.links.soon._IN_A_ROW", in_a_row)
+            for size in (100, 200_000, 30_000, 200_000):
+                assert await queue.receive() == bytes(size)
+
+
 @needs_native
 async def test_other_tasks_have_their_turn(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """However quick the answers are: each 33rd question waits as any other."""
@@ -189,16 +232,12 @@ async def test_other_tasks_have_their_turn(redis: RedisServer, monkeypatch: pyte
     async def turn() -> None:
         nonlocal turns
         while True:
-            await anyio.lowlevel.checkpoint()
             turns += 1
-
-    def long(*_: object) -> float:
-        return perf_counter() + 5
+            await anyio.lowlevel.checkpoint()
 
     async with queue_at(redis) as queue, anyio.create_task_group() as tasks:
         tasks.start_soon(turn)
-        monkeypatch.setattr(Spin, "wait_begins", long)
-        monkeypatch.setattr(Spin, "give_way", long)
+        spin_for_long(monkeypatch)
         while queue._link._soon._in_a_row != 1:
             await queue._link.ask(queue._queue.stat())
         turns = 0

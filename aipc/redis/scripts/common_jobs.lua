@@ -82,7 +82,7 @@ local function hand_over(count)
       if #job[4] > MOST_SENT_ALONG then
         put_back(job[1], job[2] - 1)
       else
-        news = table.concat({KEYS[3] .. '\0' .. taker, unpack(job)}, ' ')
+        news = table.concat({KEYS[3] .. '\0' .. taker, now(), unpack(job)}, ' ')
       end
     end
     -- in a cluster, this may reach a process that listens at another node: it asks here
