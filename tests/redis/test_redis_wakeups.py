@@ -249,6 +249,16 @@ async def test_other_tasks_have_their_turn(redis: RedisServer, monkeypatch: pyte
         tasks.cancel_scope.cancel()
 
 
+@needs_native
+async def test_why_a_server_refuses_is_told(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if the task that asked read it first."""
+    async with queue_at(redis) as queue:
+        redis.command("REPLICAOF", "127.0.0.1", "1")
+        spin_for_long(monkeypatch)
+        with anyio.fail_after(QUICKLY), pytest.raises(anyio.BrokenResourceError, match="READONLY"):
+            await queue._link.ask(queue._queue.send([(1, b"a job")], 0, 0, waits=False), patient=False)
+
+
 async def test_a_server_that_ends_while_a_task_looks(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     with anyio.fail_after(15):
         async with queue_at(redis) as queue:
