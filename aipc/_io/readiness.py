@@ -13,8 +13,7 @@ class Readiness(Waiter):
     """Any number of tasks that wait for one direction, READ or WRITE, of one descriptor, which the loop's reactor watches.
 
     `trusts_edges`: the reactor watches the descriptor, and it has not hung up. Then a read that comes short of what was asked
-    for has taken all that there was, and the next byte fires (epoll(7)). `empty`: that is certain, because nothing else has ended
-    the read; else the reactor makes sure.
+    for has taken all that there was, and the next byte fires (epoll(7)); that is certain if `empty`, else the reactor makes sure.
     """
 
     _LOOKS: ClassVar[int] = 32
@@ -29,8 +28,7 @@ class Readiness(Waiter):
         self._direction = direction
         self._fired: bool | None = None  # whether an event came while a task spins
         self._watched = False  # by `_reactor`
-        self.trusts_edges: bool = False
-        self.empty: bool = False
+        self.trusts_edges = self.empty = False
 
     def purpose(self) -> str:
         """The object, and until when its tasks wait, for log messages."""
