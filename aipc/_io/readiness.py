@@ -16,8 +16,7 @@ class Readiness(Waiter):
     for has taken all that there was, and the next byte fires (epoll(7)); that is certain if `empty`, else the reactor makes sure.
     """
 
-    _LOOKS: ClassVar[int] = 32
-    """How often to look for events between two turns of the loop."""
+    _LOOKS: ClassVar[int] = 32  # for events, between two turns of the loop
 
     __slots__ = ("_direction", "_fd", "_fired", "_watched", "empty", "trusts_edges")
     exhausted: bool  # of Waiter; declared again, because pyright takes what is set below for a new attribute
@@ -28,7 +27,8 @@ class Readiness(Waiter):
         self._direction = direction
         self._fired: bool | None = None  # whether an event came while a task spins
         self._watched = False  # by `_reactor`
-        self.trusts_edges = self.empty = False
+        self.trusts_edges: bool = False
+        self.empty: bool = False
 
     def purpose(self) -> str:
         """The object, and until when its tasks wait, for log messages."""
