@@ -11,14 +11,17 @@ import pytest
 
 import aipc
 from aipc._io.loop.spin import Spin
+from aipc._sys import probes
 from aipc.redis.channel import RemoteJobChannel
 
-from ..native import needs_native
+from ..native import native
 from .peers.servers import RedisServer
 
 pytestmark = pytest.mark.anyio
 QUICKLY = 4
 """Seconds: a task that waits looks again after 5, and a lease ends after 30."""
+
+needs_looks = pytest.mark.skipif(native is None or not probes.enabled("spin"), reason="tests the functions in C, and the spin")
 
 
 def queue_at(redis: RedisServer, **options: Any) -> aipc.Opening[RemoteJobChannel]:
@@ -210,7 +213,7 @@ def spin_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Spin, "give_way", long)
 
 
-@needs_native
+@needs_looks
 @pytest.mark.parametrize("in_a_row", [1, 2, 32])
 async def test_the_rest_of_a_long_answer_is_read(in_a_row: int, redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the link's reader, if the task that asked looks no more."""
@@ -224,7 +227,7 @@ async def test_the_rest_of_a_long_answer_is_read(in_a_row: int, redis: RedisServ
                 assert await queue.receive() == bytes(size)
 
 
-@needs_native
+@needs_looks
 async def test_other_tasks_have_their_turn(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """However quick the answers are: each 33rd question waits as any other."""
     turns = 0
@@ -235,21 +238,22 @@ async def test_other_tasks_have_their_turn(redis: RedisServer, monkeypatch: pyte
             turns += 1
             await anyio.lowlevel.checkpoint()
 
-    async with queue_at(redis) as queue, anyio.create_task_group() as tasks:
-        tasks.start_soon(turn)
-        spin_for_long(monkeypatch)
-        while queue._link._soon._in_a_row != 1:
+    with anyio.fail_after(QUICKLY):
+        async with queue_at(redis) as queue, anyio.create_task_group() as tasks:
+            tasks.start_soon(turn)
+            spin_for_long(monkeypatch)
+            while queue._link._soon._in_a_row != 1:
+                await queue._link.ask(queue._queue.stat())
+            turns = 0
+            for _ in range(31):
+                await queue._link.ask(queue._queue.stat())
+            assert not turns
             await queue._link.ask(queue._queue.stat())
-        turns = 0
-        for _ in range(31):
-            await queue._link.ask(queue._queue.stat())
-        assert not turns
-        await queue._link.ask(queue._queue.stat())
-        assert turns
-        tasks.cancel_scope.cancel()
+            assert turns
+            tasks.cancel_scope.cancel()
 
 
-@needs_native
+@needs_looks
 async def test_why_a_server_refuses_is_told(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also if the task that asked read it first."""
     async with queue_at(redis) as queue:
