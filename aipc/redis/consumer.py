@@ -163,8 +163,9 @@ class Consumer:
             if not self._link.wakes.ring_one(self.queue.takers):
                 self._link.wakes.pass_on(self.queue.takers)
             return
-        taker, time, job = job_of(news)
-        if taker == self._taker:
+        taker, _, sent = news.partition(b" ")
+        if taker == self._taker.encode():  # else it is old, and was given back
+            time, job = job_of(sent)
             self._leased[_key(job)] += 1
             self._keep(job, min(self._clock + time / 1000, monotonic()))
 

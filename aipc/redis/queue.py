@@ -83,10 +83,10 @@ def jobs_of(reply: list[Any]) -> list[RemoteJob]:
     return [RemoteJob(id_.decode(), int(kind), attempts, data) for id_, attempts, kind, data in reply]
 
 
-def job_of(news: bytes) -> tuple[str, int, RemoteJob]:
-    """What came with a wake-up: for which taker, when by the server's clock (ms), and the job."""
-    taker, since, id_, attempts, kind, data = news.split(b" ", 5)
-    return taker.decode(), int(since), RemoteJob(id_.decode(), int(kind), int(attempts), data)
+def job_of(news: bytes) -> tuple[int, RemoteJob]:
+    """What came with a wake-up, behind the taker: when, by the server's clock (ms), and the job."""
+    time, id_, attempts, kind, data = news.split(b" ", 4)
+    return int(time), RemoteJob(id_.decode(), int(kind), int(attempts), data)
 
 
 def _leases(jobs: Sequence[RemoteJob]) -> list[str | int]:

@@ -83,6 +83,18 @@ async def test_a_job_that_was_sent_long_ago_is_asked_for_again(redis: RedisServe
                 assert scripts_run(redis) == before + 2 + more
 
 
+async def test_what_others_publish_does_no_harm(redis: RedisServer) -> None:
+    with anyio.fail_after(QUICKLY):
+        async with queue_at(redis) as queue, anyio.create_task_group() as tasks:
+            tasks.start_soon(queue.receive)
+            await registered(queue, redis)
+            place, number = queue._consumer.queue.takers, queue._link.wakes.connection
+            for news in ("", "\0", "\0 ", "\0x", f"\0{queue._link.name}.0 1 1-1 1 1 ", "\0\xff\xff \xff"):
+                redis.command("PUBLISH", f"aipc:{queue._link.name}", place + news)
+            await queue.send(b"a job")
+            assert queue._link.wakes.connection is number
+
+
 @pytest.mark.parametrize("size", [0, 65_536, 65_537, 1_000_000])
 async def test_jobs_of_any_length(size: int, redis: RedisServer) -> None:
     got: list[tuple[bytes, int, int]] = []
