@@ -166,6 +166,7 @@ class ByteStreamChannel(FrameSender):
         BrokenResourceError, ClosedResourceError.
         """
         try:
+            self._reader.check()  # else the number may be another descriptor's by now
             return read_beside(self._reader.readable, looks)
         except OSError as error:
             raise self._reader.explain(error) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from time import perf_counter
 from typing import Any, cast
 
@@ -262,6 +263,30 @@ async def test_other_tasks_have_their_turn(redis: RedisServer, monkeypatch: pyte
             assert not turns
             await queue._link.ask(queue._queue.stat())
             assert turns
+            tasks.cancel_scope.cancel()
+
+
+@needs_looks
+async def test_looks_read_from_nothing_else(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection is closed, its reader has not seen that yet, and its descriptor's number is used again."""
+    with anyio.fail_after(15):
+        async with queue_at(redis) as queue, queue_at(redis, name="another") as another, anyio.create_task_group() as tasks:
+            tasks.start_soon(another.receive)  # so that the loop has something else to look for
+            await registered(another, redis)
+            connection = queue._link.connection
+            assert connection is not None
+            number = connection.channel.extra(aipc.ChannelAttribute.descriptor)
+            spin_for_long(monkeypatch)
+            queue._link._soon._pause = 0
+            connection.close()
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                assert number in (ours.fileno(), theirs.fileno())
+                for sock in (ours, theirs):
+                    sock.send(b"+OK\r\n")
+                await queue.send(b"a job")
+                assert ours.recv(100) == theirs.recv(100) == b"+OK\r\n"
+            assert await queue.receive() == b"a job"
             tasks.cancel_scope.cancel()
 
 

@@ -212,7 +212,7 @@ class Wakes(Line):
         if name in self.receivers:
             self.receivers[name].received(news)
         elif name in self._places:
-            self._places[name].news = news.decode()
+            self._places[name].news = news.decode(errors="surrogateescape")
             self._places[name].ring()
         elif not news:
             self.pass_on(name)
