@@ -40,7 +40,7 @@ class Consumer:
         self._ready: deque[tuple[float, RemoteJob]] = deque()  # for whoever comes next, and since when
         self._timer: backend.Timer | None = None
         self._ending = 0  # blocks that end now
-        self._asking = 0  # those of them that ask for the next job
+        self._asking = 0  # questions for a next job that are not answered
         self._pause = 0
 
     def join(self) -> None:
@@ -121,13 +121,16 @@ class Consumer:
         try:
             command = self.queue.done([job], history, int(asks))
             others, nobody = await self._link.ask(command, parse=partial(self._ended_one, job, asks), stays=True)
+        except Exception:  # not for a cancellation: the answer will come
+            self._asking -= asks
+            raise
         finally:
             self._ending -= 1
-            self._asking -= asks
         return others, nobody
 
     def _ended_one(self, job: RemoteJob, asked: bool, reply: list[Any]) -> tuple[int, int]:
         others, nobody, taken = self._ended([job], reply)
+        self._asking -= asked
         jobs = self._took_all(taken)
         if asked and not jobs:
             self._pause = _PAUSE

@@ -39,6 +39,11 @@ def takes(redis: RedisServer) -> int:
     return int(stats.partition("cmdstat_xreadgroup:calls=")[2].partition(",")[0])
 
 
+def scripts_run(redis: RedisServer) -> int:
+    stats = redis.command("INFO", "commandstats").decode()
+    return int(stats.partition("cmdstat_evalsha:calls=")[2].partition(",")[0])
+
+
 async def test_one_after_the_other_each_is_asked_for_once(redis: RedisServer) -> None:
     async with queue_at(redis) as queue:
         await queue.send_many([b"%d" % number for number in range(20)])
@@ -78,6 +83,27 @@ async def test_each_of_several_tasks_has_its_next_one(redis: RedisServer, monkey
         assert sorted(seen) == sorted(b"%d" % number for number in range(2 * tasks))
         assert takes(redis) <= before + tasks  # with the removals, in vain
         assert (queue.stat().ready, queue.stat().leased) == (0, 0)
+
+
+async def test_many_tasks_ask_for_hardly_any_job_alone(redis: RedisServer) -> None:
+    tasks, jobs = 20, 400
+
+    async def work() -> None:
+        nonlocal left
+        while left > 0:
+            left -= 1
+            async with queue.lease():
+                pass
+
+    left = jobs
+    async with queue_at(redis) as queue:
+        await queue.send_many([b"x"] * jobs)
+        before = scripts_run(redis)
+        async with anyio.create_task_group() as group:
+            for _ in range(tasks):
+                group.start_soon(work)
+        assert scripts_run(redis) <= before + jobs + 2 * tasks
+        assert not queue._consumer._asking
 
 
 async def test_it_counts_as_ready_and_is_given_back_soon(redis: RedisServer) -> None:

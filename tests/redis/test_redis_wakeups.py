@@ -17,6 +17,7 @@ from aipc.redis.channel import RemoteJobChannel
 
 from ..native import native
 from .peers.servers import RedisServer
+from .test_redis_ahead import queue_elsewhere, scripts_run
 
 pytestmark = pytest.mark.anyio
 QUICKLY = 4
@@ -29,20 +30,10 @@ def queue_at(redis: RedisServer, **options: Any) -> aipc.Opening[RemoteJobChanne
     return cast("aipc.Opening[RemoteJobChannel]", aipc.open_channel(redis.url(**options)))
 
 
-def queue_elsewhere(redis: RedisServer) -> aipc.Opening[RemoteJobChannel]:
-    """As another process would have it: the same server by another name has connections of its own."""
-    return cast("aipc.Opening[RemoteJobChannel]", aipc.open_channel(redis.url().replace(redis.path, f"/.{redis.path}")))
-
-
 async def registered(queue: RemoteJobChannel, redis: RedisServer, count: int = 1) -> None:
     """Wait until so many processes wait at the server, and know it."""
     while queue._link.unanswered or redis.command("ZCARD", queue._consumer.queue.takers) != b":%d\r\n" % count:
         await anyio.lowlevel.checkpoint()
-
-
-def scripts_run(redis: RedisServer) -> int:
-    stats = redis.command("INFO", "commandstats").decode()
-    return int(stats.partition("cmdstat_evalsha:calls=")[2].partition(",")[0])
 
 
 async def test_who_waits_asks_once(redis: RedisServer) -> None:
