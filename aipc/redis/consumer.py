@@ -9,7 +9,7 @@ leased to this process, and what nobody knows of is given back.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from time import monotonic
@@ -34,7 +34,7 @@ class Consumer:
         self.queue: JobQueue = queue
         self._link = queue.link
         self._users = 0
-        self._leased: Counter[tuple[str, int]] = Counter()  # until the server has answered that a lease is over
+        self._leased: dict[tuple[str, int], int] = {}  # how often; until the server has answered that a lease is over
         self._taker = ""
         self._clock = 0.0  # what `monotonic` showed at the server's time 0, or somewhat before
         self._ready: deque[tuple[float, RemoteJob]] = deque()  # for whoever comes next, and since when
@@ -103,8 +103,12 @@ class Consumer:
 
     def _took_all(self, reply: list[Any]) -> list[RemoteJob]:
         jobs = jobs_of(reply)
-        self._leased.update(map(_key, jobs))
+        self._note(jobs)
         return jobs
+
+    def _note(self, jobs: Sequence[RemoteJob]) -> None:
+        for job in jobs:
+            self._leased[_key(job)] = self._leased.get(_key(job), 0) + 1
 
     def _regret(self, jobs: list[RemoteJob] | int | None) -> None:
         if isinstance(jobs, list) and not self._link.closed:
@@ -149,10 +153,10 @@ class Consumer:
 
     def forget(self, jobs: Sequence[RemoteJob]) -> None:
         """Their leases have ended."""
-        self._leased.subtract(map(_key, jobs))
         for job in jobs:  # one that was given back uncounted may be leased anew, under the same key
-            if self._leased[_key(job)] <= 0:
-                del self._leased[_key(job)]
+            others = self._leased.pop(_key(job), 1) - 1
+            if others:
+                self._leased[_key(job)] = others
 
     def _ended(self, jobs: Sequence[RemoteJob], reply: Any) -> Any:
         self.forget(jobs)
@@ -169,7 +173,7 @@ class Consumer:
         taker, _, sent = news.partition(b" ")
         if taker == self._taker.encode():  # else it is old, and was given back
             time, job = job_of(sent)
-            self._leased[_key(job)] += 1
+            self._note([job])
             self._keep(job, min(self._clock + time / 1000, monotonic()))
 
     def _keep(self, job: RemoteJob, since: float) -> None:
@@ -220,7 +224,7 @@ class Consumer:
         leased = [RemoteJob(id_.decode(), 1, attempts, b"") for id_, attempts in reply or ()]
         lost = [job for job in leased if _key(job) not in self._leased]
         if not self._link.closed:
-            self._leased.update(map(_key, lost))
+            self._note(lost)
             self.give_back(lost)
 
 

@@ -33,11 +33,18 @@ class Soon:
         self._channel = None
         if isinstance(channel, ByteStreamChannel) and channel.reads_beside:
             self._channel = channel
-            channel.never_spin()  # its reader must leave that to those who ask
+            self._reader_spins(self._pause > 0)
 
     def crowded(self) -> None:
         """Two tasks have asked at once."""
+        if not self._pause:
+            self._reader_spins(True)
         self._pause = _PAUSE
+
+    def _reader_spins(self, spins: bool) -> None:
+        """Whether the link's reader does; while those who ask look, it must leave that to them: only one can in a loop."""
+        if self._channel is not None and self._channel._incoming is not None:
+            self._channel._incoming.spins = spins
 
     def read(self) -> bytes | None:
         """What came; None if looking does not pay any more. Errors as of the channel."""
@@ -66,6 +73,8 @@ class Soon:
     def _may_look(self) -> bool:
         if self._pause:
             self._pause -= 1
+            if not self._pause:
+                self._reader_spins(False)
             return False
         if self._in_a_row >= _IN_A_ROW:
             self._in_a_row = 0
