@@ -104,6 +104,17 @@ async def test_jobs_of_any_length(size: int, redis: RedisServer) -> None:
             assert got == [(b" \0" * (size // 2) + b"x" * (size % 2), 7, 1)]
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"), [("7", 7), ("9" * 19, 10**19 - 1), ("9" * 20, 1), ("9" * 5_000, 1), ("x", 1), ("", 1), ("1\n", 1)]
+)
+async def test_types_that_another_client_gave(given: str, expected: int, redis: RedisServer) -> None:
+    with anyio.fail_after(QUICKLY):
+        async with queue_at(redis) as queue:
+            redis.command("XADD", "it", "*", "t", given, "d", "a job")
+            message = await queue.receive_message()
+            assert (message.data, message.type) == (b"a job", expected)
+
+
 async def test_a_job_whose_wake_up_is_lost_comes_again(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The connection ends when the server has leased the job, and before anybody has read of it."""
     lost: list[Any] = []

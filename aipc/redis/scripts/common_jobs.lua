@@ -25,14 +25,19 @@ local function put_back(id, attempts)
   redis.call('ZADD', KEYS[2], order(id), id)
 end
 
-local function read_new(process, most)
-  return redis.pcall('XREADGROUP', 'GROUP', GROUP, process, 'COUNT', most, 'STREAMS', KEYS[1], '>')
+local function read_new(call, process, most)
+  return call('XREADGROUP', 'GROUP', GROUP, process, 'COUNT', most, 'STREAMS', KEYS[1], '>')
+end
+
+-- What may be a type: another client may have added anything
+local function is_type(text)
+  return #text < 20 and string.find(text, '^%d+$')
 end
 
 local function add(taken, entry, attempts)
   local job = {entry[1], attempts, '1', ''}
   for i = 1, #entry[2], 2 do
-    if entry[2][i] == 't' and string.find(entry[2][i + 1], '^%d+$') then job[3] = entry[2][i + 1] end
+    if entry[2][i] == 't' and is_type(entry[2][i + 1]) then job[3] = entry[2][i + 1] end
     if entry[2][i] == 'd' then job[4] = entry[2][i + 1] end
   end
   taken[#taken + 1] = job
@@ -48,12 +53,12 @@ local function take_back(taken, process, most)
 end
 
 local function take_new(taken, process, most)
-  local found = read_new(process, most)
+  local found = read_new(redis.pcall, process, most)
   if found and found.err then
     if string.find(found.err, 'NOGROUP', 1, true) then
       redis.call('XGROUP', 'CREATE', KEYS[1], GROUP, '0', 'MKSTREAM')
     end
-    found = redis.call('XREADGROUP', 'GROUP', GROUP, process, 'COUNT', most, 'STREAMS', KEYS[1], '>')
+    found = read_new(redis.call, process, most)
   end
   for _, entry in ipairs(found and found[1][2] or {}) do add(taken, entry, 1) end
 end
