@@ -116,21 +116,22 @@ static PyObject *join(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssi
 
 enum { MOST_READ = 16 * 1024, MOST_WRITTEN = 4 * 1024, MOST_EVENTS = 64 }; /* on the stack, which may be a small one of a thread */
 
-/* write_frame(fd, item, kind): write a message of at most MOST_WRITTEN bytes, its length before it. How many bytes the kernel took,
-   or -1 if none, for whatever reason: the caller tries again, and words the error. */
+/* write_frame(fd, item, kind): write a message of at most MOST_WRITTEN bytes, its length before it, or, with kind 0, nothing. How many
+   bytes the kernel took, or -1 if none, for whatever reason: the caller tries again, and words the error. */
 static PyObject *write_frame(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
 {
     if (count != 3 || !PyBytes_CheckExact(args[1]) || PyBytes_GET_SIZE(args[1]) > MOST_WRITTEN) {
         PyErr_SetString(PyExc_TypeError, "write_frame(fd, item: bytes, kind), where the item is short");
         return NULL;
     }
-    int fd = (int)PyLong_AsLong(args[0]), kind = (int)PyLong_AsLong(args[2]);
-    if (PyErr_Occurred() || !is_kind(kind))
+    int fd = (int)PyLong_AsLong(args[0]);
+    long kind = PyLong_AsLong(args[2]);
+    if (PyErr_Occurred() || (kind != 0 && !is_kind(kind)))
         return NULL;
     unsigned char frame[8 + MOST_WRITTEN];
     size_t header = (size_t)(kind < 0 ? -kind : kind), size = (size_t)PyBytes_GET_SIZE(args[1]);
     ssize_t written;
-    put_length(frame, kind, size);
+    put_length(frame, (int)kind, size);
     memcpy(frame + header, PyBytes_AS_STRING(args[1]), size);
     Py_BEGIN_ALLOW_THREADS
     written = write(fd, frame, header + size);

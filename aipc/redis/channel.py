@@ -143,9 +143,9 @@ class RemoteJobChannel(Channel):
     def lease(self, **selection: Any) -> Lease[RemoteJob]:
         """`async with queue.lease() as job:` has a job for the block: `job.data`, `type`, `attempts`, `id`.
 
-        It is removed at the end of the block; given back when the block raises or is cancelled, and when the channel is closed;
-        and to be had by others when this process gave no sign of life for `lease_seconds`. LeaseLost at the end of the block if
-        the lease had ended before.
+        It is removed at the end of the block, before anything that this process asks the server later; given back when the block
+        raises or is cancelled, and when the channel is closed; and to be had by others when this process gave no sign of life for
+        `lease_seconds`. LeaseLost at the end of the block if the lease had ended before.
 
         Cancelled while waiting for a job: none was taken. Cancelled at the end of the block: the job is removed all the same.
         """
@@ -160,9 +160,9 @@ class RemoteJobChannel(Channel):
             self._check()
             leases.remove(job)
             self._count_received([job])
-            losses = self._link.losses
-            others, nobody = await consumer.done(job, self._history)
-            if others or (nobody and losses == self._link.losses):  # else it was asked twice, and done the first time
+            if self._link.idle and leases.has(job):
+                consumer.tell_done([job], self._history)
+            elif not await consumer.done(job, self._history):
                 raise LeaseLost(f"{self._name}: job {job.id} was given back before its block ended")
 
         def give_back(job: RemoteJob) -> None:

@@ -1,7 +1,7 @@
 """What this process and loop has leased of one queue, for all its channels of it: to the server, one consumer of the group.
 
-A job comes as an answer; with the wake-up of a task that waits; or with the answer to the removal of another job, for the task whose
-block ends, and which probably comes for the next one.
+A job comes as an answer; with the wake-up of a task that waits; or, where many tasks work, with the answer to the removal of another
+job, for the task whose block ends, and which probably comes for the next one.
 
 So an answer or a wake-up that is lost may have had a job. Therefore, after the loss of a connection, the server is asked what it has
 leased to this process, and what nobody knows of is given back.
@@ -9,6 +9,7 @@ leased to this process, and what nobody knows of is given back.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
@@ -21,8 +22,11 @@ from .links.link import Link
 from .queue import JobQueue, RemoteJob, job_of, jobs_of
 from .server import Place
 
+_logger = logging.getLogger("aipc")
 _KEPT = 0.002
 """Seconds after which a job that nobody came for is given back, twice that at most. Meanwhile no block runs with it."""
+_CERTAIN = 0.9
+"""Part of a lease's time in which it has certainly not ended: the clocks of two machines do not run equally."""
 _PAUSE = 32
 """Removals without a question, after one that was in vain."""
 
@@ -34,7 +38,9 @@ class Consumer:
         self.queue: JobQueue = queue
         self._link = queue.link
         self._users = 0
-        self._leased: dict[tuple[str, int], int] = {}  # how often; until the server has answered that a lease is over
+        self._leased: dict[
+            tuple[str, int], tuple[int, float]
+        ] = {}  # how often, since when; until the server has ended the lease
         self._taker = ""
         self._clock = 0.0  # what `monotonic` showed at the server's time 0, or somewhat before
         self._ready: deque[tuple[float, RemoteJob]] = deque()  # for whoever comes next, and since when
@@ -95,20 +101,36 @@ class Consumer:
 
     def _took(self, asked: float, reply: list[Any]) -> list[RemoteJob] | int:
         if isinstance(reply[0], list):
-            return self._took_all(reply)
+            return self._took_all(reply, asked)
         due: int
         due, time = reply
         self._clock = asked - time / 1000
         return due
 
-    def _took_all(self, reply: list[Any]) -> list[RemoteJob]:
+    def _took_all(self, reply: list[Any], asked: float) -> list[RemoteJob]:
         jobs = jobs_of(reply)
-        self._note(jobs)
+        self._note(jobs, asked)
         return jobs
 
-    def _note(self, jobs: Sequence[RemoteJob]) -> None:
+    def _note(self, jobs: Sequence[RemoteJob], since: float) -> None:
         for job in jobs:
-            self._leased[_key(job)] = self._leased.get(_key(job), 0) + 1
+            key = _key(job)
+            others = self._leased[key][0] if key in self._leased else 0
+            self._leased[key] = others + 1, since
+
+    def renewed(self, jobs: Sequence[RemoteJob], asked: float) -> None:
+        """Their leases last anew; that was asked for at that time."""
+        for job in jobs:
+            found = self._leased.get(_key(job))
+            if found is not None:
+                self._leased[_key(job)] = found[0], asked
+
+    def has(self, job: RemoteJob, seconds: float) -> bool:
+        """Whether its lease, which lasts so many seconds, has certainly not ended: without asking the server, which may be another
+        one since a connection was lost.
+        """
+        _, since = self._leased.get(_key(job), (0, 0.0))
+        return since > self._link.lost_at and monotonic() < since + _CERTAIN * seconds
 
     def _regret(self, jobs: list[RemoteJob] | int | None) -> None:
         if isinstance(jobs, list) and not self._link.closed:
@@ -116,35 +138,45 @@ class Consumer:
 
     # Ending leases
 
-    async def done(self, job: RemoteJob, history: int) -> tuple[int, int]:
-        """Remove it: how many are leased to others by now, and how many to nobody. Cancelled: it is removed all the same."""
+    async def done(self, job: RemoteJob, history: int) -> bool:
+        """Remove it; False if its lease had ended. Cancelled: it is removed all the same."""
         self._ending += 1
         asks = not self._pause and len(self._ready) + self._asking < self._ending
         self._pause = max(self._pause - 1, 0)
         self._asking += asks
+        asked = monotonic()
         try:
             command = self.queue.done([job], history, int(asks))
-            others, nobody = await self._link.ask(command, parse=partial(self._ended_one, job, asks), stays=True)
+            reply: list[Any] = await self._link.ask(command, parse=partial(self._ended_one, job, asks, asked), stays=True)
         except Exception:  # not for a cancellation: the answer will come
             self._asking -= asks
             raise
         finally:
             self._ending -= 1
-        return others, nobody
+        return self._had(reply, asked)
 
-    def _ended_one(self, job: RemoteJob, asked: bool, reply: list[Any]) -> tuple[int, int]:
-        others, nobody, taken = self._ended([job], reply)
-        self._asking -= asked
-        jobs = self._took_all(taken)
-        if asked and not jobs:
+    def _ended_one(self, job: RemoteJob, asks: bool, asked: float, reply: list[Any]) -> list[Any]:
+        self._ended([job], reply)
+        self._asking -= asks
+        jobs = self._took_all(reply[2], asked)
+        if asks and not jobs:
             self._pause = _PAUSE
         for next_one in jobs:
             self._keep(next_one, monotonic())
-        return others, nobody
+        return reply
+
+    def _had(self, reply: list[Any], asked: float) -> bool:
+        """Whether the answer to a removal says that the leases had not ended. `asked` twice, it was done the first time."""
+        others, nobody, _ = reply
+        return not others and not (nobody and self._link.lost_at < asked)
 
     def tell_done(self, jobs: Sequence[RemoteJob], history: int) -> None:
-        """Remove them, some time."""
-        self._link.tell(self.queue.done(jobs, history), parse=partial(self._ended, jobs))
+        """Remove them: the command leaves at once, or as soon as it can."""
+        self._link.tell(self.queue.done(jobs, history), partial(self._told, monotonic()), parse=partial(self._ended, jobs))
+
+    def _told(self, asked: float, reply: list[Any] | None) -> None:
+        if reply is not None and not self._had(reply, asked):
+            _logger.warning("%s: a lease had ended before its job was removed: the job may be done twice", self.queue.name)
 
     def give_back(self, jobs: Sequence[RemoteJob], max_attempts: int = 0, *, counted: bool = False) -> None:
         """End their leases, some time; without `counted` as if they had never been."""
@@ -154,9 +186,9 @@ class Consumer:
     def forget(self, jobs: Sequence[RemoteJob]) -> None:
         """Their leases have ended."""
         for job in jobs:  # one that was given back uncounted may be leased anew, under the same key
-            others = self._leased.pop(_key(job), 1) - 1
-            if others:
-                self._leased[_key(job)] = others
+            others, since = self._leased.pop(_key(job), (1, 0.0))
+            if others > 1:
+                self._leased[_key(job)] = others - 1, since
 
     def _ended(self, jobs: Sequence[RemoteJob], reply: Any) -> Any:
         self.forget(jobs)
@@ -173,8 +205,9 @@ class Consumer:
         taker, _, sent = news.partition(b" ")
         if taker == self._taker.encode():  # else it is old, and was given back
             time, job = job_of(sent)
-            self._note([job])
-            self._keep(job, min(self._clock + time / 1000, monotonic()))
+            since = min(self._clock + time / 1000, monotonic())
+            self._note([job], since)
+            self._keep(job, since)
 
     def _keep(self, job: RemoteJob, since: float) -> None:
         self._ready.append((since, job))
@@ -224,7 +257,7 @@ class Consumer:
         leased = [RemoteJob(id_.decode(), 1, attempts, b"") for id_, attempts in reply or ()]
         lost = [job for job in leased if _key(job) not in self._leased]
         if not self._link.closed:
-            self._note(lost)
+            self._note(lost, 0.0)
             self.give_back(lost)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from time import monotonic
 from typing import Any
 
 from aipc._io.loop import backend
@@ -33,6 +35,10 @@ class Leases:
         """One less: whether it was there. The timer stays: the next job probably comes soon, and on trio a timer is a task."""
         return self._jobs.pop(job.id, None) is not None
 
+    def has(self, job: RemoteJob) -> bool:
+        """Whether its lease has certainly not ended."""
+        return self._consumer.has(job, self._seconds)
+
     def clear(self) -> list[RemoteJob]:
         """None any more: those that were."""
         jobs = list(self._jobs.values())
@@ -56,9 +62,13 @@ class Leases:
         self._arm()
         if not self._asking:  # while the server is away, one is enough
             self._asking = True
-            self._queue.link.tell(self._queue.renew(list(self._jobs.values())), self._renewed)
+            jobs = list(self._jobs.values())
+            self._queue.link.tell(self._queue.renew(jobs), partial(self._renewed, jobs, monotonic()))
 
-    def _renewed(self, reply: Any) -> None:
+    def _renewed(self, jobs: list[RemoteJob], asked: float, reply: Any) -> None:
         self._asking = False
-        lost = [self._jobs.pop(name.decode(), None) for name in reply or ()]  # its block learns of it at its end
+        if reply is None:
+            return
+        lost = [self._jobs.pop(name.decode(), None) for name in reply]  # its block learns of it at its end
         self._consumer.forget([job for job in lost if job is not None])
+        self._consumer.renewed(jobs, asked)

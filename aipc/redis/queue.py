@@ -25,6 +25,7 @@ class JobQueue:
 
     def __init__(self, link: Link, place: Place, part: str = "") -> None:
         self.link: Link = link
+        self.name: str = place.url
         before = f"{part}:" if part else ""
         self.takers: str = place.key(f"{before}takers")
         self.senders: str = place.key(f"{before}senders")

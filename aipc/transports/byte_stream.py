@@ -18,6 +18,7 @@ import anyio
 from aipc._io import fork
 from aipc._io.handle import FileHandle, SocketHandle
 from aipc._io.loop import backend
+from aipc._io.loop.reactor import Reactor
 from aipc._io.readiness import Readiness
 from aipc._io.waiter import Waiter
 from aipc._sys.native import MOST_WRITTEN, native
@@ -58,8 +59,9 @@ class ByteStreamChannel(FrameSender):
         self._rest: Rest = b""  # of the last read: the start of a message
         self._body: Body | None = None  # the message that `_rest` starts, if it is long
         self._input_error: Exception | None = None  # raised when no message is left
-        self._native_kind = framing.kind if self._CALLS_PLAINLY and native is not None else 0  # of a length, where C reads
-        self._short = min(MOST_WRITTEN, framing.limit) if self._native_kind else -1  # bytes of a message that C can send
+        in_c = self._CALLS_PLAINLY and native is not None
+        self._native_kind = framing.kind if in_c else 0  # of a length, where C reads
+        self._short = min(MOST_WRITTEN, framing.limit) if in_c and (framing.kind or framing.is_plain) else -1  # what C can send
         self._sent_before = 0  # messages that were sent before the last one was received
         self._suspicious = False  # whether a silence after the beginning of a length was looked into
 
@@ -96,6 +98,14 @@ class ByteStreamChannel(FrameSender):
             await super().send(item, **meta)
         elif self._unfinished is not None:
             await self._finish(self._unfinished)
+
+    def send_nowait(self, item: Buffer, **meta: Any) -> None:
+        if self._outgoing is not None:
+            self._outgoing.budget = max(self._outgoing.budget, 1)  # a plain call can take no turn
+        if type(item) is not bytes or len(item) > self._short or meta or not self._send_natively(item):
+            super().send_nowait(item, **meta)
+        elif self._unfinished is not None:
+            self._abandon(self._unfinished)
 
     def _send_natively(self, item: bytes) -> bool:
         """Encode and write in C, as `try_now(self._write, frame)` does. False: nothing was sent, and that must wait, or tell why."""
@@ -160,14 +170,15 @@ class ByteStreamChannel(FrameSender):
         """Whether `read_beside` can find anything."""
         return self._CALLS_PLAINLY and native is not None and self._reader.readable.spins
 
-    def read_beside(self, looks: int) -> bytes | None:
-        """Look so often for bytes, past the framing and the task that waits for them. None: there were none. Empty: no more looks.
+    def read_beside(self, reactor: Reactor, looks: int) -> bytes | None:
+        """Look so often for bytes, past the framing and the task of that loop that waits for them. None: there were none. Empty: no
+        more looks.
 
         BrokenResourceError, ClosedResourceError.
         """
         try:
             self._reader.check()  # else the number may be another descriptor's by now
-            return read_beside(self._reader.readable, looks)
+            return read_beside(self._reader.readable, reactor, looks)
         except OSError as error:
             raise self._reader.explain(error) from error
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from aipc._io import fork
+from aipc._io.loop.reactor import Reactor
 from aipc._io.readiness import Readiness
 from aipc._sys.native import MOST_READ, native
 
@@ -55,12 +56,11 @@ def spin_and_read(readable: Readiness, kind: int, limit: int) -> tuple[bytes] | 
     return found
 
 
-def read_beside(readable: Readiness, looks: int) -> bytes | None:
+def read_beside(readable: Readiness, reactor: Reactor, looks: int) -> bytes | None:
     """Look so often for something to read, though another task waits for it, which will find nothing. None: there was nothing.
 
     Empty, too, if there was something for other tasks, which must have their turn. OSError: of the read.
     """
-    reactor = readable._current_reactor()
     if native is None or reactor._epoll is None:
         return None
     found: list[tuple[int, int]] | bytes | None = native.spin(reactor._epoll.fileno(), readable._fd, looks, 0, 0)

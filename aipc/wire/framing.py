@@ -98,6 +98,8 @@ class Framing(ABC):
 
     kind: int = 0
     """Of the length before each message: its bytes, negative if the first one is the lowest; 0: there is none."""
+    is_plain: bool = False
+    """Whether a message is itself its frame, so that there is no frame to make or to find."""
 
     __slots__ = ("limit",)
 
@@ -271,6 +273,8 @@ class Fixed(Framing):
 
 class Raw(Framing):
     """No framing: an empty message is nothing, and what is sent may arrive in other pieces."""
+
+    is_plain = True
 
     __slots__ = ()
 

@@ -22,6 +22,12 @@ def _kept_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aipc.redis.consumer._KEPT", 1.0)
 
 
+@pytest.fixture(autouse=True)
+def _awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Removals are, as where other tasks ask at the same time."""
+    monkeypatch.setattr("aipc.redis.links.link.Link.idle", False)
+
+
 def queue_at(redis: RedisServer, **options: Any) -> aipc.Opening[RemoteJobChannel]:
     return cast("aipc.Opening[RemoteJobChannel]", aipc.open_channel(redis.url(), **options))
 

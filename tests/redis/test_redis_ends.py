@@ -18,6 +18,13 @@ from aipc.redis.channel import RemoteJobChannel
 from .peers.servers import RedisServer, shared_server
 
 
+@pytest.fixture
+def removals_are_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where other tasks ask at the same time."""
+    monkeypatch.setattr("aipc.redis.links.link.Link.idle", False)
+
+
+@pytest.mark.usefixtures("removals_are_awaited")
 @pytest.mark.anyio
 async def test_cancelled_behind_other_commands_the_end_of_a_block_removes_its_job(redis: RedisServer) -> None:
     with anyio.fail_after(20):
@@ -83,6 +90,7 @@ async def test_closed_at_once_it_gives_back_what_it_has_though_an_answer_is_miss
             assert (job.data, job.attempts) == (b"0", 1)
 
 
+@pytest.mark.usefixtures("removals_are_awaited")
 @pytest.mark.anyio
 async def test_a_plain_call_has_the_job_that_was_on_its_way(redis: RedisServer) -> None:
     with anyio.fail_after(20):

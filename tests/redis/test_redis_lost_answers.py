@@ -50,7 +50,7 @@ async def test_the_lease(cancelled: bool, redis: RedisServer, monkeypatch: pytes
             lose_the_next_answer(queue, redis, monkeypatch)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(lease)
-                while cancelled and not queue._link.losses:
+                while cancelled and not queue._link.lost_at:
                     await anyio.lowlevel.checkpoint()
                 if cancelled:
                     tasks.cancel_scope.cancel()

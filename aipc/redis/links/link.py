@@ -6,6 +6,7 @@ What is unanswered when a connection is lost is asked again on the next one, in 
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 from collections import deque
@@ -27,6 +28,7 @@ from .line import SILENCE, Line
 from .soon import Soon
 from .wakes import Wakes
 
+_logger = logging.getLogger("aipc")
 _PATIENCE = 30.0
 """Seconds without a connection after which those who wait for an answer get an error."""
 _CLOSING = 2.0
@@ -105,8 +107,8 @@ class Link(Line):
         self.wakes: Wakes = Wakes(server, self.name, self.tell)
         self._unsent: deque[Request] = deque()
         self._sent: deque[Request] = deque()
-        self.losses: int = 0
-        """How many connections were lost."""
+        self.lost_at: float = 0.0
+        """When the last connection was lost, by `monotonic`; 0: none was."""
         self._asked = 0.0
         self._numbers = 0
         self._soon = Soon(self.loop)
@@ -116,6 +118,11 @@ class Link(Line):
         """The next number, from 1 on."""
         self._numbers += 1
         return self._numbers
+
+    @property
+    def idle(self) -> bool:
+        """Whether a command would leave at once, and no task awaits an answer."""
+        return self.connection is not None and not self._asking
 
     @property
     def unanswered(self) -> int:
@@ -215,7 +222,7 @@ class Link(Line):
         self._unsent.append(request)
         if self.connection is None:
             self.start()
-        elif not self._sent:
+        elif not self._sent or self._asking < 2:
             self._flush()
 
     def _abandon(self, request: Request) -> None:
@@ -247,7 +254,7 @@ class Link(Line):
             connection.ask()
         self.wakes.follow(connection.url)
         self._flush()
-        if self.losses:
+        if self.lost_at:
             self.wakes.renew()
 
     def _received(self, replies: list[Any]) -> None:
@@ -257,11 +264,14 @@ class Link(Line):
                 self._sent[0].refused = True
                 raise answer  # a new connection asks this, and all after it, again
             self._useful = True
-            self._sent.popleft().answer(answer)
+            request = self._sent.popleft()
+            if answer is not reply and request.abandoned:
+                _logger.warning("%s: a command failed whose answer nobody awaits: %s", self.server.url, answer)
+            request.answer(answer)
         self._flush()
 
     def _lost(self) -> None:
-        self.losses += 1
+        self.lost_at = monotonic()
         sent, self._sent = self._sent, deque()
         self._unsent.extendleft(reversed([request for request in sent if request.repeats or request.refused]))
         for request in sent:

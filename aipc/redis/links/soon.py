@@ -57,7 +57,7 @@ class Soon:
         spin.begins()
         try:
             while True:
-                data = self._channel.read_beside(1 if spin.brief else _LOOKS)
+                data = self._channel.read_beside(self._reactor, 1 if spin.brief else _LOOKS)
                 if data is not None or spin.gave_enough or perf_counter() >= deadline:
                     break
                 spin.give_way()

@@ -1,0 +1,114 @@
+"""The end of a block: it waits for the server only where its lease may have ended, or where other tasks ask as well."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from time import monotonic, sleep
+from typing import Any, cast
+
+import anyio
+import pytest
+
+import aipc
+from aipc import JobsStatus
+from aipc.redis.channel import RemoteJobChannel
+
+from .peers.servers import RedisServer
+
+pytestmark = pytest.mark.anyio
+LATE = "a lease had ended before its job was removed"
+
+
+def queue_at(redis: RedisServer, **options: Any) -> aipc.Opening[RemoteJobChannel]:
+    return cast("aipc.Opening[RemoteJobChannel]", aipc.open_channel(redis.url(), **options))
+
+
+def queue_elsewhere(redis: RedisServer, **options: Any) -> aipc.Opening[RemoteJobChannel]:
+    """As another process would have it: the same server by another name has connections of its own."""
+    url = redis.url()
+    return cast("aipc.Opening[RemoteJobChannel]", aipc.open_channel(url.replace(redis.path, f"/.{redis.path}"), **options))
+
+
+def given_to_another(redis: RedisServer, id_: str) -> None:
+    """As if its lease had ended."""
+    assert id_.encode() in redis.command("XCLAIM", "it", "aipc", "another", "0", id_)
+
+
+async def test_a_block_ends_while_the_server_stands_still(redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    with anyio.fail_after(4):  # after 5 s without an answer the connection would be dropped
+        async with queue_at(redis) as queue:
+            await queue.send(b"0")
+            with ExitStack() as stack:
+                async with queue.lease():
+                    redis.freeze()
+                    stack.callback(redis.thaw)
+            assert queue.stat() == JobsStatus(0, 0, 0, 0)
+    assert LATE not in caplog.text
+
+
+async def test_what_follows_a_block_follows_its_removal(redis: RedisServer) -> None:
+    async with queue_at(redis, max_messages=1) as queue:
+        for number in range(50):
+            queue.send_nowait(b"%d" % number)  # there is room only behind the removal
+            async with queue.lease() as job:
+                assert (job.data, job.attempts) == (b"%d" % number, 1)
+        assert queue.stat() == JobsStatus(0, 0, 0, 0)
+
+
+async def test_a_task_that_stood_still_beyond_its_lease_is_told(redis: RedisServer) -> None:
+    async with queue_at(redis, lease_seconds=0.2) as queue, queue_elsewhere(redis, lease_seconds=0.2) as other:
+        await queue.send(b"0")
+        with pytest.raises(aipc.LeaseLost):  # noqa: PT012
+            async with queue.lease() as job:
+                sleep(0.3)  # as a process that is stopped: nothing is renewed
+                given_to_another(redis, job.id)
+        assert other.stat() == JobsStatus(0, 1, 0, 0)
+
+
+async def test_a_task_whose_connection_was_lost_is_told(redis: RedisServer) -> None:
+    async with queue_at(redis) as queue:
+        await queue.send(b"0")
+        with pytest.raises(aipc.LeaseLost):  # noqa: PT012
+            async with queue.lease() as job:
+                redis.command("CLIENT", "KILL", "TYPE", "normal")
+                given_to_another(redis, job.id)
+                assert await queue.revive() == 0  # by a new connection
+
+
+async def test_a_renewed_lease_is_certain(redis: RedisServer) -> None:
+    async with queue_at(redis, lease_seconds=0.3) as queue:
+        await queue.send(b"0")
+        async with queue.lease() as job:
+            consumer = queue._consumer
+            with anyio.fail_after(20):
+                for _ in range(3):
+                    _, since = consumer._leased[job.id, 1]
+                    while consumer._leased[job.id, 1][1] == since:
+                        await anyio.sleep(0.01)
+            redis.freeze()
+            try:
+                assert consumer.has(job, 0.3)
+            finally:
+                redis.thaw()
+
+
+async def test_a_lease_that_had_ended_all_the_same_is_logged(redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    async with queue_at(redis) as queue:
+        await queue.send(b"0")
+        with caplog.at_level(logging.WARNING, "aipc"):
+            async with queue.lease() as job:
+                given_to_another(redis, job.id)
+            assert queue.stat() == JobsStatus(0, 1, 0, 0)
+        assert LATE in caplog.text
+
+
+async def test_a_removal_that_is_asked_twice_was_in_time(redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    async with queue_at(redis) as queue:
+        await queue.send(b"0")
+        async with queue.lease() as job:
+            pass
+        queue._consumer.tell_done([job], 0)
+        queue._link.lost_at = monotonic() + 60  # as if its answer had been lost
+        assert queue.stat() == JobsStatus(0, 0, 0, 0)
+        assert LATE not in caplog.text
