@@ -88,7 +88,8 @@ class Consumer:
 
     def ready(self, since: float) -> RemoteJob | None:
         """The job that has been here longest, if there is one that came after `since`: a stopped process may have lost it."""
-        self._give_back_ready(since)
+        if self._ready:
+            self._give_back_ready(since)
         return self._ready.popleft()[1] if self._ready else None
 
     def _known(self) -> str:

@@ -176,11 +176,11 @@ class ByteStreamChannel(FrameSender):
 
         BrokenResourceError, ClosedResourceError.
         """
+        reader = self._reader
         try:
-            self._reader.check()  # else the number may be another descriptor's by now
-            return read_beside(self._reader.readable, reactor, looks)
+            return read_beside(reader.readable, reader.fd, reactor, looks)
         except OSError as error:
-            raise self._reader.explain(error) from error
+            raise reader.explain(error) from error
 
     def _keep(self, data: bytes) -> None:
         """Data that was read, for the next `_take`, which raises what is wrong with it."""

@@ -56,17 +56,17 @@ def spin_and_read(readable: Readiness, kind: int, limit: int) -> tuple[bytes] | 
     return found
 
 
-def read_beside(readable: Readiness, reactor: Reactor, looks: int) -> bytes | None:
+def read_beside(readable: Readiness, fd: int, reactor: Reactor, looks: int) -> bytes | None:
     """Look so often for something to read, though another task waits for it, which will find nothing. None: there was nothing.
 
     Empty, too, if there was something for other tasks, which must have their turn. OSError: of the read.
     """
     if native is None or reactor._epoll is None:
         return None
-    found: list[tuple[int, int]] | bytes | None = native.spin(reactor._epoll.fileno(), readable._fd, looks, 0, 0)
+    found: list[tuple[int, int]] | bytes | None = native.spin(reactor._epoll.fileno(), fd, looks, 0, 0)
     if isinstance(found, list):
         reactor.hand_out(found)
         return b""
     if found is not None and len(found) == MOST_READ:
-        reactor.fire_if_ready(readable._fd)  # there may be more, and its event is consumed
+        reactor.fire_if_ready(fd)  # there may be more, and its event is consumed
     return found

@@ -1,6 +1,6 @@
 """The command connection of a server and loop: any number of tasks ask, and each gets its own answer.
 
-Commands go out in the order in which they were asked for; while answers are on their way, new commands gather, and go together.
+Commands go out in the order in which they were asked for; while answers are on their way, new commands gather, and some go together.
 What is unanswered when a connection is lost is asked again on the next one, in the same order: each script bears that.
 """
 
@@ -32,6 +32,8 @@ _logger = logging.getLogger("aipc")
 _PATIENCE = 30.0
 """Seconds without a connection after which those who wait for an answer get an error."""
 _CLOSING = 2.0
+_PARTS = 4
+"""Into how many writes the commands of many tasks are put: the server works on one, while the tasks take the answers to another."""
 Undo = Callable[[Any], object]
 Parse = Callable[[Any], Any]
 
@@ -222,7 +224,7 @@ class Link(Line):
         self._unsent.append(request)
         if self.connection is None:
             self.start()
-        elif not self._sent or self._asking < 2:
+        elif not self._sent or _PARTS * len(self._unsent) >= self._asking:
             self._flush()
 
     def _abandon(self, request: Request) -> None:
@@ -237,12 +239,13 @@ class Link(Line):
             return
         if not self._sent:
             self._asked = monotonic()
-        before = self.connection.before
-        if self.write(b"".join(before + request.data for request in self._unsent)):
-            for request in self._unsent:
+        unsent, before = self._unsent, self.connection.before
+        alone = len(unsent) == 1 and not before
+        if self.write(unsent[0].data if alone else b"".join(before + request.data for request in unsent)):
+            for request in unsent:
                 request.tried, request.refused = True, False
-            self._sent.extend(self._unsent)
-            self._unsent.clear()
+            self._sent.extend(unsent)
+            unsent.clear()
         self.watch()
 
     def _wanted(self) -> bool:
@@ -268,7 +271,8 @@ class Link(Line):
             if answer is not reply and request.abandoned:
                 _logger.warning("%s: a command failed whose answer nobody awaits: %s", self.server.url, answer)
             request.answer(answer)
-        self._flush()
+        if self._unsent:
+            self._flush()
 
     def _lost(self) -> None:
         self.lost_at = monotonic()

@@ -11,8 +11,8 @@ from aipc._io.loop.reactor import Reactor, reactor_of
 from aipc.abc import Channel
 from aipc.transports.byte_stream import ByteStreamChannel
 
-_LOOKS = 64
-"""Looks between two looks at the clock, some 20 µs."""
+_LOOKS = 128
+"""Looks between two looks at the clock, some 40 µs: most answers come within."""
 _IN_A_ROW = 32
 """Answers read so between two turns of the loop."""
 _PAUSE = 64
@@ -50,14 +50,14 @@ class Soon:
         """What came; None if looking does not pay any more. Errors as of the channel."""
         if self._channel is None or not self._may_look():
             return None
-        spin = self._reactor.spin
+        channel, spin = self._channel, self._reactor.spin
         deadline = spin.wait_begins()
         if not deadline:
             return None
         spin.begins()
         try:
             while True:
-                data = self._channel.read_beside(self._reactor, 1 if spin.brief else _LOOKS)
+                data = channel.read_beside(self._reactor, 1 if spin.brief else _LOOKS)
                 if data is not None or spin.gave_enough or perf_counter() >= deadline:
                     break
                 spin.give_way()
