@@ -161,7 +161,7 @@ class RemoteJobChannel(Channel):
             leases.remove(job)
             self._count_received([job])
             if self._link.idle and leases.has(job):
-                consumer.tell_done([job], self._history)
+                consumer.tell_done([job], self._history, certain=True)
             elif not await consumer.done(job, self._history):
                 raise LeaseLost(f"{self._name}: job {job.id} was given back before its block ended")
 
@@ -237,7 +237,8 @@ class RemoteJobChannel(Channel):
     def _acknowledged(self, consumer: Consumer, jobs: list[RemoteJob]) -> list[RemoteJob]:
         """Their removal is on its way, and nothing is awaited any more."""
         self._count_received(jobs)
-        consumer.tell_done(jobs, self._history)
+        certain = all(consumer.has(job, self._lease) for job in jobs)
+        consumer.tell_done(jobs, self._history, certain=certain)
         return jobs
 
     def _count_received(self, jobs: list[RemoteJob]) -> None:

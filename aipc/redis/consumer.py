@@ -171,9 +171,18 @@ class Consumer:
         others, nobody, _ = reply
         return not others and not (nobody and self._link.lost_at < asked)
 
-    def tell_done(self, jobs: Sequence[RemoteJob], history: int) -> None:
-        """Remove them: the command leaves at once, or as soon as it can."""
-        self._link.tell(self.queue.done(jobs, history), partial(self._told, monotonic()), parse=partial(self._ended, jobs))
+    def tell_done(self, jobs: Sequence[RemoteJob], history: int, *, certain: bool) -> None:
+        """Remove them: the command leaves at once, or as soon as it can. `certain`: that their leases have not ended."""
+        told = partial(self._told, monotonic())
+        if certain and not history:
+            self._link.tell(self.queue.remove(jobs), told, parse=partial(self._removed, jobs))
+        else:
+            self._link.tell(self.queue.done(jobs, history), told, parse=partial(self._ended, jobs))
+
+    def _removed(self, jobs: Sequence[RemoteJob], leased: int) -> list[Any]:
+        """The answer, as to `done`."""
+        self.forget(jobs)
+        return [0, len(jobs) - leased, []]
 
     def _told(self, asked: float, reply: list[Any] | None) -> None:
         if reply is not None and not self._had(reply, asked):

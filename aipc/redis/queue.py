@@ -58,6 +58,10 @@ class JobQueue:
         """
         return call("done", self.keys, self.link.name, history, most, *_leases(jobs))
 
+    def remove(self, jobs: Sequence[RemoteJob]) -> bytes:
+        """The command that removes jobs whose leases have certainly not ended, which is quicker; it gives how many were leased."""
+        return call("remove", (self.keys[0], self.senders), *[job.id for job in jobs])
+
     def give_back(self, jobs: Sequence[RemoteJob], max_attempts: int, *, counted: bool) -> bytes:
         """The command that ends leases; without `counted` as if they had never been."""
         return call("give_back", self.keys, self.link.name, int(counted), max_attempts, *_leases(jobs))

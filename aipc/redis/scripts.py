@@ -15,6 +15,7 @@ _PARTS = {
     **dict.fromkeys(_JOBS, ("common", "common_jobs")),
     **dict.fromkeys(_LOCKS, ("common", "common_locks")),
     **dict.fromkeys(_CALLS, ("common", "common_calls")),
+    "remove": ("common",),
     "pass_on": ("common",),
     "publish": (),
 }

@@ -13,6 +13,7 @@ import pytest
 import aipc
 from aipc import JobsStatus
 from aipc.redis.channel import RemoteJobChannel
+from aipc.testing.expect import settle
 
 from .peers.servers import RedisServer
 
@@ -93,14 +94,46 @@ async def test_a_renewed_lease_is_certain(redis: RedisServer) -> None:
                 redis.thaw()
 
 
-async def test_a_lease_that_had_ended_all_the_same_is_logged(redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
-    async with queue_at(redis) as queue:
+@pytest.mark.parametrize("history", [0, 10])
+async def test_a_lease_that_had_ended_all_the_same_is_logged(
+    redis: RedisServer, caplog: pytest.LogCaptureFixture, history: int
+) -> None:
+    async with queue_at(redis, history=history) as queue:
         await queue.send(b"0")
         with caplog.at_level(logging.WARNING, "aipc"):
-            async with queue.lease() as job:
-                given_to_another(redis, job.id)
-            assert queue.stat() == JobsStatus(0, 1, 0, 0)
+            async with queue.lease():
+                redis.command("FLUSHALL")
+            assert queue.stat() == JobsStatus(0, 0, 0, 0)
         assert LATE in caplog.text
+
+
+async def test_a_job_that_was_done_in_its_time_is_gone_for_another_that_has_it(
+    redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with queue_at(redis) as queue, queue_elsewhere(redis, lease_seconds=0.1) as other, anyio.create_task_group() as tasks:
+        await queue.send(b"0")
+        theirs = other.lease()
+        async with queue.lease():
+            tasks.start_soon(theirs.__aenter__)
+            with anyio.fail_after(20):
+                while theirs._job is None:  # a tenth of a second, in which it is renewed here each 10 s
+                    await anyio.sleep(0.01)
+        assert queue.stat() == JobsStatus(0, 0, 0, 0)
+        await theirs.__aexit__(None, None, None)
+        assert other.stat() == JobsStatus(0, 0, 0, 0)
+        assert LATE in caplog.text
+
+
+async def test_a_sender_that_waits_has_the_room(redis: RedisServer) -> None:
+    async with queue_at(redis, max_messages=1) as queue, queue_elsewhere(redis, max_messages=1) as other:
+        await queue.send(b"0")
+        with anyio.fail_after(4):  # waiters look again each 5 s
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(other.send, b"1")
+                await settle()
+                async with queue.lease() as job:
+                    assert job.data == b"0"
+        assert await queue.receive() == b"1"
 
 
 async def test_a_removal_that_is_asked_twice_was_in_time(redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
@@ -108,7 +141,7 @@ async def test_a_removal_that_is_asked_twice_was_in_time(redis: RedisServer, cap
         await queue.send(b"0")
         async with queue.lease() as job:
             pass
-        queue._consumer.tell_done([job], 0)
+        queue._consumer.tell_done([job], 0, certain=True)
         queue._link.lost_at = monotonic() + 60  # as if its answer had been lost
         assert queue.stat() == JobsStatus(0, 0, 0, 0)
         assert LATE not in caplog.text
