@@ -60,7 +60,7 @@ class JobQueue:
 
     def remove(self, jobs: Sequence[RemoteJob]) -> bytes:
         """The command that removes jobs whose leases have certainly not ended, which is quicker; it gives how many were leased."""
-        return call("remove", (self.keys[0], self.senders), *[job.id for job in jobs])
+        return call("remove", (self.keys[0], self.keys[1], self.senders), *[job.id for job in jobs])
 
     def give_back(self, jobs: Sequence[RemoteJob], max_attempts: int, *, counted: bool) -> bytes:
         """The command that ends leases; without `counted` as if they had never been."""

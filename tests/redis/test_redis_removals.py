@@ -124,6 +124,19 @@ async def test_a_job_that_was_done_in_its_time_is_gone_for_another_that_has_it(
         assert LATE in caplog.text
 
 
+async def test_a_removal_that_comes_late_removes_what_was_given_back(redis: RedisServer) -> None:
+    async with queue_at(redis) as queue, queue_elsewhere(redis, lease_seconds=0.1) as other:
+        await queue.send(b"0")
+        async with queue.lease() as job:
+            with pytest.raises(ZeroDivisionError), anyio.fail_after(20):
+                async with other.lease() as theirs:  # after a tenth of a second
+                    assert theirs.id == job.id
+                    raise ZeroDivisionError
+            while other.stat() != JobsStatus(1, 0, 0, 0):  # it may have been sent to the other one again
+                await anyio.sleep(0.01)
+        assert queue.stat() == JobsStatus(0, 0, 0, 0)
+
+
 async def test_a_sender_that_waits_has_the_room(redis: RedisServer) -> None:
     async with queue_at(redis, max_messages=1) as queue, queue_elsewhere(redis, max_messages=1) as other:
         await queue.send(b"0")
