@@ -128,7 +128,7 @@ async def test_a_removal_that_comes_late_removes_what_was_given_back(redis: Redi
     async with queue_at(redis) as queue, queue_elsewhere(redis, lease_seconds=0.1) as other:
         await queue.send(b"0")
         async with queue.lease() as job:
-            with pytest.raises(ZeroDivisionError), anyio.fail_after(20):
+            with pytest.raises(ZeroDivisionError), anyio.fail_after(20):  # noqa: PT012
                 async with other.lease() as theirs:  # after a tenth of a second
                     assert theirs.id == job.id
                     raise ZeroDivisionError
