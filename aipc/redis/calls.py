@@ -143,7 +143,9 @@ class RemoteConnectionChannel(Channel):
 
     def _push_command(self, messages: list[bytes], *, waits: bool) -> bytes:
         link = self._link
-        return call("push", self._out, link.name, link.number(), int(waits), int(self._accepted), _ROOM, *messages)
+        return call(
+            "push", self._out, link.name, link.number(), link.answered, int(waits), int(self._accepted), _ROOM, *messages
+        )
 
     def _pushed(self, messages: list[bytes], count: int) -> int:
         if count == _GONE:
@@ -269,10 +271,10 @@ class RemoteConnectionChannel(Channel):
 
 
 def _names(*sides: str) -> list[str]:
-    return [f"{side}:{what}" for side in sides for what in ("list", "state", "receiver", "sender", "alive")]
+    return [f"{side}:{what}" for side in sides for what in ("list", "state", "receiver", "sender", "alive", "sent")]
 
 
 def _keys(parts: Mapping[str, str], sender: str, *, alive: str, we: str, back: str) -> tuple[str, ...]:
     """The keys for the messages of that sender, as `common_calls.lua` lists them."""
     own = (parts[f"{sender}:{what}"] for what in ("list", "state", "receiver", "sender"))
-    return (*own, parts[f"{alive}:alive"], parts[f"{we}:alive"], parts[f"{back}:state"])
+    return (*own, parts[f"{alive}:alive"], parts[f"{we}:alive"], parts[f"{back}:state"], parts[f"{sender}:sent"])

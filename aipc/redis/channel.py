@@ -11,13 +11,13 @@ import random
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from time import monotonic
 from typing import Any
 
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from aipc._io import fork
+from aipc._sys.clock import elapsed
 from aipc._texts.shown import Fact, shown, usable
 from aipc.abc import Buffer, Channel, ChannelAttribute, ChannelStatistics, Message
 from aipc.exceptions import InvalidMessage, LeaseLost, MessageTooLarge, UnsupportedOperation
@@ -229,10 +229,10 @@ class RemoteJobChannel(Channel):
 
     def _ready(self, consumer: Consumer) -> RemoteJob | None:
         """A job that has come already. Now and then, what dead consumers had is taken back."""
-        if monotonic() >= self._look_at:
-            self._look_at = monotonic() + self._lease / _LOOKS * random.uniform(0.5, 1)  # noqa: S311 - not all at once
+        if elapsed() >= self._look_at:
+            self._look_at = elapsed() + self._lease / _LOOKS * random.uniform(0.5, 1)  # noqa: S311 - not all at once
             self._link.tell(consumer.queue.tend(self._lease, self._max_attempts))
-        return consumer.ready(monotonic() - self._lease / 10)
+        return consumer.ready(elapsed() - self._lease / 10)
 
     def _acknowledged(self, consumer: Consumer, jobs: list[RemoteJob]) -> list[RemoteJob]:
         """Their removal is on its way, and nothing is awaited any more."""

@@ -13,10 +13,11 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
-from time import monotonic
+from math import inf
 from typing import Any
 
 from aipc._io.loop import backend
+from aipc._sys.clock import elapsed
 
 from .links.link import Link
 from .queue import JobQueue, RemoteJob, job_of, jobs_of
@@ -42,7 +43,7 @@ class Consumer:
             tuple[str, int], tuple[int, float]
         ] = {}  # how often, since when; until the server has ended the lease
         self._taker = ""
-        self._clock = 0.0  # what `monotonic` showed at the server's time 0, or somewhat before
+        self._clock = -inf  # what `elapsed` showed at the server's time 0, or somewhat before; nobody knows yet
         self._ready: deque[tuple[float, RemoteJob]] = deque()  # for whoever comes next, and since when
         self._timer: backend.Timer | None = None
         self._ending = 0  # blocks that end now
@@ -74,14 +75,14 @@ class Consumer:
         """
         taker = self._known()
         command = self.queue.take(most, taker if waits else "")
-        jobs: list[RemoteJob] | int = await self._link.ask(command, self._regret, parse=partial(self._took, monotonic()))
+        jobs: list[RemoteJob] | int = await self._link.ask(command, self._regret, parse=partial(self._took, elapsed()))
         return jobs
 
     def take_now(self) -> list[RemoteJob]:
         """A job, if there is one. Waits for the server's answer."""
         self._known()
         self.give_back_ready()
-        jobs: list[RemoteJob] | int = self._link.ask_now(self.queue.take(1, ""), parse=partial(self._took, monotonic()))
+        jobs: list[RemoteJob] | int = self._link.ask_now(self.queue.take(1, ""), parse=partial(self._took, elapsed()))
         if isinstance(jobs, list):
             return jobs
         return [job for job in (self.ready(0.0),) if job is not None]  # it was on its way
@@ -131,7 +132,7 @@ class Consumer:
         one since a connection was lost.
         """
         _, since = self._leased.get(_key(job), (0, 0.0))
-        return since > self._link.lost_at and monotonic() < since + _CERTAIN * seconds
+        return since > self._link.lost_at and elapsed() < since + _CERTAIN * seconds
 
     def _regret(self, jobs: list[RemoteJob] | int | None) -> None:
         if isinstance(jobs, list) and not self._link.closed:
@@ -145,10 +146,11 @@ class Consumer:
         asks = not self._pause and len(self._ready) + self._asking < self._ending
         self._pause = max(self._pause - 1, 0)
         self._asking += asks
-        asked = monotonic()
+        asked = elapsed()
         try:
             command = self.queue.done([job], history, int(asks))
-            reply: list[Any] = await self._link.ask(command, parse=partial(self._ended_one, job, asks, asked), stays=True)
+            parse = partial(self._ended_one, job, asks, asked)
+            reply: list[Any] = await self._link.ask(command, partial(self._unanswered, asks), parse=parse, stays=True)
         except Exception:  # not for a cancellation: the answer will come
             self._asking -= asks
             raise
@@ -163,8 +165,12 @@ class Consumer:
         if asks and not jobs:
             self._pause = _PAUSE
         for next_one in jobs:
-            self._keep(next_one, monotonic())
+            self._keep(next_one, elapsed())
         return reply
+
+    def _unanswered(self, asks: bool, reply: object) -> None:
+        """Cancelled; then the answer came, or an error instead."""
+        self._asking -= asks and reply is None
 
     def _had(self, reply: list[Any], asked: float) -> bool:
         """Whether the answer to a removal says that the leases had not ended. `asked` twice, it was done the first time."""
@@ -173,9 +179,9 @@ class Consumer:
 
     def tell_done(self, jobs: Sequence[RemoteJob], history: int, *, certain: bool) -> None:
         """Remove them: the command leaves at once, or as soon as it can. `certain`: that their leases have not ended."""
-        told = partial(self._told, monotonic())
-        if certain and not history:
-            self._link.tell(self.queue.remove(jobs), told, parse=partial(self._removed, jobs))
+        told = partial(self._told, jobs, elapsed())
+        if certain:
+            self._link.tell(self.queue.remove(jobs, history), told, parse=partial(self._removed, jobs))
         else:
             self._link.tell(self.queue.done(jobs, history), told, parse=partial(self._ended, jobs))
 
@@ -184,14 +190,20 @@ class Consumer:
         self.forget(jobs)
         return [0, len(jobs) - leased, []]
 
-    def _told(self, asked: float, reply: list[Any] | None) -> None:
-        if reply is not None and not self._had(reply, asked):
+    def _told(self, jobs: Sequence[RemoteJob], asked: float, reply: list[Any] | None) -> None:
+        if reply is None:
+            self.forget(jobs)
+        elif not self._had(reply, asked):
             _logger.warning("%s: a lease had ended before its job was removed: the job may be done twice", self.queue.name)
 
     def give_back(self, jobs: Sequence[RemoteJob], max_attempts: int = 0, *, counted: bool = False) -> None:
         """End their leases, some time; without `counted` as if they had never been."""
         if jobs:
-            self._link.tell(self.queue.give_back(jobs, max_attempts, counted=counted), parse=partial(self._ended, jobs))
+            command = self.queue.give_back(jobs, max_attempts, counted=counted)
+            self._link.tell(command, partial(self._gave_back, jobs))
+
+    def _gave_back(self, jobs: Sequence[RemoteJob], _: object) -> None:
+        self.forget(jobs)
 
     def forget(self, jobs: Sequence[RemoteJob]) -> None:
         """Their leases have ended."""
@@ -215,7 +227,7 @@ class Consumer:
         taker, _, sent = news.partition(b" ")
         if taker == self._taker.encode():  # else it is old, and was given back
             time, job = job_of(sent)
-            since = min(self._clock + time / 1000, monotonic())
+            since = min(self._clock + time / 1000, elapsed())
             self._note([job], since)
             self._keep(job, since)
 
@@ -235,14 +247,14 @@ class Consumer:
 
     def _looks(self) -> None:
         self._timer = None
-        if self._give_back_ready(monotonic() - _KEPT):
+        if self._give_back_ready(elapsed() - _KEPT):
             self._pause = _PAUSE
         if self._ready:
             self._arm()
 
     def give_back_ready(self) -> None:
         """Let others have them, as if they had never been leased."""
-        self._give_back_ready(monotonic())
+        self._give_back_ready(elapsed())
 
     def _give_back_ready(self, latest: float) -> int:
         """Those that came at that time or before: how many."""
@@ -258,7 +270,7 @@ class Consumer:
     def renew(self) -> None:
         """A connection was lost: find what the server has leased to this process and nobody knows, behind all questions so far."""
         if self._taker:
-            before, self._taker = self._taker, ""
+            before, self._taker, self._clock = self._taker, "", -inf
             self._link.tell(self.queue.mine(before), self._give_back_lost)
             self._known()
             self._link.wakes.ring(self.queue.takers)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import monotonic
 from typing import Any
 
 from aipc._io.loop import backend
+from aipc._sys.clock import elapsed
 
 _RENEWALS = 3
 """Renewals in the time of a lease."""
@@ -36,7 +36,7 @@ class Grant:
         self._arm()
 
     def _arm(self) -> None:
-        left = max(self._until - monotonic(), 0.0)
+        left = max(self._until - elapsed(), 0.0)
         seconds = min(self._ttl / _RENEWALS, left / 2 if self._asked is None else left)
         self._timer = backend.call_later(self._loop, seconds, self._due)
 
@@ -48,7 +48,7 @@ class Grant:
         if self._asked is not None or self.renew is None:
             self._arm()
             return
-        self._asked = monotonic()
+        self._asked = elapsed()
         self._arm()
         self.renew(self, self._renewed)
 
@@ -64,7 +64,7 @@ class Grant:
     @property
     def expired(self) -> bool:
         """Whether it may have ended by now."""
-        return self.lost or monotonic() >= self._until
+        return self.lost or elapsed() >= self._until
 
     def lose(self) -> None:
         """It ended, or is about to: its holder is told."""

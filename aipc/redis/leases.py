@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
-from time import monotonic
 from typing import Any
 
 from aipc._io.loop import backend
+from aipc._sys.clock import elapsed
 
 from .consumer import Consumer
 from .queue import RemoteJob
@@ -22,18 +22,18 @@ class Leases:
         self._consumer = consumer
         self._queue = consumer.queue
         self._seconds = seconds
-        self._jobs: dict[str, RemoteJob] = {}
+        self._jobs: dict[tuple[str, int], RemoteJob] = {}
         self._timer: backend.Timer | None = None
         self._asking = False
 
     def add(self, job: RemoteJob) -> None:
         """One more."""
-        self._jobs[job.id] = job
+        self._jobs[job.id, job.attempts] = job
         self._arm()
 
     def remove(self, job: RemoteJob) -> bool:
         """One less: whether it was there. The timer stays: the next job probably comes soon, and on trio a timer is a task."""
-        return self._jobs.pop(job.id, None) is not None
+        return self._jobs.pop((job.id, job.attempts), None) is not None
 
     def has(self, job: RemoteJob) -> bool:
         """Whether its lease has certainly not ended."""
@@ -63,12 +63,12 @@ class Leases:
         if not self._asking:  # while the server is away, one is enough
             self._asking = True
             jobs = list(self._jobs.values())
-            self._queue.link.tell(self._queue.renew(jobs), partial(self._renewed, jobs, monotonic()))
+            self._queue.link.tell(self._queue.renew(jobs), partial(self._renewed, jobs, elapsed()))
 
     def _renewed(self, jobs: list[RemoteJob], asked: float, reply: Any) -> None:
         self._asking = False
         if reply is None:
             return
-        lost = [self._jobs.pop(name.decode(), None) for name in reply]  # its block learns of it at its end
-        self._consumer.forget([job for job in lost if job is not None])
+        lost = [jobs[number] for number in reply]  # their blocks learn of it at their ends
+        self._consumer.forget([job for job in lost if self.remove(job)])
         self._consumer.renewed(jobs, asked)

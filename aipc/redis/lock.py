@@ -10,13 +10,13 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
 import anyio
 
 from aipc._io import fork
+from aipc._sys.clock import elapsed
 from aipc._texts.shown import Fact, parked, shown, usable
 from aipc.abc import Semaphore
 from aipc.exceptions import LeaseLost, UnsupportedOperation
@@ -77,7 +77,7 @@ class RemoteLock(Semaphore):
                 if grant is not None:
                     return grant
             while True:
-                asked = monotonic()
+                asked = elapsed()
                 token, *rest = await self._link.ask(self._acquire(name, n, waits=registers))
                 if not token:
                     break
@@ -106,7 +106,7 @@ class RemoteLock(Semaphore):
         WouldBlock, too, if the answer came so late that the lease was over.
         """
         self._check(n)
-        name, asked = self._new_name(), monotonic()
+        name, asked = self._new_name(), elapsed()
         try:
             token, *_ = self._link.ask_now(self._acquire(name, n, waits=False))
         except anyio.BrokenResourceError:
@@ -124,9 +124,9 @@ class RemoteLock(Semaphore):
     def _handed_over(self, name: str, n: int, news: str, asked: float, time: int) -> Grant | None:
         """What a wake-up says that we hold, unless it is old. `asked`: by our clock, not after `time` (ms) by the server's."""
         token, _, since = news.partition(":")
-        start = min(asked + (int(since) - time - 2) / 1000, monotonic())
+        start = min(asked + (int(since) - time - 2) / 1000, elapsed())
         grant = self._granted(name, n, int(token), start)
-        if monotonic() < start + self._ttl / 2:
+        if elapsed() < start + self._ttl / 2:
             return grant
         grant.end()
         return None

@@ -31,12 +31,15 @@ class JobQueue:
         self.senders: str = place.key(f"{before}senders")
         others = (place.key(f"{before}{suffix}") for suffix in ("dead", "delayed", f"seen:{link.name}", "done"))
         self.keys: tuple[str, ...] = (place.key(part), place.key(f"{before}back"), self.takers, self.senders, *others)
+        self._removing = (self.keys[0], self.keys[1], self.senders, self.keys[7])
+        self._limited_keys = (*self.keys[:6], place.key(f"{before}sent:{link.name}"), self.keys[7])
 
     def send(self, jobs: Sequence[tuple[int, bytes]], most: int, delay: float, *, waits: bool) -> bytes:
         """The command that adds jobs, each a type and data, as many as there is room for; it gives how many."""
         pairs = [part for job in jobs for part in job]
-        number = self.link.number()
-        return call("send", self.keys, self.link.name, number, most, int(waits), round(delay * 1000), *pairs)
+        number, answered = self.link.number(), self.link.answered
+        keys = self._limited_keys if most else self.keys
+        return call("send", keys, self.link.name, number, answered, most, int(waits), round(delay * 1000), *pairs)
 
     def take(self, most: int, taker: str) -> bytes:
         """The command that leases jobs; or gives when to ask again, and the server's time, both in ms. `taker`: who waits if there is
@@ -58,9 +61,9 @@ class JobQueue:
         """
         return call("done", self.keys, self.link.name, history, most, *_leases(jobs))
 
-    def remove(self, jobs: Sequence[RemoteJob]) -> bytes:
+    def remove(self, jobs: Sequence[RemoteJob], history: int) -> bytes:
         """The command that removes jobs whose leases have certainly not ended, which is quicker; it gives how many were leased."""
-        return call("remove", (self.keys[0], self.keys[1], self.senders), *[job.id for job in jobs])
+        return call("remove", self._removing, history, *[job.id for job in jobs])
 
     def give_back(self, jobs: Sequence[RemoteJob], max_attempts: int, *, counted: bool) -> bytes:
         """The command that ends leases; without `counted` as if they had never been."""

@@ -8,13 +8,15 @@ from importlib import resources
 
 import hiredis
 
-_JOBS = ("send", "take", "done", "give_back", "mine", "leave", "renew_jobs", "tend", "revive", "stat")
+_JOBS = ("take", "done", "give_back", "mine", "leave", "renew_jobs", "tend", "revive", "stat")
 _LOCKS = ("acquire", "release", "renew", "look")
-_CALLS = ("push", "pull", "beat", "end")
+_CALLS = ("pull", "beat", "end")
 _PARTS = {
     **dict.fromkeys(_JOBS, ("common", "common_jobs")),
     **dict.fromkeys(_LOCKS, ("common", "common_locks")),
     **dict.fromkeys(_CALLS, ("common", "common_calls")),
+    "send": ("common", "common_jobs", "common_sent"),
+    "push": ("common", "common_calls", "common_sent"),
     "remove": ("common",),
     "pass_on": ("common",),
     "publish": (),

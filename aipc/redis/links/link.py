@@ -11,6 +11,7 @@ import os
 import select
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Any, ClassVar
 
@@ -18,8 +19,9 @@ import anyio
 
 from aipc._io import fork
 from aipc._io.loop.wait_queue import WaitQueue
+from aipc._sys.clock import elapsed
 from aipc.abc import ChannelAttribute
-from aipc.exceptions import ProtocolError
+from aipc.exceptions import AipcError, ProtocolError
 
 from ..errors import SlotMoves, explain, kind_of, lasting, passing
 from ..server import Server
@@ -46,7 +48,7 @@ class Request(WaitQueue):
     """
 
     __slots__ = (
-        "abandoned", "data", "done", "error", "parse", "patient", "refused", "repeats", "reply", "stays", "tried", "undo",
+        "abandoned", "data", "done", "error", "number", "parse", "patient", "refused", "repeats", "reply", "stays", "told", "tried", "undo",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +70,8 @@ class Request(WaitQueue):
         self.stays: bool = stays
         self.refused: bool = False  # its server did not do it
         self.abandoned: bool = False
+        self.told: bool = False  # nobody ever awaits it
+        self.number: int = 0  # no later one has a lower one
         self.done: bool = False
         self.tried: bool = False
         self.reply: Any = None
@@ -110,7 +114,7 @@ class Link(Line):
         self._unsent: deque[Request] = deque()
         self._sent: deque[Request] = deque()
         self.lost_at: float = 0.0
-        """When the last connection was lost, by `monotonic`; 0: none was."""
+        """When the last connection was lost, by `elapsed`; 0: none was."""
         self._asked = 0.0
         self._numbers = 0
         self._soon = Soon(self.loop)
@@ -120,6 +124,12 @@ class Link(Line):
         """The next number, from 1 on."""
         self._numbers += 1
         return self._numbers
+
+    @property
+    def answered(self) -> int:
+        """All requests with a lower number have their answers, or never left."""
+        waiting = self._sent or self._unsent
+        return waiting[0].number if waiting else self._numbers
 
     @property
     def idle(self) -> bool:
@@ -173,7 +183,7 @@ class Link(Line):
     ) -> None:
         """Have a command done, some time; `answered` is called with the answer."""
         request = Request(data, answered, parse=parse, repeats=repeats)
-        request.abandoned = True
+        request.abandoned = request.told = True
         if not self.closed:
             self._submit(request)
 
@@ -215,12 +225,13 @@ class Link(Line):
             poll = select.poll()
             poll.register(connection.channel.extra(ChannelAttribute.descriptor), events)
             poll.poll(100)
-        except GONE:
+        except (*GONE, ProtocolError):
             self._drop()  # its reader finds it closed
 
     def _submit(self, request: Request) -> None:
         if self.closed:
             raise anyio.ClosedResourceError(f"{self.server.url}: closed")
+        request.number = self._numbers
         self._unsent.append(request)
         if self.connection is None:
             self.start()
@@ -275,7 +286,7 @@ class Link(Line):
             self._flush()
 
     def _lost(self) -> None:
-        self.lost_at = monotonic()
+        self.lost_at = elapsed()
         sent, self._sent = self._sent, deque()
         self._unsent.extendleft(reversed([request for request in sent if request.repeats or request.refused]))
         for request in sent:
@@ -294,6 +305,8 @@ class Link(Line):
             (left if waits else failed).append(request)
         self._unsent = left
         for request in failed:
+            if request.told:
+                _logger.warning("%s: a command is given up that nobody awaits: %s", self.server.url, error)
             request.answer(error)
 
     def _is_silent(self) -> bool:
@@ -305,15 +318,15 @@ class Link(Line):
 
     def _push_told(self) -> None:
         """What nobody awaits goes out before the end: leases that are given back."""
-        told = [request.data for request in self._unsent if request.abandoned and request.undo is None]
+        told = [request.data for request in self._unsent if request.told]
         if told and self.connection is not None:
             before = self.connection.before
             self.write(b"".join(before + data for data in told))
 
     async def flushed(self) -> None:
         """Wait until all is answered, but not long."""
-        with anyio.move_on_after(_CLOSING, shield=True):
-            while self.connection is not None and self._wanted():
+        with anyio.move_on_after(_CLOSING, shield=True), suppress(*GONE, AipcError):
+            while self._wanted() and not self.closed:
                 await self.ask(b"*1\r\n$4\r\nPING\r\n")
 
     def close(self) -> None:

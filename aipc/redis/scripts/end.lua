@@ -5,4 +5,4 @@ if ARGV[2] == '1' then
   redis.call('DEL', KEYS[6])
   redis.call('HSET', KEYS[7], 'over', '1')
 end
-for _, key in ipairs({KEYS[1], KEYS[2], KEYS[7]}) do redis.call('PEXPIRE', key, ARGV[1]) end
+for _, key in ipairs({KEYS[1], KEYS[2], KEYS[7], KEYS[8]}) do redis.call('PEXPIRE', key, ARGV[1]) end
