@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
 
@@ -251,7 +252,9 @@ def options(address: Address, known: frozenset[str], given: Mapping[str, Any]) -
     merged: dict[str, Any] = {**address.options, **given}
     for name in merged:
         if name not in known:
-            raise address.error(f"unknown option {name!r}; {address.scheme} takes {', '.join(sorted(known))}")
+            close = get_close_matches(name, known, n=1)
+            meant = f"; is {close[0]} meant?" if close else ""
+            raise address.error(f"unknown option {name!r}; {address.scheme} takes {', '.join(sorted(known))}{meant}")
     return {name: _value(address, name, value) for name, value in merged.items()}
 
 

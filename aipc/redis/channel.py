@@ -167,7 +167,7 @@ class RemoteJobChannel(Channel):
 
         def give_back(job: RemoteJob) -> None:
             if leases.remove(job) and not self._link.closed and self._generation == fork.generation:
-                consumer.give_back([job], self._max_attempts, counted=True)
+                consumer.give_back([job], self._attempts_of(consumer), counted=True)
 
         return Lease(take, done, give_back)
 
@@ -201,6 +201,10 @@ class RemoteJobChannel(Channel):
             raise UnsupportedOperation(f"{self._name}: a stream keeps its order: make a queue for each type")
         return (self._dead, self._dead_leases) if selection.get("dead") else (self._consumer, self._leases)
 
+    def _attempts_of(self, consumer: Consumer) -> int:
+        """How often a job may be leased there; 0: as often as may be. A dead one stays dead."""
+        return self._max_attempts if consumer is self._consumer else 0
+
     async def _take(self, consumer: Consumer, most: int) -> list[RemoteJob]:
         await checkpoint_if_cancelled()
         job = self._ready(consumer)
@@ -231,7 +235,7 @@ class RemoteJobChannel(Channel):
         """A job that has come already. Now and then, what dead consumers had is taken back."""
         if elapsed() >= self._look_at:
             self._look_at = elapsed() + self._lease / _LOOKS * random.uniform(0.5, 1)  # noqa: S311 - not all at once
-            self._link.tell(consumer.queue.tend(self._lease, self._max_attempts))
+            self._link.tell(consumer.queue.tend(self._lease, self._attempts_of(consumer)))
         return consumer.ready(elapsed() - self._lease / 10)
 
     def _acknowledged(self, consumer: Consumer, jobs: list[RemoteJob]) -> list[RemoteJob]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from functools import cache
 from importlib import resources
+from itertools import zip_longest
 
 import hiredis
 
@@ -36,9 +38,14 @@ def _sha(name: str) -> str:
     return hashlib.sha1(source(name), usedforsecurity=False).hexdigest()
 
 
-def loading() -> list[bytes]:
-    """The commands that make all scripts known to a server."""
-    return [pack("SCRIPT", "LOAD", source(name)) for name in _PARTS]
+def asking() -> bytes:
+    """The command that gives which scripts a server knows."""
+    return pack("SCRIPT", "EXISTS", *map(_sha, _PARTS))
+
+
+def loading(known: Iterable[int] = ()) -> list[bytes]:
+    """The commands that make all scripts known to a server; but those that it knows, as it has told."""
+    return [pack("SCRIPT", "LOAD", source(name)) for name, is_known in zip_longest(_PARTS, known) if not is_known]
 
 
 def pack(*words: str | bytes | int | float) -> bytes:

@@ -120,7 +120,7 @@ def _url(address: Address, where: str) -> str:
         return f"{address.scheme}://{where}"
     if address.scheme == "redis+unix":
         if where or not address.path.startswith("/"):
-            raise address.error(f"it needs the server's socket, such as {_form(address)}")
+            raise address.error(f"it needs the absolute path of the server's socket, such as {_form(address)}")
         return f"unix:{quote(address.path)}"
     return _channel(address, where, _PORT)
 

@@ -122,6 +122,8 @@ async def test_two_slashes() -> None:
 def test_unknown_option() -> None:
     with pytest.raises(aipc.AddressError, match=r"unknown option 'speed'; unix takes .*framing.*max_message_size"):
         aipc.open_channel("unix:/p?speed=9")
+    with pytest.raises(aipc.AddressError, match=r"unknown option 'frameing'.*; is framing meant"):
+        aipc.open_channel("unix:/tmp/x?frameing=none")
     with pytest.raises(aipc.AddressError, match="unknown option ''"):
         aipc.open_channel("unix:/p?=")
     with pytest.raises(aipc.AddressError, match="unknown option 'backlog'"):

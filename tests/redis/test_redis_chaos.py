@@ -31,7 +31,7 @@ STOPPED = times(1, 5)
 HOLDS = times(10, 1_563)
 """Acquisitions of each lock by each process, at least: 100,000 in all."""
 BYTES = 20_000, times(100_000, 1_000_000)
-"""After so many a connection is cut. The greeting has 20,000, about."""
+"""After so many a connection is cut. The scripts, which a server that was started anew does not know, have 90,000, about."""
 SEED = random.randrange(1_000_000)
 
 

@@ -232,3 +232,21 @@ async def test_a_link_is_shared_and_ends_with_its_last_user(redis: RedisServer) 
             assert redis.command("CLIENT", "LIST").count(b"id=") == 2  # and the one that asks
         await one.send(b"x")
     await until(lambda: redis.command("CLIENT", "LIST").count(b"id=") == 1)
+
+
+async def test_a_server_is_told_the_scripts_that_it_does_not_know(redis: RedisServer) -> None:
+    def loaded() -> int:
+        stats = redis.command("INFO", "commandstats").decode()
+        return int(stats.partition("cmdstat_script|load:calls=")[2].partition(",")[0] or 0)
+
+    async with queue_at(redis.url()) as queue:
+        await queue.send(b"1")
+        first = loaded()
+        assert first > 20
+        redis.command("CLIENT", "KILL", "TYPE", "normal")
+        await queue.send(b"2")
+        assert loaded() == first
+        redis.command("SCRIPT", "FLUSH")
+        await queue.send(b"3")
+        assert loaded() == 2 * first
+        assert await queue.receive_many() == [b"1", b"2", b"3"]

@@ -92,8 +92,9 @@ async def test_jobs_that_failed_too_often_are_dead_until_they_are_revived(server
         for _ in range(2):
             await fail(queue)
         assert queue.stat() == JobsStatus(0, 0, 0, 1)
-        await fail(queue, dead=True)
-        assert queue.stat() == JobsStatus(0, 0, 0, 1)
+        for _ in range(3):  # as often as may be
+            await fail(queue, dead=True)
+            assert queue.stat() == JobsStatus(0, 0, 0, 1)
         assert await queue.revive() == 1
         assert await queue.receive() == b"bad"
         await queue.send(b"dead")
@@ -215,7 +216,7 @@ async def test_a_forked_child_refuses(server: RedisServer) -> None:
         ("redis:///0/name", "needs the server's host"),
         ("redis://host:x/0/name", "needs the server's host"),
         ("redis://host/zero/name", "no number of a database"),
-        ("redis+unix:?name=x", "needs the server's socket"),
+        ("redis+unix:?name=x", "needs the absolute path of the server's socket"),
         ("redis://host/0/name?cafile=x", "option of rediss:, rediss-sentinel: and rediss-cluster: only"),
         ("redis://host/0/name?lease_seconds=0.01", "lease_seconds=0.01"),
         ("redis://host/0/name?lease_seconds=-1", "number of seconds"),

@@ -10,7 +10,7 @@ import hiredis
 
 from aipc._opening.openers import open_channel
 from aipc.abc import Channel
-from aipc.exceptions import ProtocolError
+from aipc.exceptions import NobodyListens, ObjectMissing, ProtocolError
 
 from ..errors import NotReady, explain
 from ..scripts import pack
@@ -80,7 +80,11 @@ class Connection:
 
 async def connected(url: str, server: Server) -> Connection:
     """A connection to where that server is, or to one that knows where. Errors as of the channel. Cancelled: nothing is open."""
-    return Connection(await open_channel(url, framing="none", max_message_size=_NO_LIMIT, **dict(server.tls)), url)
+    try:
+        channel = await open_channel(url, framing="none", max_message_size=_NO_LIMIT, **dict(server.tls))
+    except (NobodyListens, ObjectMissing) as error:
+        raise type(error)(error.errno, f"{server.url}: no Redis server listens at {url}") from None
+    return Connection(channel, url)
 
 
 async def exchange(connection: Connection, commands: list[bytes], server: Server, optional: int = 0) -> list[Any]:
