@@ -128,9 +128,9 @@ async def test_connections_that_are_cut_again_and_again(redis: RedisServer) -> N
 
 async def test_nobody_there_is_told_at_once(place: Path) -> None:
     with anyio.fail_after(5):
-        with pytest.raises(aipc.ObjectMissing):
+        with pytest.raises(aipc.ObjectMissing, match="no Redis server listens"):
             await queue_at(f"redis+unix:{place}/nobody?name=x")
-        with pytest.raises(aipc.NobodyListens):
+        with pytest.raises(aipc.NobodyListens, match="no Redis server listens"):
             await queue_at(f"redis://127.0.0.1:{free_port('127.0.0.1')}/0/x")
         with pytest.raises(aipc.UnknownHost):
             await queue_at("redis://nobody.invalid/0/x")

@@ -108,10 +108,15 @@ async def test_a_lease_that_had_ended_all_the_same_is_logged(
         assert LATE in caplog.text
 
 
+@pytest.mark.parametrize("history", [0, 10])
 async def test_a_job_that_was_done_in_its_time_is_gone_for_another_that_has_it(
-    redis: RedisServer, caplog: pytest.LogCaptureFixture
+    redis: RedisServer, caplog: pytest.LogCaptureFixture, history: int
 ) -> None:
-    async with queue_at(redis) as queue, queue_elsewhere(redis, lease_seconds=0.1) as other, anyio.create_task_group() as tasks:
+    async with (
+        queue_at(redis, history=history) as queue,
+        queue_elsewhere(redis, lease_seconds=0.1) as other,
+        anyio.create_task_group() as tasks,
+    ):
         await queue.send(b"0")
         theirs = other.lease()
         async with queue.lease():
