@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, cast
 
 import anyio
 import pytest
 
-import aipc
-from aipc.redis.channel import RemoteJobChannel
-
+from .peers.queues import queue_at, queue_elsewhere
 from .peers.servers import RedisServer
 
 pytestmark = pytest.mark.anyio
@@ -26,17 +23,6 @@ def _kept_longer(monkeypatch: pytest.MonkeyPatch) -> None:
 def _awaited(monkeypatch: pytest.MonkeyPatch) -> None:
     """Removals are, as where other tasks ask at the same time."""
     monkeypatch.setattr("aipc.redis.links.link.Link.idle", False)
-
-
-def queue_at(redis: RedisServer, **options: Any) -> aipc.Opening[RemoteJobChannel]:
-    return cast("aipc.Opening[RemoteJobChannel]", aipc.open_channel(redis.url(), **options))
-
-
-def queue_elsewhere(redis: RedisServer) -> aipc.Opening[RemoteJobChannel]:
-    """As another process would have it: the same server by another name has connections of its own."""
-    url = redis.url()
-    assert redis.path in url
-    return cast("aipc.Opening[RemoteJobChannel]", aipc.open_channel(url.replace(redis.path, f"/.{redis.path}")))
 
 
 def takes(redis: RedisServer) -> int:

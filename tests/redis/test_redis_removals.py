@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from contextlib import ExitStack
 from time import sleep
-from typing import Any, cast
 
 import anyio
 import pytest
@@ -13,23 +12,13 @@ import pytest
 import aipc
 from aipc import JobsStatus
 from aipc._sys.clock import elapsed
-from aipc.redis.channel import RemoteJobChannel
 from aipc.testing.expect import settle
 
+from .peers.queues import queue_at, queue_elsewhere
 from .peers.servers import RedisServer
 
 pytestmark = pytest.mark.anyio
 LATE = "a lease had ended before its job was removed"
-
-
-def queue_at(redis: RedisServer, **options: Any) -> aipc.Opening[RemoteJobChannel]:
-    return cast("aipc.Opening[RemoteJobChannel]", aipc.open_channel(redis.url(), **options))
-
-
-def queue_elsewhere(redis: RedisServer, **options: Any) -> aipc.Opening[RemoteJobChannel]:
-    """As another process would have it: the same server by another name has connections of its own."""
-    url = redis.url()
-    return cast("aipc.Opening[RemoteJobChannel]", aipc.open_channel(url.replace(redis.path, f"/.{redis.path}"), **options))
 
 
 def given_to_another(redis: RedisServer, id_: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any, cast
 
 import anyio
 import pytest
@@ -14,20 +13,11 @@ from aipc import JobsStatus
 from aipc.redis.channel import RemoteJobChannel
 from aipc.testing.expect import settle
 
+from .peers.queues import queue_at, queue_elsewhere
 from .peers.servers import RedisServer
 
 pytestmark = pytest.mark.anyio
 EMPTY = JobsStatus(0, 0, 0, 0)
-
-
-def queue_at(redis: RedisServer, **options: Any) -> aipc.Opening[RemoteJobChannel]:
-    return cast("aipc.Opening[RemoteJobChannel]", aipc.open_channel(redis.url(), **options))
-
-
-def queue_elsewhere(redis: RedisServer, **options: Any) -> aipc.Opening[RemoteJobChannel]:
-    """As another process would have it: the same server by another name has connections of its own."""
-    url = redis.url()
-    return cast("aipc.Opening[RemoteJobChannel]", aipc.open_channel(url.replace(redis.path, f"/.{redis.path}"), **options))
 
 
 def lose_answers(queue: RemoteJobChannel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from time import perf_counter
-from typing import Any, cast
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -16,18 +16,15 @@ from aipc._sys import probes
 from aipc.redis.channel import RemoteJobChannel
 
 from ..native import native
+from .peers.queues import queue_at, queue_elsewhere
 from .peers.servers import RedisServer
-from .test_redis_ahead import queue_elsewhere, scripts_run
+from .test_redis_ahead import scripts_run
 
 pytestmark = pytest.mark.anyio
 QUICKLY = 4
 """Seconds: a task that waits looks again after 5, and a lease ends after 30."""
 
 needs_looks = pytest.mark.skipif(native is None or not probes.enabled("spin"), reason="tests the functions in C, and the spin")
-
-
-def queue_at(redis: RedisServer, **options: Any) -> aipc.Opening[RemoteJobChannel]:
-    return cast("aipc.Opening[RemoteJobChannel]", aipc.open_channel(redis.url(**options)))
 
 
 async def registered(queue: RemoteJobChannel, redis: RedisServer, count: int = 1) -> None:
