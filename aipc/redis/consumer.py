@@ -28,6 +28,8 @@ _KEPT = 0.002
 """Seconds after which a job that nobody came for is given back, twice that at most. Meanwhile no block runs with it."""
 _CERTAIN = 0.9
 """Part of a lease's time in which it has certainly not ended: the clocks of two machines do not run equally."""
+Key = tuple[str, int]
+"""Id and attempt: a job that another one had may be leased here again."""
 _PAUSE = 32
 """Removals without a question, after one that was in vain."""
 
@@ -39,9 +41,7 @@ class Consumer:
         self.queue: JobQueue = queue
         self._link = queue.link
         self._users = 0
-        self._leased: dict[
-            tuple[str, int], tuple[int, float]
-        ] = {}  # how often, since when; until the server has ended the lease
+        self._leased: dict[Key, tuple[int, float]] = {}  # how often, since when; until the server has ended the lease
         self._taker = ""
         self._clock = -inf  # what `elapsed` showed at the server's time 0, or somewhat before; nobody knows yet
         self._ready: deque[tuple[float, RemoteJob]] = deque()  # for whoever comes next, and since when
@@ -170,7 +170,8 @@ class Consumer:
 
     def _unanswered(self, asks: bool, reply: object) -> None:
         """Cancelled; then the answer came, or an error instead."""
-        self._asking -= asks and reply is None
+        if reply is None:
+            self._asking -= asks
 
     def _had(self, reply: list[Any], asked: float) -> bool:
         """Whether the answer to a removal says that the leases had not ended. `asked` twice, it was done the first time."""
@@ -283,7 +284,7 @@ class Consumer:
             self.give_back(lost)
 
 
-def _key(job: RemoteJob) -> tuple[str, int]:
+def _key(job: RemoteJob) -> Key:
     return job.id, job.attempts
 
 

@@ -1,4 +1,4 @@
--- Connections. KEYS: messages, their state (base, last, closed, over, accepted), who waits to receive, who waits to send, whether the
+-- Connections. KEYS: messages, their state (base, closed, over, accepted), who waits to receive, who waits to send, whether the
 -- other side is alive, whether we are, the state of the other direction, what was sent and may be asked again
 local GONE = -2
 

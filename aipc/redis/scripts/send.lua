@@ -24,7 +24,7 @@ for i = 0, count - 1 do
   else
     local added = redis.pcall('XADD', KEYS[1], '*', 't', kind, 'd', data)
     if added.err then -- it is no stream
-      redis.call('DEL', KEYS[7])
+      if most == 0 then redis.call('DEL', KEYS[7]) end
       return added
     end
   end
