@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import anyio
 
 from aipc._io.waiter import Waiter
+from aipc._sys.native import native
 
 _NEXT = ("cr_await", "gi_yieldfrom", "ag_await")
 
@@ -30,8 +31,10 @@ def waiting_tasks() -> list[WaitingTask]:
 
 
 def _waiter_of(frame: Any) -> Waiter | None:
-    """The waiter of the `attempt` that a coroutine is in."""
+    """The waiter of the `attempt` that a coroutine is in, or of its reception in C."""
     while frame is not None:
+        if native is not None and isinstance(frame, native.Reception):
+            return cast(Waiter | None, frame.waiter)
         if getattr(frame, "cr_code", None) is Waiter.attempt.__code__ and frame.cr_frame is not None:
             waiter: Waiter = frame.cr_frame.f_locals["self"]
             return waiter

@@ -14,11 +14,12 @@ class Readiness(Waiter):
 
     `trusts_edges`: the reactor watches the descriptor, and it has not hung up. Then a read that comes short of what was asked
     for has taken all that there was, and the next byte fires (epoll(7)); that is certain if `empty`, else the reactor makes sure.
+    `reception`: what the task that waits first is parked in, if the loop reads for it (`transports/channel_in_c`).
     """
 
     _LOOKS: ClassVar[int] = 32  # for events, between two turns of the loop
 
-    __slots__ = ("_direction", "_fd", "_fired", "_watched", "empty", "trusts_edges")
+    __slots__ = ("_direction", "_fd", "_fired", "_watched", "empty", "reception", "trusts_edges")
     exhausted: bool  # of Waiter; declared again, because pyright takes what is set below for a new attribute
 
     def __init__(self, owner: Owner, fd: int, direction: int, *, spins: bool = True) -> None:
@@ -29,6 +30,7 @@ class Readiness(Waiter):
         self._watched = False  # by `_reactor`
         self.trusts_edges: bool = False
         self.empty: bool = False
+        self.reception: object = None
 
     def purpose(self) -> str:
         """The object, and until when its tasks wait, for log messages."""

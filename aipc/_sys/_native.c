@@ -1,4 +1,5 @@
-/* The quick, simple cases of framing and of a wait that spins; `_native_ring.c` has those of a ring in shared memory. Python has the
+/* The quick, simple cases of framing and of a wait that spins; `_native_channel.c` and `_native_reception.c` have those of a channel,
+   `_native_ring.c` those of a ring in shared memory. Python has the
    rules: a function that meets anything else leaves it to the Python code beside it, which is the reference. See
    docs/explanation/native.md. */
 
@@ -112,31 +113,16 @@ static PyObject *join(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssi
     return Py_BuildValue("Nn", frames, next);
 }
 
-/* A short message is sent in one call. */
-
 enum { MOST_READ = 16 * 1024, MOST_WRITTEN = 4 * 1024, MOST_EVENTS = 64 }; /* on the stack, which may be a small one of a thread */
 
-/* write_frame(fd, item, kind): write a message of at most MOST_WRITTEN bytes, its length before it, or, with kind 0, nothing. How many
-   bytes the kernel took, or -1 if none, for whatever reason: the caller tries again, and words the error. */
-static PyObject *write_frame(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+/* Write a message of at most MOST_WRITTEN bytes, its length before it, or, with kind 0, nothing: as write(2). */
+Py_ssize_t aipc_write_frame(int fd, PyObject *item, int kind)
 {
-    if (count != 3 || !PyBytes_CheckExact(args[1]) || PyBytes_GET_SIZE(args[1]) > MOST_WRITTEN) {
-        PyErr_SetString(PyExc_TypeError, "write_frame(fd, item: bytes, kind), where the item is short");
-        return NULL;
-    }
-    int fd = (int)PyLong_AsLong(args[0]);
-    long kind = PyLong_AsLong(args[2]);
-    if (PyErr_Occurred() || (kind != 0 && !is_kind(kind)))
-        return NULL;
     unsigned char frame[8 + MOST_WRITTEN];
-    size_t header = (size_t)(kind < 0 ? -kind : kind), size = (size_t)PyBytes_GET_SIZE(args[1]);
-    ssize_t written;
-    put_length(frame, (int)kind, size);
-    memcpy(frame + header, PyBytes_AS_STRING(args[1]), size);
-    Py_BEGIN_ALLOW_THREADS
-    written = write(fd, frame, header + size);
-    Py_END_ALLOW_THREADS
-    return PyLong_FromSsize_t(written);
+    size_t header = (size_t)(kind < 0 ? -kind : kind), size = (size_t)PyBytes_GET_SIZE(item);
+    put_length(frame, kind, size);
+    memcpy(frame + header, PyBytes_AS_STRING(item), size);
+    return write(fd, frame, header + size);
 }
 
 /* A wait that spins. */
@@ -207,52 +193,68 @@ static PyObject *spin(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssi
     return list;
 }
 
-/* receive(fd, kind, limit): read what a Unix socket has, of one message at a time. (data, whole, all): `whole` if `data` is exactly one
-   message, without its length; `all` if the kernel has no more, because nothing but an empty queue ended the read (unix(7)). */
+/* Read what a Unix socket has. `whole`: it is exactly one message, without its length. `all`: the kernel has no more, because nothing but
+   an empty queue ended the read (unix(7)). NULL: errno, or an error of Python's. */
+PyObject *aipc_receive(int fd, int kind, unsigned long long limit, int *whole, int *all)
+{
+    unsigned char data[MOST_READ];
+    struct iovec piece = {data, MOST_READ};
+    struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
+    ssize_t size, header = kind < 0 ? -kind : kind;
+    *whole = *all = 0;
+    size = recvmsg(fd, &message, MSG_DONTWAIT);
+    if (size < 0)
+        return NULL;
+    *all = size > 0 && size < MOST_READ && !(message.msg_flags & MSG_CTRUNC);
+    if (size >= header && size < MOST_READ) {
+        uint64_t length = length_at(data, kind);
+        *whole = length == (uint64_t)(size - header) && length <= limit;
+    }
+    Py_ssize_t first = *whole ? header : 0;
+    return PyBytes_FromStringAndSize((char *)data + first, (Py_ssize_t)(size - first));
+}
+
+/* receive(fd, kind, limit): (data, whole, all) of one message at a time. */
 static PyObject *receive(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
 {
     if (count != 3) {
         PyErr_SetString(PyExc_TypeError, "receive(fd, kind, limit)");
         return NULL;
     }
-    int fd = (int)PyLong_AsLong(args[0]), kind = (int)PyLong_AsLong(args[1]);
+    int fd = (int)PyLong_AsLong(args[0]), kind = (int)PyLong_AsLong(args[1]), whole, all;
     unsigned long long limit = PyLong_AsUnsignedLongLong(args[2]);
     if (PyErr_Occurred() || !is_kind(kind))
         return NULL;
-    unsigned char data[MOST_READ];
-    struct iovec piece = {data, MOST_READ};
-    struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
-    ssize_t size, header = kind < 0 ? -kind : kind;
-    Py_BEGIN_ALLOW_THREADS
-    size = recvmsg(fd, &message, MSG_DONTWAIT);
-    Py_END_ALLOW_THREADS
-    if (size < 0)
-        return PyErr_SetFromErrno(PyExc_OSError);
-    int all = size > 0 && size < MOST_READ && !(message.msg_flags & MSG_CTRUNC), whole = 0;
-    if (size >= header && size < MOST_READ) {
-        uint64_t length = length_at(data, kind);
-        whole = length == (uint64_t)(size - header) && length <= limit;
-    }
-    Py_ssize_t first = whole ? header : 0;
-    return Py_BuildValue("(y#OO)", (char *)data + first, (Py_ssize_t)(size - first), whole ? Py_True : Py_False, all ? Py_True : Py_False);
+    PyObject *data = aipc_receive(fd, kind, limit, &whole, &all);
+    if (data == NULL)
+        return PyErr_Occurred() ? NULL : PyErr_SetFromErrno(PyExc_OSError);
+    return Py_BuildValue("(NOO)", data, whole ? Py_True : Py_False, all ? Py_True : Py_False);
 }
 
 static PyMethodDef functions[] = {
     {"receive", (PyCFunction)(void (*)(void))receive, METH_FASTCALL, NULL},
     {"split", (PyCFunction)(void (*)(void))split, METH_FASTCALL, NULL},
-    {"write_frame", (PyCFunction)(void (*)(void))write_frame, METH_FASTCALL, NULL},
+    {"send", (PyCFunction)(void (*)(void))aipc_send, METH_FASTCALL, NULL},
+    {"read_ahead", (PyCFunction)(void (*)(void))aipc_read_ahead, METH_FASTCALL, NULL},
+    {"use", (PyCFunction)(void (*)(void))aipc_use, METH_VARARGS | METH_KEYWORDS, NULL},
     {"spin", (PyCFunction)(void (*)(void))spin, METH_FASTCALL, NULL},
     {"join", (PyCFunction)(void (*)(void))join, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };
 
+static int add_type(PyObject *module, PyType_Spec *spec, const char *name)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
+    int failed = type == NULL || PyModule_AddObjectRef(module, name, type) < 0;
+    Py_XDECREF(type);
+    return failed;
+}
+
 static int fill_module(PyObject *module)
 {
-    PyObject *type = PyType_FromModuleAndSpec(module, &aipc_ring_spec, NULL);
-    int failed = type == NULL || PyModule_AddObjectRef(module, "RingEnd", type) < 0 ||
+    int failed = add_type(module, &aipc_ring_spec, "RingEnd") || add_type(module, &aipc_reception_spec, "Reception") ||
                  PyModule_AddIntConstant(module, "MOST_READ", MOST_READ) < 0 ||
                  PyModule_AddIntConstant(module, "MOST_WRITTEN", MOST_WRITTEN) < 0;
-    Py_XDECREF(type);
     return failed ? -1 : 0;
 }
 

@@ -21,4 +21,4 @@ native = _load()
 MOST_READ: int = 0 if native is None else native.MOST_READ
 """Bytes that `native.spin` reads at most."""
 MOST_WRITTEN: int = -1 if native is None else native.MOST_WRITTEN
-"""Bytes of a message that `native.write_frame` writes at most."""
+"""Bytes of a message that `native.send` writes at most."""

@@ -15,7 +15,6 @@ from typing import Any, ClassVar, cast
 
 import anyio
 
-from aipc._io import fork
 from aipc._io.handle import FileHandle, SocketHandle
 from aipc._io.loop import backend
 from aipc._io.loop.reactor import Reactor
@@ -27,6 +26,7 @@ from aipc._texts.shown import Fact
 from aipc.abc import Buffer, Message
 from aipc.wire.framing import Body, Frame, Framing, LengthPrefixed, Rest, cut_short
 
+from . import channel_in_c
 from .frame_sender import FrameSender, pieces
 from .plain_bytes import announced, warn_of_silence
 from .spin_in_c import QUICK, read_beside, spin_and_read
@@ -40,6 +40,8 @@ _READS = 32
 _READ_PRICE = 7
 """What a read takes of the budget beside its message: a peer that always answers at once must not keep the loop."""
 _INT = struct.Struct("i")
+_send: Callable[[object, object], int] | None = None if native is None else native.send
+_Reception: Any = None if native is None else native.Reception
 
 
 class ByteStreamChannel(FrameSender):
@@ -94,38 +96,33 @@ class ByteStreamChannel(FrameSender):
         return None if writer is None else writer.writable
 
     async def send(self, item: Buffer, **meta: Any) -> None:
-        if type(item) is not bytes or len(item) > self._short or meta or not self._send_natively(item):
+        sent = -1 if meta or _send is None else _send(self, item)
+        if sent < 0:
             await super().send(item, **meta)
-        elif self._unfinished is not None:
-            await self._finish(self._unfinished)
+        elif sent:
+            await self._finish(self._keep_rest(self._framing.encode(item), sent))
 
     def send_nowait(self, item: Buffer, **meta: Any) -> None:
         if self._outgoing is not None:
             self._outgoing.budget = max(self._outgoing.budget, 1)  # a plain call can take no turn
-        if type(item) is not bytes or len(item) > self._short or meta or not self._send_natively(item):
-            super().send_nowait(item, **meta)
-        elif self._unfinished is not None:
-            self._abandon(self._unfinished)
-
-    def _send_natively(self, item: bytes) -> bool:
-        """Encode and write in C, as `try_now(self._write, frame)` does. False: nothing was sent, and that must wait, or tell why."""
-        waiting = self._outgoing
-        if waiting is None or waiting.budget <= 0 or waiting._first is not None or waiting._generation != fork.generation:
-            return False
-        if self._unfinished is not None or self._output_ended or sigpipe.deadly or native is None:
-            return False
-        kind = self._framing.kind
-        sent: int = native.write_frame(self._writer.fd, item, kind)
+        sent = -1 if meta or _send is None else _send(self, item)
         if sent < 0:
-            return False
-        waiting.budget -= 1
-        self._sent += 1
-        self._bytes_sent += sent
-        if sent < len(item) + abs(kind):
-            self._keep_rest(self._framing.encode(item), sent)
-        return True
+            super().send_nowait(item, **meta)
+        elif sent:
+            self._abandon(self._keep_rest(self._framing.encode(item), sent))
 
     def receive(self, **selection: Any) -> Coroutine[Any, Any, bytes]:  # one coroutine fewer than `async def`
+        readable = self._incoming
+        if self._RECEIVES_IN_C and readable is not None and readable.quick < QUICK and not selection:
+            reactor = readable._reactor
+            if reactor is not None and reactor.reads_ahead:
+                return self._receive_reading_ahead()
+        return self._receive_in_python(**selection)
+
+    async def _receive_reading_ahead(self) -> bytes:
+        return cast(bytes, await _Reception(self))
+
+    def _receive_in_python(self, **selection: Any) -> Coroutine[Any, Any, bytes]:
         waiting = self._incoming
         if selection or waiting is None or self._finisher is not None:
             waiting = self._reading(selection)
@@ -193,9 +190,14 @@ class ByteStreamChannel(FrameSender):
             buffered.reverse()
             self._reader.readable.buffered = buffered
 
+    def _keep_error(self, number: int) -> None:
+        """A read failed: the next `_take` raises why."""
+        self._input_error = self._reader.explain(OSError(number, os.strerror(number)))
+        self._reader.readable.exhausted = False
+
     def _take(self) -> bytes:
         readable = self._reader.readable
-        if self._RECEIVES_IN_C and self._native_kind and not (readable.buffered or self._rest):
+        if self._RECEIVES_IN_C and self._native_kind and not (readable.buffered or self._rest or self._input_error):
             message = self._take_in_c(readable)
             if message is not None:
                 return message
@@ -318,3 +320,6 @@ def _unread(writer: FileHandle) -> str:
     sends_to_socket = isinstance(writer, SocketHandle)
     (held,) = _INT.unpack(fcntl.ioctl(writer.fd, termios.TIOCOUTQ if sends_to_socket else termios.FIONREAD, bytes(_INT.size)))
     return f"the kernel holds {held:,} bytes that it sent" if held else ""
+
+
+channel_in_c.prepare(ByteStreamChannel)

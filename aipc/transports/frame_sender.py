@@ -189,10 +189,11 @@ class FrameSender(TransportChannel, StreamChannel):
         if sent < (len(frame) if type(frame) is bytes else size_of(frame)):  # mostly bytes: a call takes longer than to look
             self._keep_rest(frame, sent, frames)
 
-    def _keep_rest(self, frame: Frame, sent: int, frames: Sequence[Frame] = ()) -> None:
+    def _keep_rest(self, frame: Frame, sent: int, frames: Sequence[Frame] = ()) -> Unfinished:
         """The kernel took only so many bytes of it."""
         self._unfinished = Unfinished(frame, frames or (frame,))
         self._unfinished.advance(sent)
+        return self._unfinished
 
     def _flush(self, unfinished: Unfinished) -> None:
         """Write until `unfinished` is through; nothing to do if another task's write did that already."""

@@ -109,7 +109,6 @@ def test_unknown_kinds(kind: int) -> None:
         lambda: native.split(b"", kind, 1),
         lambda: native.join([], 0, kind, 1, 1),
         lambda: native.spin(0, 0, 0, kind or 1, 1),  # 0: bytes without lengths
-        lambda: native.write_frame(-1, b"", kind or 1),  # likewise
         lambda: native.receive(-1, kind, 1),
     ):
         with pytest.raises((ValueError, OverflowError)):
@@ -120,6 +119,6 @@ def test_unknown_kinds(kind: int) -> None:
     "arguments", [(), (1, 2), ("", 4, 1), (b"", "", 1), (b"", 4, -1), (b"", 4, 1 << 64), (bytearray(), 4, 1)]
 )
 def test_wrong_arguments(arguments: tuple[object, ...]) -> None:
-    for function in (native.split, native.join, native.spin, native.write_frame):
+    for function in (native.split, native.join, native.spin, native.send):
         with pytest.raises((TypeError, OverflowError)):
             function(*arguments)

@@ -315,7 +315,6 @@ def test_nothing_leaks(watched: Watched) -> None:
             native.split(data, 4, 1000)
             native.split(data, 4, 50)
             native.join(items, 0, 4, 50, 1000)
-            assert native.write_frame(-1, b"a", 4) == -1
             watched.theirs.send(FRAME(b"a"))
             assert watched.spin() == (b"a",)
             watched.theirs.send(b"a")
@@ -328,7 +327,9 @@ def test_nothing_leaks(watched: Watched) -> None:
                 lambda: native.split(data, 5, 1),
                 lambda: native.join((), 0, 4, 1, 1),
                 lambda: native.spin(-1, 0, 1, 4, 1),
-                lambda: native.write_frame(0, b"", 5),
+                lambda: native.send(None, b""),
+                lambda: native.read_ahead([None], {}),
+                lambda: native.Reception(None),
             ):
                 failed(wrong)
             words[4096 // 8] = words[4096 // 8 + 2] = 3

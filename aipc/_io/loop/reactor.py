@@ -23,6 +23,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Protocol
 
 from aipc._io import fork
+from aipc._sys.native import native
 
 from . import backend
 from .spin import Spin
@@ -56,12 +57,13 @@ class LoopResource(Protocol):
 class Reactor:
     """What aipc has in one loop, which `loop` stands for (`backend.current`)."""
 
-    __slots__ = ("_epoll", "_readers", "_writers", "loop", "others_ready", "poll_timer", "spin", "turn")
+    __slots__ = ("_epoll", "_readers", "_writers", "loop", "others_ready", "poll_timer", "reads_ahead", "spin", "turn")
 
     def __init__(self, loop: object) -> None:
         self.loop: object = loop
         self.turn: Callable[[], Awaitable[None]] = backend.checkpoint_function()
         self.others_ready: Callable[[], int] | None = backend.others_ready(loop)
+        self.reads_ahead: bool = native is not None and isinstance(loop, asyncio.AbstractEventLoop)
         self.spin: Spin = Spin()
         self.poll_timer: LoopResource | None = None
         self._epoll: select.epoll | None = None
@@ -112,6 +114,8 @@ class Reactor:
 
     def hand_out(self, events: list[tuple[int, int]]) -> None:
         """Tell the watchers of these descriptors."""
+        if native is not None:
+            events = native.read_ahead(events, self._readers)
         for fd, event in events:
             try:  # an error or a hang-up concerns both directions
                 if event & ~WRITE and (reader := self._readers.get(fd)) is not None:

@@ -21,9 +21,9 @@ SHORTEST = 50e-6
 """Seconds: a spin lasts as long at least, so that it still meets an answer from a peer that had to be woken."""
 _FACTOR = 4
 """How many times longer than expected a spin lasts: waits vary."""
-_CAP = 4 * LONGEST
+MOST_COUNTED = 4 * LONGEST
 """A longer wait counts as if it had lasted so long: one of hours must not be remembered for hours."""
-_WEIGHT = 1 / 8
+WEIGHT = 1 / 8
 """Of the last wait, in the expectation."""
 _YIELDED = 5e-6
 """Seconds: a sched_yield(2) that takes longer has let another process run."""
@@ -39,7 +39,7 @@ class Spin:
     """What one event loop has learnt about its waits."""
 
     __slots__ = (
-        "_alone", "_began", "_expected", "_given", "_longest", "_penalty", "_shared", "_skip", "active", "in_a_row", "lost",
+        "_alone", "_began", "_given", "_longest", "_penalty", "_shared", "_skip", "active", "expected", "in_a_row", "lost",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -47,11 +47,11 @@ class Spin:
         """Whether a wait of this loop spins now."""
         self.in_a_row: int = 0
         """0; or other tasks of this loop were woken and wait for their turn: 1 and the messages of spinning tasks since then."""
+        self.expected: float = SHORTEST  # seconds that the next wait lasts
         self.lost: float = 0.0
         """Seconds for which other processes ran while it gave way."""
         self._began = 0.0
         self._longest = LONGEST
-        self._expected = SHORTEST
         self._penalty = 1
         self._skip = 0
         self._given = 0  # how often others ran
@@ -65,12 +65,12 @@ class Spin:
         if not self.pays(patience * longest):
             self._skip = max(self._skip - 1, 0)
             return 0.0
-        return now + patience * min(max(_FACTOR * self._expected, SHORTEST), longest)
+        return now + patience * min(max(_FACTOR * self.expected, SHORTEST), longest)
 
     def wait_ends(self) -> None:
         """A wait was successful, whether it spun or parked."""
-        lasted = min(perf_counter() - self._began, _CAP)
-        self._expected += (lasted - self._expected) * _WEIGHT
+        lasted = min(perf_counter() - self._began, MOST_COUNTED)
+        self.expected += (lasted - self.expected) * WEIGHT
 
     def begins(self) -> None:
         """A wait spins now."""
@@ -94,7 +94,7 @@ class Spin:
 
     def was_quick(self) -> None:
         """A wait was over at the first look, without a clock."""
-        self._expected *= 1 - _WEIGHT
+        self.expected *= 1 - WEIGHT
         self._penalty = self._penalty // 2 or 1
 
     def give_way(self) -> None:
@@ -134,4 +134,4 @@ class Spin:
 
     def pays(self, longest: float = LONGEST) -> bool:
         """Whether a wait may spin now."""
-        return not (self.active or self._skip) and self._expected <= longest
+        return not (self.active or self._skip) and self.expected <= longest

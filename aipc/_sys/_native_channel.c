@@ -1,0 +1,258 @@
+/* A short message is sent in one call; a message for a task that is parked is read as soon as it has come, with those for other tasks.
+   Python has the rules: what is not the simple case is left to the Python code, which is the reference. See
+   docs/explanation/native.md. */
+
+#include "_native.h"
+
+#include <structmember.h>
+
+#include <errno.h>
+#include <sys/epoll.h>
+
+Py_ssize_t aipc_offsets[SLOT_COUNT];
+struct aipc_used aipc_used;
+static PyObject *fork_names, *sigpipe_names; /* of these modules */
+#define DEFINE_NAME(name) PyObject *aipc_name_##name;
+NAMES(DEFINE_NAME)
+
+void aipc_set(PyObject *object, int slot, PyObject *value)
+{
+    PyObject *before = AT(object, slot);
+    AT(object, slot) = value;
+    Py_XDECREF(before);
+}
+
+int aipc_add(PyObject *object, int slot, Py_ssize_t count)
+{
+    PyObject *change = PyLong_FromSsize_t(count), *sum = change == NULL ? NULL : PyNumber_Add(AT(object, slot), change);
+    Py_XDECREF(change);
+    if (sum == NULL)
+        return -1;
+    aipc_set(object, slot, sum);
+    return 0;
+}
+
+int aipc_is_free(PyObject *readiness)
+{
+    return AT(readiness, readiness__first) == Py_None && PyLong_AsLong(AT(readiness, readiness_budget)) > 0 &&
+           AT(readiness, readiness__generation) == PyDict_GetItem(fork_names, aipc_name_generation);
+}
+
+PyObject *aipc_take_buffered(PyObject *channel, PyObject *readable)
+{
+    PyObject *buffered = AT(readable, readiness_buffered);
+    if (!PyList_CheckExact(buffered) || PyList_GET_SIZE(buffered) == 0)
+        return NULL;
+    Py_ssize_t last = PyList_GET_SIZE(buffered) - 1;
+    PyObject *message = Py_NewRef(PyList_GET_ITEM(buffered, last));
+    if (PyList_SetSlice(buffered, last, last + 1, NULL) < 0 || aipc_add(channel, channel__received, 1) < 0)
+        Py_CLEAR(message);
+    else
+        aipc_set(channel, channel__sent_before, Py_NewRef(AT(channel, channel__sent)));
+    return message;
+}
+
+static int kind_of(PyObject *channel)
+{
+    PyObject *kind = PyObject_GetAttr(AT(channel, channel__framing), aipc_name_kind);
+    int number = kind == NULL ? -1 : (int)PyLong_AsLong(kind);
+    Py_XDECREF(kind);
+    return number;
+}
+
+/* Whether nothing stands in the way of a message of that length. */
+static int may_send(PyObject *channel, Py_ssize_t size)
+{
+    PyObject *waiting = AT(channel, channel__outgoing);
+    return size <= PyLong_AsSsize_t(AT(channel, channel__short)) && waiting != Py_None && aipc_is_free(waiting) &&
+           AT(channel, channel__unfinished) == Py_None && AT(channel, channel__output_ended) == Py_False &&
+           PyDict_GetItem(sigpipe_names, aipc_name_deadly) == Py_False;
+}
+
+/* send(channel, item): encode and write a short message. 0: all of it is sent; or so many bytes of its frame; -1: nothing is, for whatever
+   reason: the Python code tries, waits, and words the error. */
+PyObject *aipc_send(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 2 || aipc_used.channel == NULL || !PyObject_TypeCheck(args[0], (PyTypeObject *)aipc_used.channel)) {
+        PyErr_SetString(PyExc_TypeError, "send(channel, item)");
+        return NULL;
+    }
+    PyObject *channel = args[0], *item = args[1];
+    if (!PyBytes_CheckExact(item) || !may_send(channel, PyBytes_GET_SIZE(item)))
+        return PyErr_Occurred() ? NULL : PyLong_FromLong(-1);
+    PyObject *waiting = AT(channel, channel__outgoing);
+    int kind = kind_of(channel), fd = (int)PyLong_AsLong(AT(waiting, readiness__fd));
+    if (PyErr_Occurred())
+        return NULL;
+    Py_ssize_t written = aipc_write_frame(fd, item, kind);
+    if (written < 0)
+        return PyLong_FromLong(-1);
+    if (aipc_add(waiting, readiness_budget, -1) < 0 || aipc_add(channel, channel__sent, 1) < 0 ||
+        aipc_add(channel, channel__bytes_sent, written) < 0)
+        return NULL;
+    return PyLong_FromSsize_t(written == PyBytes_GET_SIZE(item) + (kind < 0 ? -kind : kind) ? 0 : written);
+}
+
+/* One message, of which Python need know nothing yet. */
+static int keep_message(PyObject *channel, PyObject *readable, PyObject *message, int kind)
+{
+    PyObject *list = PyList_New(1);
+    if (list == NULL || aipc_add(channel, channel__bytes_received, PyBytes_GET_SIZE(message) + (kind < 0 ? -kind : kind)) < 0) {
+        Py_XDECREF(list);
+        return -1;
+    }
+    PyList_SET_ITEM(list, 0, Py_NewRef(message));
+    aipc_set(readable, readiness_buffered, list);
+    return 0;
+}
+
+static int call(PyObject *object, PyObject *name, PyObject *argument)
+{
+    PyObject *done = PyObject_CallMethodOneArg(object, name, argument);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+/* What was read is kept for the task that waits: -1 is an error. */
+static int read_and_keep(PyObject *channel, PyObject *readable)
+{
+    PyObject *limit = PyObject_GetAttr(AT(channel, channel__framing), aipc_name_limit);
+    if (limit == NULL)
+        return -1;
+    int kind = (int)PyLong_AsLong(AT(channel, channel__native_kind)), fd = (int)PyLong_AsLong(AT(readable, readiness__fd));
+    unsigned long long most = PyLong_AsUnsignedLongLong(limit);
+    Py_DECREF(limit);
+    if (PyErr_Occurred())
+        return -1;
+    int whole, all = 0, failed;
+    PyObject *data = aipc_receive(fd, kind, most, &whole, &all);
+    if (data == NULL) {
+        PyObject *number = PyErr_Occurred() ? NULL : PyLong_FromLong(errno);
+        failed = number == NULL ? -1 : call(channel, aipc_name__keep_error, number);
+        Py_XDECREF(number);
+    } else
+        failed = whole ? keep_message(channel, readable, data, kind) : call(channel, aipc_name__keep, data);
+    Py_XDECREF(data);
+    aipc_set(readable, readiness_empty, Py_NewRef(all ? Py_True : Py_False));
+    if (!all)
+        aipc_set(readable, readiness_exhausted, Py_NewRef(Py_False));
+    return failed;
+}
+
+/* Whether that future, of a task that was neither woken nor cancelled, is all that waits. */
+static int waits_alone(PyObject *readable, PyObject *future)
+{
+    PyObject *others = AT(readable, readiness__others);
+    if (future == NULL || AT(readable, readiness__first) != future || (others != Py_None && PyObject_IsTrue(others) != 0))
+        return 0;
+    PyObject *done = PyObject_CallMethodNoArgs(future, aipc_name_done);
+    Py_XDECREF(done);
+    return done == Py_False;
+}
+
+/* Read for the task that is parked alone, and wake it, as `Readiness.fired` does. 0: that must do it; -1: an error. */
+static int read_for(Reception *reception)
+{
+    PyObject *channel = reception->channel, *readable = channel == NULL ? NULL : AT(channel, channel__incoming);
+    if (channel == NULL || !waits_alone(readable, reception->future) || !PyBytes_CheckExact(AT(channel, channel__rest)) ||
+        PyBytes_GET_SIZE(AT(channel, channel__rest)) > 0 || PyLong_AsLong(AT(channel, channel__native_kind)) == 0)
+        return PyErr_Occurred() ? -1 : 0;
+    Py_INCREF(channel);
+    int failed = read_and_keep(channel, readable);
+    if (!failed) {
+        PyObject *future = Py_NewRef(reception->future), *reactor = AT(readable, readiness__reactor);
+        aipc_set(readable, readiness__first, Py_NewRef(Py_None));
+        failed = call(future, aipc_name_set_result, Py_True);
+        Py_DECREF(future);
+        PyObject *spin = reactor == Py_None ? NULL : AT(reactor, reactor_spin);
+        if (!failed && spin != NULL && PyLong_AsLong(AT(spin, spin_in_a_row)) == 0)
+            failed = aipc_add(spin, spin_in_a_row, 1);
+    }
+    Py_DECREF(channel);
+    return failed ? -1 : 1;
+}
+
+/* read_ahead(events, readers): read for those tasks that are parked in a Reception; the events that are left. */
+PyObject *aipc_read_ahead(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 2 || !PyList_CheckExact(args[0]) || !PyDict_CheckExact(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "read_ahead(events: list, readers: dict)");
+        return NULL;
+    }
+    PyObject *left = PyList_New(0);
+    for (Py_ssize_t index = 0; left != NULL && index < PyList_GET_SIZE(args[0]); index++) {
+        PyObject *pair = PyList_GET_ITEM(args[0], index), *reader = NULL;
+        int done = 0;
+        if (!PyTuple_CheckExact(pair) || PyTuple_GET_SIZE(pair) != 2) {
+            PyErr_SetString(PyExc_TypeError, "an event is a tuple of a descriptor and its bits");
+            Py_CLEAR(left);
+            break;
+        }
+        if (PyLong_AsLong(PyTuple_GET_ITEM(pair, 1)) == EPOLLIN && aipc_used.readiness != NULL)
+            reader = PyDict_GetItem(args[1], PyTuple_GET_ITEM(pair, 0));
+        if (reader != NULL && PyObject_TypeCheck(reader, (PyTypeObject *)aipc_used.readiness) &&
+            AT(reader, readiness_reception) != Py_None) {
+            PyObject *reception = Py_NewRef(AT(reader, readiness_reception));
+            done = read_for((Reception *)reception);
+            Py_DECREF(reception);
+        }
+        if (done < 0)
+            PyErr_WriteUnraisable(reader); /* and the task is woken */
+        if (done <= 0 && PyList_Append(left, pair) < 0)
+            Py_CLEAR(left);
+    }
+    return left;
+}
+
+static int find_slots(PyObject *owner, const char *owner_name)
+{
+#define SLOT_ROW(owner, name) {#owner, #name},
+    static const struct {
+        const char *owner, *name;
+    } slots[] = {SLOTS(SLOT_ROW)};
+    for (int slot = 0; slot < SLOT_COUNT; slot++) {
+        if (strcmp(slots[slot].owner, owner_name) != 0)
+            continue;
+        PyObject *descriptor = PyObject_GetAttrString(owner, slots[slot].name);
+        if (descriptor == NULL)
+            return -1;
+        if (Py_IS_TYPE(descriptor, &PyMemberDescr_Type))
+            aipc_offsets[slot] = ((PyMemberDescrObject *)descriptor)->d_member->offset;
+        else
+            PyErr_Format(PyExc_TypeError, "%s.%s is no slot", owner_name, slots[slot].name);
+        Py_DECREF(descriptor);
+    }
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+/* use(...): the classes, functions and numbers of Python's that are needed here. */
+PyObject *aipc_use(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {
+        "channel", "readiness", "reactor", "spin", "future", "running_loop", "in_trio_task", "logs_waits", "fork_names", "sigpipe_names",
+        "full_budget", "longest_spin", "longest_wait", "weight", NULL,
+    };
+    struct aipc_used given = {0};
+    PyObject *reactor, *spin, *fork, *sigpipe;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!O!O!OOOOO!O!Oddd", names, &PyType_Type, &given.channel, &PyType_Type,
+                                     &given.readiness, &PyType_Type, &reactor, &PyType_Type, &spin, &given.future, &given.running_loop,
+                                     &given.in_trio_task, &given.logs_waits, &PyDict_Type, &fork, &PyDict_Type, &sigpipe,
+                                     &given.full_budget, &given.longest_spin, &given.longest_wait, &given.weight))
+        return NULL;
+    if (find_slots(given.channel, "channel") < 0 || find_slots(given.readiness, "readiness") < 0 || find_slots(reactor, "reactor") < 0 ||
+        find_slots(spin, "spin") < 0)
+        return NULL;
+#define INTERN_NAME(name) \
+    if ((aipc_name_##name = PyUnicode_InternFromString(#name)) == NULL) \
+        return NULL;
+    NAMES(INTERN_NAME)
+    fork_names = Py_NewRef(fork);
+    sigpipe_names = Py_NewRef(sigpipe);
+    given.loop_keyword = PyTuple_Pack(1, aipc_name_loop);
+    PyObject *kept = Py_BuildValue("(OOOOOOO)", given.channel, given.readiness, given.future, given.running_loop, given.in_trio_task,
+                                   given.logs_waits, given.full_budget); /* for ever */
+    if (given.loop_keyword == NULL || kept == NULL)
+        return NULL;
+    aipc_used = given;
+    Py_RETURN_NONE;
+}

@@ -1,0 +1,272 @@
+/* Reception: what a `receive` awaits on a Unix socket. The task parks, and the loop reads for it (`read_ahead`), if it must wait for
+   certain, and to spin would not pay; otherwise it goes on in Python. See docs/explanation/native.md. */
+
+#include "_native.h"
+
+#include <time.h>
+
+static double now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
+}
+
+static PySendResult go_on_in_python(Reception *self, PyObject **result)
+{
+    Py_XSETREF(self->inner, PyObject_CallMethodNoArgs(self->channel, aipc_name__receive_in_python));
+    PySendResult outcome = self->inner == NULL ? PYGEN_ERROR : PyIter_Send(self->inner, Py_None, result);
+    if (outcome != PYGEN_NEXT)
+        Py_CLEAR(self->channel);
+    return outcome;
+}
+
+static PySendResult end_with(Reception *self, PyObject *message, PyObject **result)
+{
+    Py_CLEAR(self->channel);
+    *result = message;
+    return message == NULL ? PYGEN_ERROR : PYGEN_RETURN;
+}
+
+/* Whether a task of `loop`, an asyncio loop, runs this code. */
+static int runs_here(PyObject *loop)
+{
+    PyObject *here = PyObject_CallNoArgs(aipc_used.running_loop);
+    Py_XDECREF(here);
+    if (here == NULL || here != loop)
+        return 0;
+    PyObject *in_trio = PyObject_CallNoArgs(aipc_used.in_trio_task);
+    Py_XDECREF(in_trio);
+    return in_trio == Py_False;
+}
+
+/* Whether there is nothing to read, for certain, and it would not spin. */
+static int must_park(PyObject *channel, PyObject *readable)
+{
+    PyObject *reactor = AT(readable, readiness__reactor), *rest = AT(channel, channel__rest);
+    if (AT(readable, readiness_exhausted) != Py_True || AT(readable, readiness_empty) != Py_True || reactor == Py_None ||
+        AT(readable, readiness__paused) != Py_False || AT(readable, readiness__watched) != Py_True || !PyBytes_CheckExact(rest) ||
+        PyBytes_GET_SIZE(rest) > 0)
+        return 0;
+    double expected = PyFloat_AsDouble(AT(AT(reactor, reactor_spin), spin_expected));
+    if (PyErr_Occurred() || (AT(readable, readiness_spins) == Py_True && expected <= aipc_used.longest_spin))
+        return 0;
+    if (!runs_here(AT(reactor, reactor_loop)))
+        return 0;
+    PyObject *logs = PyObject_CallNoArgs(aipc_used.logs_waits);
+    Py_XDECREF(logs);
+    return logs == Py_False;
+}
+
+static int park(Reception *self, PyObject *readable)
+{
+    self->future = PyObject_Vectorcall(aipc_used.future, &AT(AT(readable, readiness__reactor), reactor_loop), 0, aipc_used.loop_keyword);
+    self->inner = self->future == NULL ? NULL : PyObject_CallMethodNoArgs(self->future, aipc_name___await__);
+    if (self->inner == NULL)
+        return -1;
+    self->began = now();
+    aipc_set(readable, readiness__first, Py_NewRef(self->future));
+    aipc_set(readable, readiness_reception, Py_NewRef((PyObject *)self));
+    aipc_set(readable, readiness_budget, Py_NewRef(aipc_used.full_budget));
+    return 0;
+}
+
+static void unpark(Reception *self)
+{
+    PyObject *readable = AT(self->channel, channel__incoming);
+    if (AT(readable, readiness_reception) == (PyObject *)self)
+        aipc_set(readable, readiness_reception, Py_NewRef(Py_None));
+    Py_CLEAR(self->future);
+}
+
+static PySendResult begin(Reception *self, PyObject **result)
+{
+    PyObject *readable = AT(self->channel, channel__incoming);
+    if (!aipc_is_free(readable))
+        return go_on_in_python(self, result);
+    PyObject *message = aipc_take_buffered(self->channel, readable);
+    if (message != NULL && aipc_add(readable, readiness_budget, -1) < 0)
+        Py_CLEAR(message);
+    if (message != NULL || PyErr_Occurred())
+        return end_with(self, message, result);
+    if (!must_park(self->channel, readable))
+        return PyErr_Occurred() ? end_with(self, NULL, result) : go_on_in_python(self, result);
+    return park(self, readable) < 0 ? end_with(self, NULL, result) : PyIter_Send(self->inner, Py_None, result);
+}
+
+/* As `Spin.wait_ends` does. */
+static int learn(PyObject *reactor, double lasted)
+{
+    if (reactor == Py_None)
+        return 0;
+    double expected = PyFloat_AsDouble(AT(AT(reactor, reactor_spin), spin_expected));
+    lasted = lasted < aipc_used.longest_wait ? lasted : aipc_used.longest_wait;
+    PyObject *learnt = PyFloat_FromDouble(expected + (lasted - expected) * aipc_used.weight);
+    if (learnt != NULL)
+        aipc_set(AT(reactor, reactor_spin), spin_expected, learnt);
+    return learnt == NULL ? -1 : 0;
+}
+
+/* The task was woken: usually its message was read for it. */
+static PySendResult end(Reception *self, PyObject **result)
+{
+    PyObject *readable = AT(self->channel, channel__incoming);
+    unpark(self);
+    if (learn(AT(readable, readiness__reactor), now() - self->began) < 0)
+        return end_with(self, NULL, result);
+    PyObject *message = AT(readable, readiness__first) == Py_None ? aipc_take_buffered(self->channel, readable) : NULL;
+    return message != NULL || PyErr_Occurred() ? end_with(self, message, result) : go_on_in_python(self, result);
+}
+
+static PySendResult reception_send(PyObject *object, PyObject *value, PyObject **result)
+{
+    Reception *self = (Reception *)object;
+    *result = NULL;
+    if (self->channel == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "it was awaited already");
+        return PYGEN_ERROR;
+    }
+    if (self->inner == NULL)
+        return begin(self, result);
+    PySendResult outcome = PyIter_Send(self->inner, value, result);
+    if (outcome == PYGEN_RETURN && self->future != NULL) {
+        Py_CLEAR(*result);
+        return end(self, result);
+    }
+    if (outcome == PYGEN_RETURN)
+        Py_CLEAR(self->channel);
+    return outcome; /* of an error `throw` or `close` has told, or Python's coroutine */
+}
+
+static PyObject *reception_next(PyObject *self)
+{
+    PyObject *result, *stop;
+    if (reception_send(self, Py_None, &result) != PYGEN_RETURN)
+        return result;
+    stop = PyObject_CallOneArg(PyExc_StopIteration, result);
+    if (stop != NULL)
+        PyErr_SetObject(PyExc_StopIteration, stop);
+    Py_XDECREF(stop);
+    Py_DECREF(result);
+    return NULL;
+}
+
+/* A task that was parked is so no more, perhaps after it was woken: what was read for it is the next one's. */
+static void leave(Reception *self)
+{
+    if (self->channel == NULL || self->future == NULL)
+        return;
+    PyObject *type, *value, *traceback, *future = Py_NewRef(self->future);
+    PyObject *readable = Py_NewRef(AT(self->channel, channel__incoming));
+    PyErr_Fetch(&type, &value, &traceback);
+    unpark(self);
+    PyObject *done = PyObject_CallMethodOneArg(readable, aipc_name__wait_cancelled, future);
+    Py_XSETREF(done, done == NULL ? NULL : PyObject_CallMethodNoArgs(readable, aipc_name_wake));
+    if (done == NULL)
+        PyErr_WriteUnraisable(readable);
+    Py_XDECREF(done);
+    Py_DECREF(future);
+    Py_DECREF(readable);
+    PyErr_Restore(type, value, traceback);
+}
+
+/* throw(type[, value[, traceback]]): into what it waits in; a coroutine's own `throw` calls it so. */
+static PyObject *reception_throw(PyObject *object, PyObject *const *args, Py_ssize_t count)
+{
+    Reception *self = (Reception *)object;
+    if (self->channel == NULL || self->inner == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "it is not awaited");
+        return NULL;
+    }
+    PyObject *method = PyObject_GetAttr(self->inner, aipc_name_throw);
+    PyObject *yielded = method == NULL ? NULL : PyObject_Vectorcall(method, args, (size_t)count, NULL);
+    Py_XDECREF(method);
+    if (yielded == NULL) {
+        leave(self);
+        Py_CLEAR(self->channel);
+    }
+    return yielded;
+}
+
+static PyObject *reception_close(PyObject *object, PyObject *Py_UNUSED(nothing))
+{
+    Reception *self = (Reception *)object;
+    PyObject *done = NULL;
+    if (self->channel != NULL && self->inner != NULL && self->future == NULL)
+        done = PyObject_CallMethodNoArgs(self->inner, aipc_name_close);
+    else
+        done = Py_NewRef(Py_None);
+    leave(self);
+    Py_CLEAR(self->channel);
+    return done;
+}
+
+static int reception_traverse(Reception *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(self->channel);
+    Py_VISIT(self->inner);
+    Py_VISIT(self->future);
+    return 0;
+}
+
+static int reception_clear(Reception *self)
+{
+    Py_CLEAR(self->channel);
+    Py_CLEAR(self->inner);
+    Py_CLEAR(self->future);
+    return 0;
+}
+
+static void reception_dealloc(Reception *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    reception_clear(self);
+    type->tp_free((PyObject *)self);
+    Py_DECREF(type);
+}
+
+static PyObject *reception_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    PyObject *channel;
+    if (kwargs != NULL || !PyArg_ParseTuple(args, "O!", aipc_used.channel, &channel))
+        return NULL;
+    Reception *self = (Reception *)type->tp_alloc(type, 0);
+    if (self != NULL)
+        self->channel = Py_NewRef(channel);
+    return (PyObject *)self;
+}
+
+/* What the task waits for, or None. */
+static PyObject *reception_waiter(PyObject *self, void *Py_UNUSED(nothing))
+{
+    PyObject *channel = ((Reception *)self)->channel;
+    return Py_NewRef(channel == NULL ? Py_None : AT(channel, channel__incoming));
+}
+
+static PyGetSetDef reception_attributes[] = {{"waiter", reception_waiter, NULL, NULL, NULL}, {NULL, NULL, NULL, NULL, NULL}};
+
+static PyMethodDef reception_methods[] = {
+    {"throw", (PyCFunction)(void (*)(void))reception_throw, METH_FASTCALL, NULL},
+    {"close", reception_close, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot reception_slots[] = {
+    {Py_tp_new, reception_new},
+    {Py_tp_dealloc, reception_dealloc},
+    {Py_tp_traverse, reception_traverse},
+    {Py_tp_clear, reception_clear},
+    {Py_tp_getset, reception_attributes},
+    {Py_tp_methods, reception_methods},
+    {Py_am_await, PyObject_SelfIter},
+    {Py_am_send, reception_send},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, reception_next},
+    {0, NULL},
+};
+
+PyType_Spec aipc_reception_spec = {
+    "aipc._sys._native.Reception", sizeof(Reception), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, reception_slots,
+};
