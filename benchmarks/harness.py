@@ -206,7 +206,9 @@ def alternate(contestants: Sequence[Any], measure: Callable[[Any], float], round
     return [statistics.median(row) for row in figures]
 
 
-def round_trip(contestant: Contestant, cores: tuple[int, int], rounds: int = 5_000, payload: bytes = b"x" * 64) -> float:
+def round_trip(
+    contestant: Contestant, cores: tuple[int | None, int | None], rounds: int = 5_000, payload: bytes = b"x" * 64
+) -> float:
     """p50 of a round trip, in µs."""
 
     async def echo(channel: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from . import connections, contention, idle, killed_holder, queues, ring
+from . import connections, contention, idle, killed_holder, neighbour, queues, ring
 from .harness import LOOPS, ONE_CORE, TWO_CORES, Aipc, Streams, alternate, one_way, round_trip
 from .services import redis
 from .services.patterns import PATTERNS, Contestant, alternate_kinds
@@ -101,6 +101,7 @@ PARTS: Mapping[str, Part] = {
     "connections": many_connections,
     "rings": ring.judge_all,
     "queues": queues.judge_all,
+    "neighbour": neighbour.judge_all,
     "idle": idleness,
     "locks": locks,
     "redis": redis.judge_all,

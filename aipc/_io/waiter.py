@@ -73,6 +73,7 @@ class Waiter(WaitQueue, ABC):
 
     _AWAITED: ClassVar[str] = "available"
     LONGEST_SPIN: ClassVar[float] = LONGEST
+    YIELDS_TO_CROWD: ClassVar[bool] = False  # whether to park is better than to spin where other threads want the processor
     __slots__ = (
         "_generation", "_owner", "_paused", "_reactor", "awaits_others", "budget", "buffered", "exhausted", "in_long_message",
         "quick", "retries", "spins",
@@ -168,7 +169,7 @@ class Waiter(WaitQueue, ABC):
             if result is _BLOCKED:
                 reactor = self._current_reactor()
                 deadline = reactor.spin.wait_begins(LONG_MESSAGE_PATIENCE if self.in_long_message else 1, self.LONGEST_SPIN)
-                if deadline and self.spins:
+                if deadline and self.spins and not (self.YIELDS_TO_CROWD and reactor.crowd.is_there()):
                     result = await self._spin(reactor, deadline, operation, *arguments)
                 if result is _BLOCKED:
                     self.budget = BUDGET

@@ -6,12 +6,12 @@
 /* Attributes of Python's objects, all of them in `__slots__`. */
 #define SLOTS(SLOT) \
     SLOT(channel, _bytes_received) SLOT(channel, _bytes_sent) SLOT(channel, _framing) SLOT(channel, _incoming) \
-    SLOT(channel, _native_kind) SLOT(channel, _outgoing) SLOT(channel, _output_ended) SLOT(channel, _received) SLOT(channel, _rest) \
-    SLOT(channel, _sent) SLOT(channel, _sent_before) SLOT(channel, _short) SLOT(channel, _unfinished) SLOT(readiness, _fd) \
+    SLOT(channel, _native_kind) SLOT(channel, _outgoing) SLOT(channel, _output_ended) SLOT(channel, _reader) SLOT(channel, _received) \
+    SLOT(channel, _rest) SLOT(channel, _sent) SLOT(channel, _sent_before) SLOT(channel, _short) SLOT(channel, _unfinished) \
+    SLOT(channel, _writer) SLOT(crowd, until) SLOT(handle, fd) SLOT(reactor, crowd) SLOT(reactor, loop) SLOT(reactor, spin) \
     SLOT(readiness, _first) SLOT(readiness, _generation) SLOT(readiness, _others) SLOT(readiness, _paused) SLOT(readiness, _reactor) \
     SLOT(readiness, _watched) SLOT(readiness, budget) SLOT(readiness, buffered) SLOT(readiness, empty) SLOT(readiness, exhausted) \
-    SLOT(readiness, reception) SLOT(readiness, spins) SLOT(reactor, loop) SLOT(reactor, spin) SLOT(spin, expected) \
-    SLOT(spin, in_a_row)
+    SLOT(readiness, reception) SLOT(readiness, spins) SLOT(spin, expected) SLOT(spin, in_a_row)
 
 #define SLOT_NUMBER(owner, name) owner##_##name,
 enum { SLOTS(SLOT_NUMBER) SLOT_COUNT };
@@ -30,8 +30,8 @@ extern struct aipc_used {
 
 /* The names of what is called, as strings. */
 #define NAMES(NAME) \
-    NAME(__await__) NAME(_keep) NAME(_keep_error) NAME(_receive_in_python) NAME(_wait_cancelled) NAME(close) NAME(deadly) \
-    NAME(done)     NAME(generation) NAME(kind) NAME(limit) NAME(loop) NAME(set_result) NAME(throw) NAME(wake)
+    NAME(__await__) NAME(_keep) NAME(_keep_error) NAME(_receive_in_python) NAME(_wait_cancelled) NAME(close) NAME(deadly) NAME(done) \
+    NAME(generation) NAME(kind) NAME(limit) NAME(loop) NAME(set_result) NAME(throw) NAME(wake)
 #define DECLARE_NAME(name) extern PyObject *aipc_name_##name;
 NAMES(DECLARE_NAME)
 

@@ -81,7 +81,7 @@ PyObject *aipc_send(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize
     if (!PyBytes_CheckExact(item) || !may_send(channel, PyBytes_GET_SIZE(item)))
         return PyErr_Occurred() ? NULL : PyLong_FromLong(-1);
     PyObject *waiting = AT(channel, channel__outgoing);
-    int kind = kind_of(channel), fd = (int)PyLong_AsLong(AT(waiting, readiness__fd));
+    int kind = kind_of(channel), fd = (int)PyLong_AsLong(AT(AT(channel, channel__writer), handle_fd)); /* -1 if it is closed */
     if (PyErr_Occurred())
         return NULL;
     Py_ssize_t written = aipc_write_frame(fd, item, kind);
@@ -119,7 +119,8 @@ static int read_and_keep(PyObject *channel, PyObject *readable)
     PyObject *limit = PyObject_GetAttr(AT(channel, channel__framing), aipc_name_limit);
     if (limit == NULL)
         return -1;
-    int kind = (int)PyLong_AsLong(AT(channel, channel__native_kind)), fd = (int)PyLong_AsLong(AT(readable, readiness__fd));
+    int kind = (int)PyLong_AsLong(AT(channel, channel__native_kind));
+    int fd = (int)PyLong_AsLong(AT(AT(channel, channel__reader), handle_fd));
     unsigned long long most = PyLong_AsUnsignedLongLong(limit);
     Py_DECREF(limit);
     if (PyErr_Occurred())
@@ -204,55 +205,56 @@ PyObject *aipc_read_ahead(PyObject *Py_UNUSED(module), PyObject *const *args, Py
     return left;
 }
 
-static int find_slots(PyObject *owner, const char *owner_name)
+/* Where the slots are, in classes by the names of SLOTS. */
+static int find_slots(PyObject *classes)
 {
 #define SLOT_ROW(owner, name) {#owner, #name},
     static const struct {
         const char *owner, *name;
     } slots[] = {SLOTS(SLOT_ROW)};
     for (int slot = 0; slot < SLOT_COUNT; slot++) {
-        if (strcmp(slots[slot].owner, owner_name) != 0)
-            continue;
-        PyObject *descriptor = PyObject_GetAttrString(owner, slots[slot].name);
-        if (descriptor == NULL)
-            return -1;
-        if (Py_IS_TYPE(descriptor, &PyMemberDescr_Type))
+        PyObject *owner = PyDict_GetItemString(classes, slots[slot].owner);
+        PyObject *descriptor = owner == NULL ? NULL : PyObject_GetAttrString(owner, slots[slot].name);
+        if (descriptor != NULL && Py_IS_TYPE(descriptor, &PyMemberDescr_Type))
             aipc_offsets[slot] = ((PyMemberDescrObject *)descriptor)->d_member->offset;
-        else
-            PyErr_Format(PyExc_TypeError, "%s.%s is no slot", owner_name, slots[slot].name);
-        Py_DECREF(descriptor);
+        else if (!PyErr_Occurred())
+            PyErr_Format(PyExc_TypeError, "%s.%s is no slot", slots[slot].owner, slots[slot].name);
+        Py_XDECREF(descriptor);
+        if (PyErr_Occurred())
+            return -1;
     }
-    return PyErr_Occurred() ? -1 : 0;
+    return 0;
 }
 
-/* use(...): the classes, functions and numbers of Python's that are needed here. */
+/* use(...): the classes, functions and numbers of Python's that are needed here, for ever. */
 PyObject *aipc_use(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {
-        "channel", "readiness", "reactor", "spin", "future", "running_loop", "in_trio_task", "logs_waits", "fork_names", "sigpipe_names",
-        "full_budget", "longest_spin", "longest_wait", "weight", NULL,
+        "classes", "future", "running_loop", "in_trio_task", "logs_waits", "fork_names", "sigpipe_names", "full_budget", "longest_spin",
+        "longest_wait", "weight", NULL,
     };
     struct aipc_used given = {0};
-    PyObject *reactor, *spin, *fork, *sigpipe;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!O!O!OOOOO!O!Oddd", names, &PyType_Type, &given.channel, &PyType_Type,
-                                     &given.readiness, &PyType_Type, &reactor, &PyType_Type, &spin, &given.future, &given.running_loop,
+    PyObject *classes, *fork, *sigpipe;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OOOOO!O!Oddd", names, &PyDict_Type, &classes, &given.future, &given.running_loop,
                                      &given.in_trio_task, &given.logs_waits, &PyDict_Type, &fork, &PyDict_Type, &sigpipe,
                                      &given.full_budget, &given.longest_spin, &given.longest_wait, &given.weight))
         return NULL;
-    if (find_slots(given.channel, "channel") < 0 || find_slots(given.readiness, "readiness") < 0 || find_slots(reactor, "reactor") < 0 ||
-        find_slots(spin, "spin") < 0)
+    if (find_slots(classes) < 0)
         return NULL;
 #define INTERN_NAME(name) \
     if ((aipc_name_##name = PyUnicode_InternFromString(#name)) == NULL) \
         return NULL;
     NAMES(INTERN_NAME)
+    given.channel = PyDict_GetItemString(classes, "channel");
+    given.readiness = PyDict_GetItemString(classes, "readiness");
+    given.loop_keyword = PyTuple_Pack(1, aipc_name_loop);
+    if (given.loop_keyword == NULL)
+        return NULL;
     fork_names = Py_NewRef(fork);
     sigpipe_names = Py_NewRef(sigpipe);
-    given.loop_keyword = PyTuple_Pack(1, aipc_name_loop);
-    PyObject *kept = Py_BuildValue("(OOOOOOO)", given.channel, given.readiness, given.future, given.running_loop, given.in_trio_task,
-                                   given.logs_waits, given.full_budget); /* for ever */
-    if (given.loop_keyword == NULL || kept == NULL)
-        return NULL;
+    PyObject *kept[] = {classes, given.future, given.running_loop, given.in_trio_task, given.logs_waits, given.full_budget};
+    for (size_t index = 0; index < sizeof kept / sizeof *kept; index++)
+        Py_INCREF(kept[index]);
     aipc_used = given;
     Py_RETURN_NONE;
 }

@@ -40,6 +40,14 @@ static int runs_here(PyObject *loop)
     return in_trio == Py_False;
 }
 
+/* Whether Python may find that a spin pays: its waits are short, and no crowd is known of. */
+static int may_spin(PyObject *reactor)
+{
+    double expected = PyFloat_AsDouble(AT(AT(reactor, reactor_spin), spin_expected));
+    double until = PyFloat_AsDouble(AT(AT(reactor, reactor_crowd), crowd_until));
+    return expected <= aipc_used.longest_spin && (until == 0 || now() >= until);
+}
+
 /* Whether there is nothing to read, for certain, and it would not spin. */
 static int must_park(PyObject *channel, PyObject *readable)
 {
@@ -48,8 +56,7 @@ static int must_park(PyObject *channel, PyObject *readable)
         AT(readable, readiness__paused) != Py_False || AT(readable, readiness__watched) != Py_True || !PyBytes_CheckExact(rest) ||
         PyBytes_GET_SIZE(rest) > 0)
         return 0;
-    double expected = PyFloat_AsDouble(AT(AT(reactor, reactor_spin), spin_expected));
-    if (PyErr_Occurred() || (AT(readable, readiness_spins) == Py_True && expected <= aipc_used.longest_spin))
+    if (AT(readable, readiness_spins) == Py_True && may_spin(reactor))
         return 0;
     if (!runs_here(AT(reactor, reactor_loop)))
         return 0;

@@ -10,11 +10,13 @@ import logging
 from functools import partial
 
 from aipc._io import fork
+from aipc._io.handle import FileHandle
 from aipc._io.loop import backend
 from aipc._io.loop.reactor import Reactor
 from aipc._io.loop.spin import LONGEST, MOST_COUNTED, WEIGHT, Spin
 from aipc._io.readiness import Readiness
 from aipc._io.waiter import BUDGET
+from aipc._sys.crowd import Crowd
 from aipc._sys.native import native
 from aipc._sys.signals import sigpipe
 
@@ -23,10 +25,14 @@ def prepare(channel: type[object]) -> None:
     """Show the classes and the limits to C, before the first channel is made."""
     if native is not None:
         native.use(
-            channel=channel,
-            readiness=Readiness,
-            reactor=Reactor,
-            spin=Spin,
+            classes={
+                "channel": channel,
+                "crowd": Crowd,
+                "handle": FileHandle,
+                "reactor": Reactor,
+                "readiness": Readiness,
+                "spin": Spin,
+            },
             future=backend.asyncio_future,
             running_loop=backend.asyncio_loop,
             in_trio_task=backend.in_trio_task,

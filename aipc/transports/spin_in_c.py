@@ -25,7 +25,7 @@ def spin_and_read(readable: Readiness, kind: int, limit: int) -> tuple[bytes] | 
         return None
     reactor = readable._current_reactor()
     spin = reactor.spin
-    if not (readable.exhausted and readable.spins and spin.pays()):
+    if not (readable.exhausted and readable.spins and spin.pays()) or reactor.crowd.is_there():
         readable.quick //= 2  # soon the task parks without asking here
         return None
     if readable.turns_first(reactor) or native is None or reactor._epoll is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import socket
 from contextlib import closing
 from typing import Any
 
@@ -230,3 +231,28 @@ async def test_a_deadly_signal_is_left_to_python(written: list[Any]) -> None:
     finally:
         signal.signal(signal.SIGPIPE, before)
     assert not written
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("written")
+async def test_a_closed_channel_writes_to_nothing_else() -> None:
+    """Its descriptor's number is used again, by another object."""
+    ours, theirs = aipc.channel_pair("stream")
+    async with theirs:
+        for _ in range(2):
+            await ours.send(b"a")
+        number = ours.extra(aipc.ChannelAttribute.descriptor)
+        ours.close()
+        one, another = socket.socketpair()
+        with one, another:
+            assert number in (one.fileno(), another.fileno())
+            with pytest.raises(anyio.ClosedResourceError):
+                await ours.send(b"lost")
+            with pytest.raises(anyio.ClosedResourceError):
+                ours.send_nowait(b"lost")
+            for sock in (one, another):
+                with pytest.raises(BlockingIOError):
+                    sock.recv(100, socket.MSG_DONTWAIT)
+                sock.send(b"\0\0\0\0")
+            with pytest.raises(anyio.ClosedResourceError):
+                await ours.receive()

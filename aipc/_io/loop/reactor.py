@@ -1,13 +1,7 @@
 """What aipc has in one event loop: an epoll set, the spin, and the poll timer with its doorbell.
 
-The set has all descriptors that tasks of the loop wait for, edge-triggered, and hangs in the loop as one reader. Compared with
-`loop.add_reader`, or trio's `wait_readable`, for each descriptor:
-
-- An event is seen once. A level-triggered one comes a second time before the woken task has read, which costs a vain system call.
-- A wait costs no epoll_ctl(2): a registration stays between waits. It goes when it fires twice and nobody reads.
-- An idle connection takes some 30 bytes instead of 360.
-- Nothing depends on when a loop really lets go of a descriptor (MagicStack/uvloop#61).
-- A wait that spins looks for the events of all waits of the loop with one system call.
+The set has all descriptors that tasks of the loop wait for, edge-triggered, and hangs in the loop as one reader: see
+docs/explanation/waiting.md. A registration stays between waits. It goes when it fires twice and nobody reads.
 
 Edges are safe because a task always tries before it parks, and awaits nothing in between.
 """
@@ -23,6 +17,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Protocol
 
 from aipc._io import fork
+from aipc._sys.crowd import Crowd
 from aipc._sys.native import native
 
 from . import backend
@@ -57,7 +52,7 @@ class LoopResource(Protocol):
 class Reactor:
     """What aipc has in one loop, which `loop` stands for (`backend.current`)."""
 
-    __slots__ = ("_epoll", "_readers", "_writers", "loop", "others_ready", "poll_timer", "reads_ahead", "spin", "turn")
+    __slots__ = ("_epoll", "_readers", "_writers", "crowd", "loop", "others_ready", "poll_timer", "reads_ahead", "spin", "turn")
 
     def __init__(self, loop: object) -> None:
         self.loop: object = loop
@@ -65,6 +60,7 @@ class Reactor:
         self.others_ready: Callable[[], int] | None = backend.others_ready(loop)
         self.reads_ahead: bool = native is not None and isinstance(loop, asyncio.AbstractEventLoop)
         self.spin: Spin = Spin()
+        self.crowd: Crowd = Crowd()
         self.poll_timer: LoopResource | None = None
         self._epoll: select.epoll | None = None
         self._readers: dict[int, Watcher] = {}

@@ -1,0 +1,107 @@
+"""A busy neighbour: one process keeps a processor busy, while two others talk. Each mechanism, against the streams of the same loop."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import trio
+
+import aipc
+
+from .harness import LOOPS, Aipc, Body, Contestant, Streams, alternate, child, round_trip
+from .queues import BothWays, Queues
+from .services.patterns import TrioStream
+
+ANY = (None, None)
+TRIPS = 2_000
+PROMISE = 1.2
+
+
+class UvloopStreams(Streams):
+    """asyncio's streams on uvloop, which has transports of its own."""
+
+    name, loop = "uvloop streams", "uvloop"
+
+
+class TrioStreams:
+    """trio's SocketStream, with a length before each message."""
+
+    name, loop = "trio streams", "trio"
+
+    async def serve(self, path: str, body: Body, ready: Callable[[], None]) -> None:
+        with trio.socket.socket(trio.socket.AF_UNIX) as listener:
+            await listener.bind(path)
+            listener.listen()
+            ready()
+            sock, _ = await listener.accept()
+            async with trio.SocketStream(sock) as stream:
+                await body(TrioStream(stream))
+
+    async def connect(self, path: str, body: Body) -> Any:
+        async with await trio.open_unix_socket(path) as stream:
+            return await body(TrioStream(stream))
+
+
+STREAMS: Mapping[str, Contestant] = {"asyncio": Streams(), "uvloop": UvloopStreams(), "trio": TrioStreams()}
+
+
+class PosixQueues:
+    """A queue for each way; the server's own."""
+
+    def __init__(self, loop: str) -> None:
+        self.name, self.loop = f"two POSIX queues ({loop})", loop
+        self._names = [f"posix-mq:/aipc-bench-{os.getpid()}-{way}" for way in ("there", "back")]
+
+    async def serve(self, _: str, body: Body, ready: Callable[[], None]) -> None:
+        there, back = self._names
+        async with (
+            aipc.open_channel(there, exclusive=True, unlink=True) as incoming,
+            aipc.open_channel(back, exclusive=True, unlink=True) as outgoing,
+        ):
+            ready()
+            await body(BothWays(outgoing, incoming))
+            await incoming.receive()  # the client has got all: now the queues may go
+
+    async def connect(self, _: str, body: Body) -> Any:
+        there, back = self._names
+        async with aipc.open_channel(there) as outgoing, aipc.open_channel(back) as incoming:
+            result = await body(BothWays(outgoing, incoming))
+            await outgoing.send(b"done")
+            return result
+
+
+def _spend() -> None:
+    while True:
+        pass
+
+
+@contextmanager
+def neighbour() -> Iterator[None]:
+    """A process that wants a processor for itself."""
+    pid = child(_spend)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def judge_all(judge: Callable[..., None], rounds: int) -> None:
+    """No mechanism is much slower there than the streams of its loop."""
+    for loop in LOOPS:
+        contestants = {
+            "unix": Aipc(loop),
+            "shm": Aipc(loop, "shm"),
+            "two System V queues": Queues(loop),
+            "two POSIX queues": PosixQueues(loop),
+        }
+        with neighbour():
+            theirs, *ours = alternate(
+                [STREAMS[loop], *contestants.values()], lambda contestant: round_trip(contestant, ANY, TRIPS), rounds
+            )
+        for name, figure in zip(contestants, ours, strict=True):
+            judge(f"busy neighbour, {name}, {loop}", theirs, figure, "µs", PROMISE, at_most=True)
