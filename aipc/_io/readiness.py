@@ -17,7 +17,7 @@ class Readiness(Waiter):
     `reception`: what the task that waits first is parked in, if the loop reads for it (`transports/channel_in_c`).
     """
 
-    YIELDS_TO_CROWD = True
+    YIELDS_TO_CROWD: ClassVar[bool] = True
     _LOOKS: ClassVar[int] = 32  # for events, between two turns of the loop
 
     __slots__ = ("_direction", "_fd", "_fired", "_watched", "empty", "reception", "trusts_edges")

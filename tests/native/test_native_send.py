@@ -253,6 +253,7 @@ async def test_a_closed_channel_writes_to_nothing_else() -> None:
             for sock in (one, another):
                 with pytest.raises(BlockingIOError):
                     sock.recv(100, socket.MSG_DONTWAIT)
+            for sock in (one, another):
                 sock.send(b"\0\0\0\0")
             with pytest.raises(anyio.ClosedResourceError):
                 await ours.receive()

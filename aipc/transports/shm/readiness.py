@@ -6,7 +6,7 @@ The doorbell is a socket: one direction's readiness serves both, and a task that
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from aipc._io import fork
 from aipc._io.loop import backend
@@ -29,7 +29,7 @@ class RingEnd(Protocol):
 class RingReadable(Readiness):
     """Waits for the producer's records, on the doorbell."""
 
-    YIELDS_TO_CROWD = False  # to park costs three times a switch of processes here
+    YIELDS_TO_CROWD: ClassVar[bool] = False  # to park costs three times a switch of processes here
 
     __slots__ = ("_end", "_met")
 
