@@ -101,8 +101,10 @@ class TransportChannel(Channel):
         waiting, put = self._writing(meta), bind(self._put, meta)
         try:
             waiting.try_now(put, item)
-        except OSError:
-            await waiting.attempt(put, item)  # which waits, or words the error
+        except BlockingIOError:
+            await waiting.attempt(put, item)
+        except OSError as error:  # no second try: the kernel tells some errors once
+            raise waiting.owner.explain(error) from error
 
     def send_nowait(self, item: Buffer, **meta: Any) -> None:
         try:
