@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import ClassVar
 
-from .loop.reactor import HUNG_UP, READ, Reactor
+from .loop.reactor import ENDS_READS, READ, Reactor
 from .waiter import Look, Owner, Waiter
 
 
 class Readiness(Waiter):
     """Any number of tasks that wait for one direction, READ or WRITE, of one descriptor, which the loop's reactor watches.
 
-    `trusts_edges`: the reactor watches the descriptor, and it has not hung up. Then a read that comes short of what was asked
+    `trusts_edges`: the reactor watches the descriptor, and it has neither hung up nor urgent data. Then a read that comes short of what was asked
     for has taken all that there was, and the next byte fires (epoll(7)); that is certain if `empty`, else the reactor makes sure.
     `reception`: what the task that waits first is parked in, if the loop reads for it (`transports/channel_in_c`).
     """
@@ -51,8 +51,8 @@ class Readiness(Waiter):
     def fired(self, event: int) -> None:
         """The reactor saw the descriptor become ready."""
         known, self.exhausted, self.empty = not self.exhausted, False, False
-        if event & HUNG_UP:
-            self.trusts_edges = False  # no edge follows the end of the stream
+        if event & ENDS_READS:
+            self.trusts_edges = False  # no edge follows the end of the stream, nor what is behind urgent data
         if self._first is not None:
             self.wake()
             if self._reactor is not None:

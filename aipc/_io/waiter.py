@@ -147,8 +147,10 @@ class Waiter(WaitQueue, ABC):
                 reactor = self._reactor = reactor_of(loop)
         return reactor
 
-    async def attempt(self, operation: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
-        """Call `operation(*arguments)` until it does not raise BlockingIOError, waiting in between; give its result.
+    async def attempt(
+        self, operation: Callable[[*Arguments], Result], *arguments: *Arguments, front: bool | None = False
+    ) -> Result:
+        """Call `operation(*arguments)` until it does not raise BlockingIOError, waiting in between, `front` before all others.
 
         Cancelled: the operation did not happen. An OSError comes out as the owner explains it.
         """
@@ -159,7 +161,6 @@ class Waiter(WaitQueue, ABC):
             self.budget = BUDGET
         self.budget -= 1
         result: Result | _Outcome = _BLOCKED
-        front: bool | None = False
         try:
             if not self.exhausted or self.buffered:
                 result = _try(operation, *arguments)

@@ -30,8 +30,8 @@ extern struct aipc_used {
 
 /* The names of what is called, as strings. */
 #define NAMES(NAME) \
-    NAME(__await__) NAME(_keep) NAME(_keep_error) NAME(_receive_in_python) NAME(_wait_cancelled) NAME(close) NAME(deadly) NAME(done) \
-    NAME(generation) NAME(kind) NAME(limit) NAME(loop) NAME(set_result) NAME(throw) NAME(wake)
+    NAME(__await__) NAME(_keep) NAME(_keep_error) NAME(_receive_again) NAME(_receive_in_python) NAME(_wait_cancelled) NAME(close) \
+    NAME(deadly) NAME(done) NAME(generation) NAME(kind) NAME(limit) NAME(loop) NAME(set_result) NAME(throw) NAME(wake)
 #define DECLARE_NAME(name) extern PyObject *aipc_name_##name;
 NAMES(DECLARE_NAME)
 

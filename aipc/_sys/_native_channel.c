@@ -113,7 +113,7 @@ static int call(PyObject *object, PyObject *name, PyObject *argument)
     return done == NULL ? -1 : 0;
 }
 
-/* What was read is kept for the task that waits: -1 is an error. */
+/* Read, and keep what came for the task that waits. 0: nothing came; 1; -1: an error. */
 static int read_and_keep(PyObject *channel, PyObject *readable)
 {
     PyObject *limit = PyObject_GetAttr(AT(channel, channel__framing), aipc_name_limit);
@@ -127,8 +127,12 @@ static int read_and_keep(PyObject *channel, PyObject *readable)
         return -1;
     int whole, all = 0, failed;
     PyObject *data = aipc_receive(fd, kind, most, &whole, &all);
+    if (data == NULL && PyErr_Occurred())
+        return -1;
+    if (data == NULL && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+        return 0; /* another process took it; the next byte brings the next event */
     if (data == NULL) {
-        PyObject *number = PyErr_Occurred() ? NULL : PyLong_FromLong(errno);
+        PyObject *number = PyLong_FromLong(errno);
         failed = number == NULL ? -1 : call(channel, aipc_name__keep_error, number);
         Py_XDECREF(number);
     } else
@@ -137,7 +141,7 @@ static int read_and_keep(PyObject *channel, PyObject *readable)
     aipc_set(readable, readiness_empty, Py_NewRef(all ? Py_True : Py_False));
     if (!all)
         aipc_set(readable, readiness_exhausted, Py_NewRef(Py_False));
-    return failed;
+    return failed < 0 ? -1 : 1;
 }
 
 /* Whether that future, of a task that was neither woken nor cancelled, is all that waits. */
@@ -151,24 +155,33 @@ static int waits_alone(PyObject *readable, PyObject *future)
     return done == Py_False;
 }
 
-/* Read for the task that is parked alone, and wake it, as `Readiness.fired` does. 0: that must do it; -1: an error. */
+/* Wake the task, as `Readiness.fired` does, unless it has left meanwhile. */
+static int wake(PyObject *readable, PyObject *future)
+{
+    if (AT(readable, readiness__first) != future)
+        return 0;
+    PyObject *reactor = Py_NewRef(AT(readable, readiness__reactor));
+    aipc_set(readable, readiness__first, Py_NewRef(Py_None));
+    int failed = call(future, aipc_name_set_result, Py_True);
+    if (!failed && reactor != Py_None && PyLong_AsLong(AT(AT(reactor, reactor_spin), spin_in_a_row)) == 0)
+        failed = aipc_add(AT(reactor, reactor_spin), spin_in_a_row, 1);
+    Py_DECREF(reactor);
+    return failed;
+}
+
+/* Read for the task that is parked alone, and wake it. 0: Python must do it; -1: an error. */
 static int read_for(Reception *reception)
 {
-    PyObject *channel = reception->channel, *readable = channel == NULL ? NULL : AT(channel, channel__incoming);
-    if (channel == NULL || !waits_alone(readable, reception->future) || !PyBytes_CheckExact(AT(channel, channel__rest)) ||
-        PyBytes_GET_SIZE(AT(channel, channel__rest)) > 0 || PyLong_AsLong(AT(channel, channel__native_kind)) == 0)
+    PyObject *channel = reception->channel, *future = reception->future;
+    PyObject *readable = channel == NULL ? NULL : AT(channel, channel__incoming);
+    if (channel == NULL || !PyBytes_CheckExact(AT(channel, channel__rest)) || PyBytes_GET_SIZE(AT(channel, channel__rest)) > 0 ||
+        PyLong_AsLong(AT(channel, channel__native_kind)) == 0 || !waits_alone(readable, future))
         return PyErr_Occurred() ? -1 : 0;
-    Py_INCREF(channel);
-    int failed = read_and_keep(channel, readable);
-    if (!failed) {
-        PyObject *future = Py_NewRef(reception->future), *reactor = AT(readable, readiness__reactor);
-        aipc_set(readable, readiness__first, Py_NewRef(Py_None));
-        failed = call(future, aipc_name_set_result, Py_True);
-        Py_DECREF(future);
-        PyObject *spin = reactor == Py_None ? NULL : AT(reactor, reactor_spin);
-        if (!failed && spin != NULL && PyLong_AsLong(AT(spin, spin_in_a_row)) == 0)
-            failed = aipc_add(spin, spin_in_a_row, 1);
-    }
+    Py_INCREF(channel); /* what is called may collect garbage, and this with it */
+    Py_INCREF(future);
+    int came = read_and_keep(channel, readable);
+    int failed = came < 0 || (came > 0 && wake(readable, future) < 0);
+    Py_DECREF(future);
     Py_DECREF(channel);
     return failed ? -1 : 1;
 }

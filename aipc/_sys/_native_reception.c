@@ -12,9 +12,10 @@ static double now(void)
     return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
 }
 
-static PySendResult go_on_in_python(Reception *self, PyObject **result)
+/* By the channel's method of that name. */
+static PySendResult go_on_in_python(Reception *self, PyObject *name, PyObject **result)
 {
-    Py_XSETREF(self->inner, PyObject_CallMethodNoArgs(self->channel, aipc_name__receive_in_python));
+    Py_XSETREF(self->inner, PyObject_CallMethodNoArgs(self->channel, name));
     PySendResult outcome = self->inner == NULL ? PYGEN_ERROR : PyIter_Send(self->inner, Py_None, result);
     if (outcome != PYGEN_NEXT)
         Py_CLEAR(self->channel);
@@ -90,14 +91,14 @@ static PySendResult begin(Reception *self, PyObject **result)
 {
     PyObject *readable = AT(self->channel, channel__incoming);
     if (!aipc_is_free(readable))
-        return go_on_in_python(self, result);
+        return go_on_in_python(self, aipc_name__receive_in_python, result);
     PyObject *message = aipc_take_buffered(self->channel, readable);
     if (message != NULL && aipc_add(readable, readiness_budget, -1) < 0)
         Py_CLEAR(message);
     if (message != NULL || PyErr_Occurred())
         return end_with(self, message, result);
     if (!must_park(self->channel, readable))
-        return PyErr_Occurred() ? end_with(self, NULL, result) : go_on_in_python(self, result);
+        return PyErr_Occurred() ? end_with(self, NULL, result) : go_on_in_python(self, aipc_name__receive_in_python, result);
     return park(self, readable) < 0 ? end_with(self, NULL, result) : PyIter_Send(self->inner, Py_None, result);
 }
 
@@ -122,40 +123,9 @@ static PySendResult end(Reception *self, PyObject **result)
     if (learn(AT(readable, readiness__reactor), now() - self->began) < 0)
         return end_with(self, NULL, result);
     PyObject *message = AT(readable, readiness__first) == Py_None ? aipc_take_buffered(self->channel, readable) : NULL;
-    return message != NULL || PyErr_Occurred() ? end_with(self, message, result) : go_on_in_python(self, result);
-}
-
-static PySendResult reception_send(PyObject *object, PyObject *value, PyObject **result)
-{
-    Reception *self = (Reception *)object;
-    *result = NULL;
-    if (self->channel == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "it was awaited already");
-        return PYGEN_ERROR;
-    }
-    if (self->inner == NULL)
-        return begin(self, result);
-    PySendResult outcome = PyIter_Send(self->inner, value, result);
-    if (outcome == PYGEN_RETURN && self->future != NULL) {
-        Py_CLEAR(*result);
-        return end(self, result);
-    }
-    if (outcome == PYGEN_RETURN)
-        Py_CLEAR(self->channel);
-    return outcome; /* of an error `throw` or `close` has told, or Python's coroutine */
-}
-
-static PyObject *reception_next(PyObject *self)
-{
-    PyObject *result, *stop;
-    if (reception_send(self, Py_None, &result) != PYGEN_RETURN)
-        return result;
-    stop = PyObject_CallOneArg(PyExc_StopIteration, result);
-    if (stop != NULL)
-        PyErr_SetObject(PyExc_StopIteration, stop);
-    Py_XDECREF(stop);
-    Py_DECREF(result);
-    return NULL;
+    if (message != NULL || PyErr_Occurred())
+        return end_with(self, message, result);
+    return go_on_in_python(self, aipc_name__receive_again, result); /* it keeps its place */
 }
 
 /* A task that was parked is so no more, perhaps after it was woken: what was read for it is the next one's. */
@@ -175,6 +145,47 @@ static void leave(Reception *self)
     Py_DECREF(future);
     Py_DECREF(readable);
     PyErr_Restore(type, value, traceback);
+}
+
+static PySendResult reception_send(PyObject *object, PyObject *value, PyObject **result)
+{
+    Reception *self = (Reception *)object;
+    *result = NULL;
+    if (self->channel == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "it was awaited already");
+        return PYGEN_ERROR;
+    }
+    if (self->inner == NULL)
+        return begin(self, result);
+    PySendResult outcome = PyIter_Send(self->inner, value, result);
+    if (outcome == PYGEN_RETURN && self->future != NULL) {
+        Py_CLEAR(*result);
+        return end(self, result);
+    }
+    if (outcome != PYGEN_NEXT) {
+        leave(self);
+        Py_CLEAR(self->channel);
+    }
+    return outcome;
+}
+
+/* send(value), for trio, which answers what its tasks yield. */
+static PyObject *reception_send_method(PyObject *self, PyObject *value)
+{
+    PyObject *result, *stop;
+    if (reception_send(self, value, &result) != PYGEN_RETURN)
+        return result;
+    stop = PyObject_CallOneArg(PyExc_StopIteration, result);
+    if (stop != NULL)
+        PyErr_SetObject(PyExc_StopIteration, stop);
+    Py_XDECREF(stop);
+    Py_DECREF(result);
+    return NULL;
+}
+
+static PyObject *reception_next(PyObject *self)
+{
+    return reception_send_method(self, Py_None);
 }
 
 /* throw(type[, value[, traceback]]): into what it waits in; a coroutine's own `throw` calls it so. */
@@ -255,6 +266,7 @@ static PyObject *reception_waiter(PyObject *self, void *Py_UNUSED(nothing))
 static PyGetSetDef reception_attributes[] = {{"waiter", reception_waiter, NULL, NULL, NULL}, {NULL, NULL, NULL, NULL, NULL}};
 
 static PyMethodDef reception_methods[] = {
+    {"send", reception_send_method, METH_O, NULL},
     {"throw", (PyCFunction)(void (*)(void))reception_throw, METH_FASTCALL, NULL},
     {"close", reception_close, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

@@ -13,14 +13,14 @@ _ASKS = 8
 """Spins from one question to the next: it takes 1.3 µs."""
 _NEAR, _MANY = 10e-3, 3
 """So many preemptions, each within so many seconds after the last one, are a crowd's."""
-_SHORTEST, _LONGEST = 0.05, 0.5
-"""Seconds without a spin: twice as many each time that the crowd is still there."""
+_PAUSE = 0.05
+"""Seconds without a spin. The next attempt takes 10 ms, if the crowd is still there."""
 
 
 class Crowd:
     """What the thread of one event loop has seen."""
 
-    __slots__ = ("_asks", "_count", "_last", "_pause", "_preempted", "until")
+    __slots__ = ("_asks", "_count", "_last", "_preempted", "until")
 
     def __init__(self) -> None:
         self.until: float = 0.0
@@ -28,7 +28,6 @@ class Crowd:
         self._asks = 0
         self._count = 0
         self._last = 0.0
-        self._pause = _SHORTEST
         self._preempted = -1
 
     def is_there(self) -> bool:
@@ -50,8 +49,5 @@ class Crowd:
             self._count = more + (self._count if now - self._last < _NEAR else 0)
             self._last = now
             if self._count >= _MANY:
-                self.until = now + self._pause
-                self._pause = min(2 * self._pause, _LONGEST)
-        elif now - self._last > self._pause:
-            self._pause = _SHORTEST
+                self.until = now + _PAUSE
         self._preempted = preempted

@@ -113,7 +113,7 @@ class ByteStreamChannel(FrameSender):
 
     def receive(self, **selection: Any) -> Coroutine[Any, Any, bytes]:  # one coroutine fewer than `async def`
         readable = self._incoming
-        if self._RECEIVES_IN_C and readable is not None and readable.quick < QUICK and not selection:
+        if self._RECEIVES_IN_C and readable is not None and readable.quick < QUICK and not selection and self._finisher is None:
             reactor = readable._reactor
             if reactor is not None and reactor.reads_ahead:
                 return self._receive_reading_ahead()
@@ -121,6 +121,10 @@ class ByteStreamChannel(FrameSender):
 
     async def _receive_reading_ahead(self) -> bytes:
         return cast(bytes, await _Reception(self))
+
+    def _receive_again(self) -> Coroutine[Any, Any, bytes]:
+        """After a wake-up that gave nothing."""
+        return self._reading({}).attempt(self._take, front=True)
 
     def _receive_in_python(self, **selection: Any) -> Coroutine[Any, Any, bytes]:
         waiting = self._incoming

@@ -419,3 +419,163 @@ async def test_a_reception_is_awaited_once(anyio_backend_reads_ahead: bool) -> N
         reception.close()
         peer.send(FRAME(b"a"))
         assert await byte_stream._Reception(channel) == b"a"
+
+
+async def test_who_waits_first_keeps_its_place() -> None:
+    """Another call takes the message before it runs."""
+    async with connected() as (channel, peer), anyio.create_task_group() as tasks:
+        first, second = Receiver(channel), Receiver(channel)
+        tasks.start_soon(first)
+        await settle()
+        tasks.start_soon(second)
+        await settle()
+        peer.send(FRAME(b"taken"))
+        assert channel.receive_nowait() == b"taken"
+        await settle()
+        for number in (b"1", b"2"):
+            peer.send(FRAME(number))
+            await settle()
+        assert (first.got, second.got) == ([b"1"], [b"2"])
+
+
+@pytest.mark.parametrize("sent", [b"", FRAME(b"later")])
+async def test_another_process_takes_the_bytes(sent: bytes) -> None:
+    """Two channels on one socket: both see the event, and one of them finds nothing."""
+    async with (
+        connected() as (channel, peer),
+        await aipc.open_channel(f"fd:{os.dup(channel._handle.fd)}?spin=0") as other,
+        anyio.create_task_group() as tasks,
+    ):
+        twins = [channel, cast("UnixChannel", other)]
+        peer.send(FRAME(b"so that it parks"))
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as first:
+                first.start_soon(twins[1].receive)
+                await settle()
+        receivers = [Receiver(twin) for twin in twins]
+        for receiver in receivers:
+            tasks.start_soon(receiver)
+        await settle()
+        peer.send(FRAME(b"for one"))
+        await settle()
+        peer.send(FRAME(b"for the other"))
+        await until(lambda: all(receiver.got for receiver in receivers))
+        assert sorted(receivers[0].got + receivers[1].got) == [b"for one", b"for the other"]
+        peer.send(sent)
+
+
+async def test_bytes_behind_urgent_data() -> None:
+    """It ends a read, and nothing but an event tells (unix(7))."""
+    async with connected() as (channel, peer), anyio.create_task_group() as tasks:
+        receiver = Receiver(channel, 2)
+        tasks.start_soon(receiver)
+        await settle()
+        peer.send(FRAME(b"before"))
+        peer.send(b"!", socket.MSG_OOB)
+        peer.send(FRAME(b"behind"))
+        await until(lambda: len(receiver.got) == 2)
+        assert receiver.got == [b"before", b"behind"]
+
+
+async def test_garbage_is_collected_while_it_reads(anyio_backend_reads_ahead: bool) -> None:
+    """A coroutine that was stepped by hand is in a circle, and gone before its message is handed on."""
+    if not anyio_backend_reads_ahead:
+        return  # a coroutine of trio's is stepped by trio only
+    async with connected() as (channel, peer):
+        circle: list[Any] = [channel.receive()]
+        circle[0].send(None)
+        circle.append(circle)
+        peer.send(FRAME(b"1") + FRAME(b"2"))
+        threshold = gc.get_threshold()
+        del circle
+        gc.set_threshold(1, 1, 1)
+        try:
+            channel._handle.readable._reactor.poll_now()  # type: ignore[union-attr]
+        finally:
+            gc.set_threshold(*threshold)
+        gc.collect()
+        assert not is_parked(channel)
+        with anyio.fail_after(10):
+            assert [await channel.receive(), await channel.receive()] == [b"1", b"2"]
+
+
+async def test_a_step_by_hand_fails_and_leaves(anyio_backend_reads_ahead: bool) -> None:
+    if not anyio_backend_reads_ahead:
+        return
+    async with connected() as (channel, peer):
+        coroutine = channel.receive()
+        coroutine.send(None)
+        with pytest.raises(RuntimeError, match="await wasn't used"):
+            coroutine.send(None)
+        assert not is_parked(channel)
+        assert channel._handle.readable.waiting == 0
+        peer.send(FRAME(b"a"))
+        assert await channel.receive() == b"a"
+
+
+def test_a_rest_that_another_loop_left_is_sent() -> None:
+    """A task that waits to receive goes on with it."""
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
+
+    async def park() -> Any:
+        channel = await aipc.open_channel(f"fd:{ours.detach()}?spin=0")
+        task = asyncio.get_running_loop().create_task(channel.receive())
+        await settle()
+        theirs.send(FRAME(b"a"))
+        await task
+        return channel
+
+    async def give_up() -> None:
+        with anyio.move_on_after(0.01):
+            await channel.send(bytes(1 << 20))
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+
+    async def receive() -> None:
+        got = 0
+        task = asyncio.get_running_loop().create_task(channel.receive())
+        with anyio.fail_after(10):
+            while got < (1 << 20) + 4:
+                try:
+                    got += len(theirs.recv(1 << 20))
+                except BlockingIOError:
+                    await settle()
+            theirs.send(FRAME(b"b"))
+            assert await task == b"b"
+
+    with closing(theirs), closing(first):
+        channel = first.run_until_complete(park())
+        with closing(second):
+            second.run_until_complete(give_up())
+        first.run_until_complete(receive())
+        channel.close()
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_asyncio_first_and_then_trio(traced: bool) -> None:
+    """trio answers what its tasks yield, through the reception; under a tracer that takes another way."""
+    ours, theirs = socket.socketpair()
+    channels: list[Any] = []
+
+    async def receive() -> None:
+        if not channels:
+            channels.append(await aipc.open_channel(f"fd:{ours.detach()}?spin=0"))
+        for _ in range(3):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(receiver := Receiver(channels[0]))
+                await settle()
+                theirs.send(FRAME(b"a"))
+            assert receiver.got == [b"a"]
+
+    before = sys.gettrace()
+    with closing(theirs):
+        if traced:
+            sys.settrace(lambda *_: None)
+        try:
+            for name in ("asyncio", "trio", "asyncio"):
+                backend.run(name, receive)
+        finally:
+            sys.settrace(before)
+        channels[0].close()

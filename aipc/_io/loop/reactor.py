@@ -26,8 +26,8 @@ from .spin import Spin
 if TYPE_CHECKING:
     import trio
 
-READ, WRITE = select.EPOLLIN | select.EPOLLRDHUP, select.EPOLLOUT
-HUNG_UP = select.EPOLLHUP | select.EPOLLRDHUP | select.EPOLLERR
+READ, WRITE = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLPRI, select.EPOLLOUT
+ENDS_READS = select.EPOLLHUP | select.EPOLLRDHUP | select.EPOLLERR | select.EPOLLPRI  # before all is read: also urgent data
 _MOST_EVENTS = 256
 _logger = logging.getLogger("aipc")
 
