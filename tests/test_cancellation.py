@@ -23,6 +23,7 @@ MOMENTS = (Moment.AWAIT, Moment.READINESS)
 SIZES = {
     "unix": 30_000,
     "unix-fds": 30_000,
+    "unix-parked": 30_000,
     "unix+seqpacket": 30_000,
     "unix+dgram": 30_000,
     "unix+dgram-to": 30_000,

@@ -29,8 +29,8 @@ _FRAMED = 16 * 1024 * 1024
 _SMALL = "send_buffer=32768&receive_buffer=32768"  # without these the kernel would let them grow to megabytes
 
 
-def unix(directory: Path, framing: str = "u32", fds: int = 0) -> ChannelSubject:
-    url = f"unix:{directory}/socket?framing={framing}&fds={fds}"
+def unix(directory: Path, framing: str = "u32", fds: int = 0, spin: int = 1) -> ChannelSubject:
+    url = f"unix:{directory}/socket?framing={framing}&fds={fds}&spin={spin}"
 
     @asynccontextmanager
     async def open_pair() -> AsyncIterator[tuple[Channel, Channel]]:
@@ -324,6 +324,7 @@ CHANNELS: dict[str, Callable[[Path], ChannelSubject]] = {
     "unix-u32le": lambda directory: unix(directory, "u32le"),
     "unix-u64": lambda directory: unix(directory, "u64"),
     "unix-fds": lambda directory: unix(directory, fds=1),
+    "unix-parked": lambda directory: unix(directory, spin=0),
     "unix-abstract": abstract,
     "unix+seqpacket": unix_seqpacket,
     "unix+dgram": unix_datagram,
