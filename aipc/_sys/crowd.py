@@ -2,10 +2,13 @@
 
 The kernel tells it late. Who is preempted has had its slice, some 3 ms, for which others have waited; and who yields is put behind
 them by a slice (EEVDF). So a few preemptions in short time are enough, and it takes a while before the next attempt.
+
+Where the process may use one processor only, its peer has to preempt it: there is no crowd, and `_io/loop/spin.py` has its own way.
 """
 
 from __future__ import annotations
 
+import os
 from resource import RUSAGE_THREAD, getrusage
 from time import perf_counter
 
@@ -48,6 +51,6 @@ class Crowd:
         elif more:
             self._count = more + (self._count if now - self._last < _NEAR else 0)
             self._last = now
-            if self._count >= _MANY:
+            if self._count >= _MANY and len(os.sched_getaffinity(0)) > 1:
                 self.until = now + _PAUSE
         self._preempted = preempted

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from resource import RUSAGE_THREAD, getrusage
 from time import perf_counter
 
 import pytest
@@ -13,12 +14,15 @@ import pytest
 from aipc._sys.crowd import Crowd
 
 PATIENCE = 20.0
+SEVERAL = len(os.sched_getaffinity(0)) > 1
+needs_two = pytest.mark.skipif(not SEVERAL, reason="there is one processor, where there is no crowd")
 
 
 @contextmanager
-def on_one_processor() -> Iterator[None]:
+def on_processors(count: int) -> Iterator[None]:
+    """This process, and those that it starts."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(before)})
+    os.sched_setaffinity(0, sorted(before)[:count])
     try:
         yield
     finally:
@@ -26,36 +30,41 @@ def on_one_processor() -> Iterator[None]:
 
 
 @contextmanager
-def neighbour() -> Iterator[None]:
-    """A process that never waits, on the same processors."""
-    pid = os.fork()
-    if pid == 0:
-        while True:
-            pass
+def neighbours(count: int) -> Iterator[None]:
+    """Processes that never wait, on the same processors."""
+    pids = []
     try:
+        for _ in range(count):
+            pids.append(pid := os.fork())
+            if pid == 0:
+                while True:
+                    pass
         yield
     finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
 
 
-def test_a_neighbour_is_noticed() -> None:
+@needs_two
+def test_neighbours_are_noticed_until_they_go() -> None:
     crowd, end = Crowd(), perf_counter() + PATIENCE
-    with on_one_processor(), neighbour():
-        while not crowd.is_there():
-            assert perf_counter() < end, "two threads share a processor, and nobody noticed"
-        assert crowd.until > perf_counter()
-
-
-def test_the_pause_ends() -> None:
-    crowd, end = Crowd(), perf_counter() + PATIENCE
-    with on_one_processor():
-        with neighbour():
+    with on_processors(2):
+        with neighbours(2):
             while not crowd.is_there():
-                assert perf_counter() < end
+                assert perf_counter() < end, "three threads share two processors, and nobody noticed"
+            assert crowd.until > perf_counter()
         while crowd.is_there():
-            assert perf_counter() < end, "the neighbour has gone, and no wait spins"
+            assert perf_counter() < end, "the neighbours have gone, and no wait spins"
         assert crowd.until == 0
+
+
+def test_on_one_processor_there_is_none() -> None:
+    """The peer has to preempt who spins."""
+    crowd, before = Crowd(), getrusage(RUSAGE_THREAD).ru_nivcsw
+    with on_processors(1), neighbours(1):
+        while getrusage(RUSAGE_THREAD).ru_nivcsw < before + 10:
+            assert not crowd.is_there()
 
 
 class Told(Crowd):
@@ -72,6 +81,7 @@ class Told(Crowd):
         return seen
 
 
+@needs_two
 def test_a_few_preemptions_in_short_time() -> None:
     assert Told().tell((0.0, 100), (0.003, 101), (0.006, 102), (0.009, 103)) == [False, False, False, True]
     assert Told().tell((0.0, 100), (0.003, 103)) == [False, True]
@@ -85,6 +95,7 @@ def test_what_came_before_the_first_look_means_nothing() -> None:
     assert Told().tell((5.0, 1_000)) == [False]
 
 
+@needs_two
 def test_each_pause_is_as_long() -> None:
     crowd, now = Told(), 0.0
     for _ in range(3):
