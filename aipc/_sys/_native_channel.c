@@ -155,21 +155,43 @@ static int waits_alone(PyObject *readable, PyObject *future)
     return done == Py_False;
 }
 
-/* Wake the task, as `Readiness.fired` does, unless it has left meanwhile. */
+/* What else failed while it was read: the channel keeps it, and `receive` raises it. What is no Exception, as an interrupt, goes on. */
+static void keep_failure(PyObject *channel, PyObject *readable)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    aipc_set(channel, channel__input_error, Py_NewRef(value));
+    aipc_set(readable, readiness_exhausted, Py_NewRef(Py_False));
+    if (!PyErr_GivenExceptionMatches(type, PyExc_Exception)) {
+        PyErr_Restore(type, value, traceback);
+        return;
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+}
+
+/* Wake the task, as `Readiness.fired` does. 0: that must do it. */
 static int wake(PyObject *readable, PyObject *future)
 {
-    if (AT(readable, readiness__first) != future)
-        return 0;
+    if (!waits_alone(readable, future))
+        return PyErr_Occurred() ? -1 : 0; /* it left meanwhile, or was cancelled */
     PyObject *reactor = Py_NewRef(AT(readable, readiness__reactor));
-    aipc_set(readable, readiness__first, Py_NewRef(Py_None));
     int failed = call(future, aipc_name_set_result, Py_True);
+    if (!failed && AT(readable, readiness__first) == future)
+        aipc_set(readable, readiness__first, Py_NewRef(Py_None));
     if (!failed && reactor != Py_None && PyLong_AsLong(AT(AT(reactor, reactor_spin), spin_in_a_row)) == 0)
         failed = aipc_add(AT(reactor, reactor_spin), spin_in_a_row, 1);
     Py_DECREF(reactor);
-    return failed;
+    if (failed && PyErr_ExceptionMatches(PyExc_Exception)) {
+        PyErr_Clear(); /* such as a loop that is closed */
+        return 0;
+    }
+    return failed ? -1 : 1;
 }
 
-/* Read for the task that is parked alone, and wake it. 0: Python must do it; -1: an error. */
+/* Read for the task that is parked alone, and wake it. 0: Python must do it; -1: an error that is no Exception. */
 static int read_for(Reception *reception)
 {
     PyObject *channel = reception->channel, *future = reception->future;
@@ -179,11 +201,14 @@ static int read_for(Reception *reception)
         return PyErr_Occurred() ? -1 : 0;
     Py_INCREF(channel); /* what is called may collect garbage, and this with it */
     Py_INCREF(future);
-    int came = read_and_keep(channel, readable);
-    int failed = came < 0 || (came > 0 && wake(readable, future) < 0);
+    int came = read_and_keep(channel, readable), done = 1;
+    if (came < 0)
+        keep_failure(channel, readable);
+    if (came != 0)
+        done = PyErr_Occurred() ? -1 : wake(readable, future);
     Py_DECREF(future);
     Py_DECREF(channel);
-    return failed ? -1 : 1;
+    return done;
 }
 
 /* read_ahead(events, readers): read for those tasks that are parked in a Reception; the events that are left. */
@@ -210,9 +235,7 @@ PyObject *aipc_read_ahead(PyObject *Py_UNUSED(module), PyObject *const *args, Py
             done = read_for((Reception *)reception);
             Py_DECREF(reception);
         }
-        if (done < 0)
-            PyErr_WriteUnraisable(reader); /* and the task is woken */
-        if (done <= 0 && PyList_Append(left, pair) < 0)
+        if (done < 0 || (done == 0 && PyList_Append(left, pair) < 0))
             Py_CLEAR(left);
     }
     return left;

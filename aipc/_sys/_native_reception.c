@@ -248,7 +248,12 @@ static void reception_dealloc(Reception *self)
 static PyObject *reception_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     PyObject *channel;
-    if (kwargs != NULL || !PyArg_ParseTuple(args, "O!", aipc_used.channel, &channel))
+    static char *names[] = {"", NULL};
+    if (aipc_used.channel == NULL) {
+        PyErr_SetString(PyExc_TypeError, "no channel was made yet");
+        return NULL;
+    }
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!", names, aipc_used.channel, &channel))
         return NULL;
     Reception *self = (Reception *)type->tp_alloc(type, 0);
     if (self != NULL)

@@ -72,6 +72,7 @@ class ByteStreamChannel(FrameSender):
         reader = self._reader
         data = os.read(reader.fd, READ_SIZE)
         reader.readable.exhausted = len(data) < READ_SIZE and reader.readable.trusts_edges
+        reader.readable.empty = False
         return data
 
     def _read_into(self, space: memoryview) -> int:
