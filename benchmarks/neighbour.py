@@ -10,15 +10,14 @@ from typing import Any
 
 import trio
 
-import aipc
-
 from .harness import LOOPS, Aipc, Body, Contestant, Streams, alternate, child, round_trip
-from .queues import BothWays, Queues
+from .queues import Queues
 from .services.patterns import TrioStream
 
 ANY = (None, None)
 TRIPS = 2_000
 PROMISE = 1.2
+POSIX = [f"posix-mq:/aipc-bench-{os.getpid()}-{way}" for way in ("there", "back")]
 
 
 class UvloopStreams(Streams):
@@ -49,31 +48,6 @@ class TrioStreams:
 STREAMS: Mapping[str, Contestant] = {"asyncio": Streams(), "uvloop": UvloopStreams(), "trio": TrioStreams()}
 
 
-class PosixQueues:
-    """A queue for each way; the server's own."""
-
-    def __init__(self, loop: str) -> None:
-        self.name, self.loop = f"two POSIX queues ({loop})", loop
-        self._names = [f"posix-mq:/aipc-bench-{os.getpid()}-{way}" for way in ("there", "back")]
-
-    async def serve(self, _: str, body: Body, ready: Callable[[], None]) -> None:
-        there, back = self._names
-        async with (
-            aipc.open_channel(there, exclusive=True, unlink=True) as incoming,
-            aipc.open_channel(back, exclusive=True, unlink=True) as outgoing,
-        ):
-            ready()
-            await body(BothWays(outgoing, incoming))
-            await incoming.receive()  # the client has got all: now the queues may go
-
-    async def connect(self, _: str, body: Body) -> Any:
-        there, back = self._names
-        async with aipc.open_channel(there) as outgoing, aipc.open_channel(back) as incoming:
-            result = await body(BothWays(outgoing, incoming))
-            await outgoing.send(b"done")
-            return result
-
-
 def _spend() -> None:
     while True:
         pass
@@ -97,7 +71,7 @@ def judge_all(judge: Callable[..., None], rounds: int) -> None:
             "unix": Aipc(loop),
             "shm": Aipc(loop, "shm"),
             "two System V queues": Queues(loop),
-            "two POSIX queues": PosixQueues(loop),
+            "two POSIX queues": Queues(loop, *POSIX),
         }
         with neighbour():
             theirs, *ours = alternate(

@@ -27,21 +27,22 @@ _TIME = struct.Struct("=d")
 class Queues:
     """A queue for each way; the server's own."""
 
-    def __init__(self, loop: str) -> None:
-        self.name, self.loop = f"two System V queues ({loop})", loop
+    def __init__(self, loop: str, there: str = f"sysv-mq:{_KEY}", back: str = f"sysv-mq:{_KEY + 1}") -> None:
+        self.name, self.loop = f"{there} and {back} ({loop})", loop
+        self.there, self.back = there, back
 
     async def serve(self, _: str, body: Body, ready: Callable[[], None]) -> None:
         owned = {"exclusive": True, "unlink": True}
         async with (
-            aipc.open_channel(f"sysv-mq:{_KEY}", **owned) as there,
-            aipc.open_channel(f"sysv-mq:{_KEY + 1}", **owned) as back,
+            aipc.open_channel(self.there, **owned) as there,
+            aipc.open_channel(self.back, **owned) as back,
         ):
             ready()
             await body(BothWays(back, there))
             await there.receive()  # the client has got all: now the queues may go
 
     async def connect(self, _: str, body: Body) -> Any:
-        async with aipc.open_channel(f"sysv-mq:{_KEY}") as there, aipc.open_channel(f"sysv-mq:{_KEY + 1}") as back:
+        async with aipc.open_channel(self.there) as there, aipc.open_channel(self.back) as back:
             result = await body(BothWays(there, back))
             await there.send(b"done")
             return result

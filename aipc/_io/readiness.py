@@ -12,8 +12,8 @@ from .waiter import Look, Owner, Waiter
 class Readiness(Waiter):
     """Any number of tasks that wait for one direction, READ or WRITE, of one descriptor, which the loop's reactor watches.
 
-    `trusts_edges`: the reactor watches the descriptor, and it has neither hung up nor urgent data. Then a read that comes short of what was asked
-    for has taken all that there was, and the next byte fires (epoll(7)); that is certain if `empty`, else the reactor makes sure.
+    `trusts_edges`: the reactor watches the descriptor, and it has neither hung up nor urgent data. Then a read that comes short of what
+    was asked for has taken all that there was, and the next byte fires (epoll(7)); that is certain if `empty`, else the reactor makes sure.
     `reception`: what the task that waits first is parked in, if the loop reads for it (`transports/channel_in_c`).
     """
 

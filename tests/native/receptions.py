@@ -8,12 +8,17 @@ from contextlib import asynccontextmanager
 from typing import cast
 
 import anyio
+import pytest
 
 import aipc
 from aipc.testing.expect import settle
 from aipc.transports.unix.stream_channel import UnixChannel
 from aipc.wire.framing import framing
 
+where_the_loop_reads = pytest.mark.parametrize(
+    "anyio_backend", [("asyncio", {"use_uvloop": uvloop}) for uvloop in (False, True)], ids=["asyncio", "uvloop"]
+)
+"""Not on trio, where a task parks in Python, and reads itself."""
 FRAME = framing("u32").encode
 
 

@@ -14,7 +14,7 @@ from aipc.exceptions import MessageTooLarge
 from aipc.testing.expect import settle, until
 
 from . import needs_native
-from .receptions import FRAME, Receiver, connected, is_parked
+from .receptions import FRAME, Receiver, connected, is_parked, where_the_loop_reads
 
 pytestmark = [needs_native, pytest.mark.anyio]
 
@@ -68,10 +68,9 @@ async def test_a_cancellation_loses_nothing(when: str) -> None:
         assert receiver.got + [await channel.receive() for _ in range(2 - len(receiver.got))] == [b"kept", b"next"]
 
 
+@where_the_loop_reads
 @pytest.mark.parametrize("end", ["plain", "task"])
-async def test_a_coroutine_that_is_closed_leaves(end: str, anyio_backend_reads_ahead: bool) -> None:
-    if not anyio_backend_reads_ahead:
-        return  # trio ends all its tasks by itself
+async def test_a_coroutine_that_is_closed_leaves(end: str) -> None:
     async with connected() as (channel, peer):
         coroutine = channel.receive()
         if end == "plain":

@@ -21,7 +21,7 @@ from aipc.transports import byte_stream
 from aipc.transports.unix.stream_channel import UnixChannel
 
 from . import native, needs_native
-from .receptions import FRAME, Receiver, connected, is_parked
+from .receptions import FRAME, Receiver, connected, is_parked, where_the_loop_reads
 
 pytestmark = [needs_native, pytest.mark.anyio]
 
@@ -111,9 +111,8 @@ def test_a_loop_that_ends_under_a_parked_task() -> None:
         gc.collect()
 
 
-async def test_nothing_leaks(anyio_backend_reads_ahead: bool) -> None:
-    if not anyio_backend_reads_ahead:
-        return  # it parks in Python
+@where_the_loop_reads
+async def test_nothing_leaks() -> None:
     async with connected() as (channel, peer):
 
         async def once() -> None:
@@ -143,9 +142,8 @@ async def test_nothing_leaks(anyio_backend_reads_ahead: bool) -> None:
         assert all(abs(new - old) < 100 for old, new in zip(before, after, strict=True)), (before, after)
 
 
-async def test_a_reception_is_awaited_once(anyio_backend_reads_ahead: bool) -> None:
-    if not anyio_backend_reads_ahead:
-        return  # there is none
+@where_the_loop_reads
+async def test_a_reception_is_awaited_once() -> None:
     async with connected() as (channel, peer):
         reception = native.Reception(channel)
         with pytest.raises(RuntimeError, match="not awaited"):
@@ -218,10 +216,9 @@ async def test_bytes_behind_urgent_data() -> None:
         assert receiver.got == [b"before", b"behind"]
 
 
-async def test_garbage_is_collected_while_it_reads(anyio_backend_reads_ahead: bool) -> None:
+@where_the_loop_reads
+async def test_garbage_is_collected_while_it_reads() -> None:
     """A coroutine that was stepped by hand is in a circle, and gone before its message is handed on."""
-    if not anyio_backend_reads_ahead:
-        return  # a coroutine of trio's is stepped by trio only
     async with connected() as (channel, peer):
         circle: list[Any] = [channel.receive()]
         circle[0].send(None)
@@ -240,9 +237,8 @@ async def test_garbage_is_collected_while_it_reads(anyio_backend_reads_ahead: bo
             assert [await channel.receive(), await channel.receive()] == [b"1", b"2"]
 
 
-async def test_a_step_by_hand_fails_and_leaves(anyio_backend_reads_ahead: bool) -> None:
-    if not anyio_backend_reads_ahead:
-        return
+@where_the_loop_reads
+async def test_a_step_by_hand_fails_and_leaves() -> None:
     async with connected() as (channel, peer):
         coroutine = channel.receive()
         coroutine.send(None)
@@ -326,13 +322,10 @@ class Interrupted(BaseException):
     """As KeyboardInterrupt, which would end the test run."""
 
 
+@where_the_loop_reads
 @pytest.mark.parametrize("error", [ValueError("not kept"), Interrupted("while it reads")])
-async def test_what_fails_while_it_reads_is_told(
-    error: BaseException, monkeypatch: pytest.MonkeyPatch, anyio_backend_reads_ahead: bool
-) -> None:
+async def test_what_fails_while_it_reads_is_told(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bytes are lost, and so the stream is out of step: each `receive` says so. An interrupt goes on besides."""
-    if not anyio_backend_reads_ahead:
-        return  # the task reads there
 
     def fail(*_: object) -> None:
         raise error
@@ -356,10 +349,9 @@ async def test_what_fails_while_it_reads_is_told(
             await channel.receive()
 
 
-async def test_it_is_cancelled_while_it_reads(monkeypatch: pytest.MonkeyPatch, anyio_backend_reads_ahead: bool) -> None:
+@where_the_loop_reads
+async def test_it_is_cancelled_while_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     """A handler of a signal does so, under `asyncio.run`."""
-    if not anyio_backend_reads_ahead:
-        return
     async with connected() as (channel, peer):
         task = asyncio.get_running_loop().create_task(channel.receive())
         await settle()

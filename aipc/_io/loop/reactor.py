@@ -110,7 +110,7 @@ class Reactor:
 
     def hand_out(self, events: list[tuple[int, int]]) -> None:
         """Tell the watchers of these descriptors."""
-        if native is not None:
+        if self.reads_ahead and native is not None:
             events = native.read_ahead(events, self._readers)
         for fd, event in events:
             try:  # an error or a hang-up concerns both directions
