@@ -185,11 +185,15 @@ async def test_another_process_takes_the_bytes(anyio_backend_reads_ahead: bool) 
         anyio.create_task_group() as tasks,
     ):
         twins = [channel, cast("UnixChannel", other)]
-        with anyio.fail_after(10):
-            async with anyio.create_task_group() as first:
-                first.start_soon(twins[1].receive)
+        for _ in range(3):  # each reads all that there is, and waits: then it parks in C
+            for twin in twins:
+                peer.send(FRAME(b"for this one"))
+                assert twin.receive_nowait() == b"for this one"
+            async with anyio.create_task_group() as waiting:
+                for twin in twins:
+                    waiting.start_soon(twin.receive)
                 await settle()
-                peer.send(FRAME(b"from now on it parks in C, too"))
+                waiting.cancel_scope.cancel()
         receivers = [Receiver(twin) for twin in twins]
         for receiver in receivers:
             tasks.start_soon(receiver)
