@@ -1,4 +1,7 @@
-"""A busy neighbour: one process keeps a processor busy, while two others talk. Each mechanism, against the streams of the same loop."""
+"""A busy neighbour: one process keeps a processor busy, while two others talk, or contend for a lock.
+
+Each mechanism, against a round trip of the streams of the same loop; for a lock, the time in which two processes get it twice.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,14 @@ from typing import Any
 
 import trio
 
+from . import contention
 from .harness import LOOPS, Aipc, Body, Contestant, Streams, alternate, child, round_trip
 from .queues import Queues
 from .services.patterns import TrioStream
 
 ANY = (None, None)
 TRIPS = 2_000
+LOCK_SECONDS = 1.0
 PROMISE = 1.2
 POSIX = [f"posix-mq:/aipc-bench-{os.getpid()}-{way}" for way in ("there", "back")]
 
@@ -77,5 +82,8 @@ def judge_all(judge: Callable[..., None], rounds: int) -> None:
             theirs, *ours = alternate(
                 [STREAMS[loop], *contestants.values()], lambda contestant: round_trip(contestant, ANY, TRIPS), rounds
             )
+            turns = {kind: 2e6 / contention.share(kind, 2, LOCK_SECONDS, loop)[1] for kind in contention.LOCKS}
         for name, figure in zip(contestants, ours, strict=True):
             judge(f"busy neighbour, {name}, {loop}", theirs, figure, "µs", PROMISE, at_most=True)
+        for kind, figure in turns.items():
+            judge(f"busy neighbour, {kind}, {loop}", theirs, figure, "µs", PROMISE, at_most=True)

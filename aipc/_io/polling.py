@@ -197,5 +197,5 @@ class Polling(Waiter):
         self.wake_all()
 
     def _look(self, reactor: Reactor) -> Look:
-        probes = min(self._probes, 1) if reactor.spin.brief else self._probes
+        probes = 0 if reactor.spin.brief else self._probes  # who has just given way tries at once
         return Look.PROMISING if not probes or any(self._available() for _ in range(probes)) else Look.NOTHING

@@ -31,7 +31,7 @@ def spin_and_read(readable: Readiness, kind: int, limit: int) -> tuple[bytes] | 
     if readable.turns_first(reactor) or native is None or reactor._epoll is None:
         return None
     looks, brief = _LOOKS, spin.brief
-    if brief:  # on the only processor the peer runs when this process gives way, or not at all
+    if brief:  # the peer runs when this process gives way, or not at all
         looks = 1
         spin.wait_begins()
         spin.begins()

@@ -188,6 +188,36 @@ def test_on_the_only_processor_it_gives_way_first_and_some_times(clock: Clock, m
     assert not learnt.lost
 
 
+def test_a_peer_that_needs_this_processor_gets_it_first(clock: Clock) -> None:
+    """Also where there are two: somebody else may keep the other one busy."""
+    learnt = Spin()
+    clock.others_take = 20e-6
+    gave_way(learnt).was_useful(at_once=False)
+    learnt.begins()
+    assert learnt.lost == pytest.approx(20e-6)
+    assert learnt.brief
+    learnt.was_useful(at_once=True)
+    clock.others_take = 0.0  # it has another processor now
+    learnt.begins()
+    assert not learnt.brief
+    learnt.was_useful(at_once=True)
+    clock.others_take = 20e-6
+    learnt.begins()
+    assert learnt.lost == 0
+
+
+def test_who_takes_the_processor_for_long_is_no_peer(clock: Clock) -> None:
+    """A wait that parks costs less than its slice."""
+    learnt = Spin()
+    clock.others_take = 20e-6
+    gave_way(learnt).was_useful(at_once=False)
+    clock.others_take = 3e-3
+    learnt.begins()
+    learnt.was_useful(at_once=True)
+    learnt.begins()
+    assert learnt.lost == 0
+
+
 @pytest.mark.anyio
 @pytest.mark.usefixtures("all_features")
 async def test_on_one_processor_a_peer_runs_during_a_wait(

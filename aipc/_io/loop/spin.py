@@ -6,8 +6,9 @@ times as long as they last. Parked waits count as well: so a loop that had stopp
 
 One wait spins at a time in a loop, and it looks for the events of all: see `Reactor.poll_now`.
 
-Where a process may use one processor only, its peer may need the same one. If others run when it gives way, a spin does so first,
-and again after each look, a few times: two passes of an event loop cost more than that.
+The peer may need the same processor: where a process may use one only, and where others keep the rest busy. If it answered while
+a spin gave way, the next spin gives way first, and looks once. On the only processor it does so a few times: two passes of an event
+loop cost more than that.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Spin:
         self._skip = 0
         self._given = 0  # how often others ran
         self._alone = len(os.sched_getaffinity(0)) == 1
-        self._shared = self._alone  # whether others ran on the only processor when this process gave way
+        self._shared = self._alone  # whether the peer seems to need this processor, too: it ran when this process gave way
 
     def wait_begins(self, patience: int = 1, longest: float = LONGEST) -> float:
         """Until when to spin, by `perf_counter`; 0 to park at once. `patience` multiplies the time; `longest`: seconds that pay."""
@@ -84,9 +85,12 @@ class Spin:
         """The spin met its event, and so the wait ends; `at_once`: at the first look, which takes no clock."""
         self.in_a_row += self.in_a_row > 0
         if self.lost >= self._longest:
+            self._shared = self._alone
             self.wait_ends()
             self._park_next()
-        elif at_once:
+            return
+        self._shared = self._shared or self._given > 0
+        if at_once:
             self.was_quick()
         else:
             self.wait_ends()
@@ -119,7 +123,7 @@ class Spin:
 
     @property
     def brief(self) -> bool:
-        """Whether one look is enough: the peer can't run on the only processor meanwhile."""
+        """Whether one look is enough: the peer can't run on this processor meanwhile."""
         return self._shared and self._given > 0
 
     def in_vain(self) -> None:
