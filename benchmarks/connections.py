@@ -16,7 +16,10 @@ FRAME = NUMBER.pack(len(REQUEST)) + REQUEST
 
 
 def clients(path: str, connections: int, requests: int, done: int) -> None:
-    """Each connection sends its next request when it has its answer."""
+    """Each connection sends its next request when it has its answer; timed once all have had one.
+
+    A server of asyncio's accepts one connection in each turn of its loop: it would serve the first ones only, again and again.
+    """
     raise_descriptor_limit()
     socks = {}
     poll = select.epoll()
@@ -27,8 +30,13 @@ def clients(path: str, connections: int, requests: int, done: int) -> None:
         poll.register(sock, select.EPOLLIN)
     for fd in socks:
         os.write(fd, FRAME)
+    for _ in socks:
+        ((fd, _),) = poll.poll(maxevents=1)
+        os.read(fd, 4096)
     os.write(done, b"c")
     left, start = requests, perf_counter()
+    for fd in socks:
+        os.write(fd, FRAME)
     while left > 0:
         for fd, _ in poll.poll():
             os.read(fd, 4096)

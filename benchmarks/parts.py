@@ -60,8 +60,8 @@ def many_connections(judge: Judge, rounds: int) -> None:
         contestants = [Contestant(kind, loop) for kind in ("streams", "aipc")]
         figures = alternate(contestants, lambda c: connections.measure(c, 100, 20_000)[0], min(rounds, 3))
         judge(f"100 connections, processor a request, {loop}", *figures, "µs", promise, at_most=True)
-        figures = alternate(contestants, lambda c: connections.measure(c, 5_000, 50_000)[1], 1)
-        judge(f"5,000 connections, rate, {loop}", *figures, "requests/s", 1.5, at_most=False)
+        figures = alternate(contestants, lambda c: connections.measure(c, 10_000, 50_000)[1], 1)
+        judge(f"10,000 connections, rate, {loop}", *figures, "requests/s", 1.5, at_most=False)
 
 
 def idleness(judge: Judge, _: int) -> None:

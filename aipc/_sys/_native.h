@@ -11,7 +11,8 @@
     SLOT(channel, _writer) SLOT(crowd, until) SLOT(handle, fd) SLOT(reactor, crowd) SLOT(reactor, loop) SLOT(reactor, spin) \
     SLOT(readiness, _first) SLOT(readiness, _generation) SLOT(readiness, _others) SLOT(readiness, _paused) SLOT(readiness, _reactor) \
     SLOT(readiness, _watched) SLOT(readiness, budget) SLOT(readiness, buffered) SLOT(readiness, empty) SLOT(readiness, exhausted) \
-    SLOT(readiness, reception) SLOT(readiness, spins) SLOT(spin, expected) SLOT(spin, in_a_row)
+    SLOT(readiness, reception) SLOT(readiness, spins) SLOT(spin, _skip) SLOT(spin, active) \
+    SLOT(spin, expected) SLOT(spin, in_a_row)
 
 #define SLOT_NUMBER(owner, name) owner##_##name,
 enum { SLOTS(SLOT_NUMBER) SLOT_COUNT };

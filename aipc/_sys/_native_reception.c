@@ -41,12 +41,13 @@ static int runs_here(PyObject *loop)
     return in_trio == Py_False;
 }
 
-/* Whether Python may find that a spin pays: its waits are short, and no crowd is known of. */
-static int may_spin(PyObject *reactor)
+/* As `Spin.pays`, and no crowd is known of: then Python spins. */
+static int pays(PyObject *reactor)
 {
-    double expected = PyFloat_AsDouble(AT(AT(reactor, reactor_spin), spin_expected));
+    PyObject *spin = AT(reactor, reactor_spin);
     double until = PyFloat_AsDouble(AT(AT(reactor, reactor_crowd), crowd_until));
-    return expected <= aipc_used.longest_spin && (until == 0 || now() >= until);
+    return AT(spin, spin_active) == Py_False && PyLong_AsLong(AT(spin, spin__skip)) == 0 &&
+           PyFloat_AsDouble(AT(spin, spin_expected)) <= aipc_used.longest_spin && (until == 0 || now() >= until);
 }
 
 /* Whether there is nothing to read, for certain, and it would not spin. */
@@ -57,7 +58,7 @@ static int must_park(PyObject *channel, PyObject *readable)
         AT(readable, readiness__paused) != Py_False || AT(readable, readiness__watched) != Py_True || !PyBytes_CheckExact(rest) ||
         PyBytes_GET_SIZE(rest) > 0)
         return 0;
-    if (AT(readable, readiness_spins) == Py_True && may_spin(reactor))
+    if (AT(readable, readiness_spins) == Py_True && pays(reactor))
         return 0;
     if (!runs_here(AT(reactor, reactor_loop)))
         return 0;
@@ -68,6 +69,9 @@ static int must_park(PyObject *channel, PyObject *readable)
 
 static int park(Reception *self, PyObject *readable)
 {
+    PyObject *spin = AT(AT(readable, readiness__reactor), reactor_spin);
+    if (PyLong_AsLong(AT(spin, spin__skip)) > 0 && aipc_add(spin, spin__skip, -1) < 0) /* as `Spin.wait_begins` */
+        return -1;
     self->future = PyObject_Vectorcall(aipc_used.future, &AT(AT(readable, readiness__reactor), reactor_loop), 0, aipc_used.loop_keyword);
     self->inner = self->future == NULL ? NULL : PyObject_CallMethodNoArgs(self->future, aipc_name___await__);
     if (self->inner == NULL)

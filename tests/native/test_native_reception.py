@@ -10,6 +10,7 @@ import struct
 import anyio
 import pytest
 
+from aipc._io.loop.spin import LONGEST
 from aipc.exceptions import MessageTooLarge
 from aipc.testing.expect import settle, until
 
@@ -45,6 +46,29 @@ async def test_it_reads_without_the_task() -> None:
         channel._handle.readable._reactor.poll_now()  # type: ignore[union-attr]
         assert channel._handle.readable.buffered == ([b"read ahead"] if parked else [])
         assert not receiver.got
+
+
+@where_the_loop_reads
+@pytest.mark.parametrize("why", ["penalty", "another one spins", "long waits", "nothing"])
+@pytest.mark.usefixtures("all_features")
+async def test_it_parks_unless_a_spin_pays(why: str) -> None:
+    """As Python's own waits do; and a park counts a penalty down, as theirs."""
+    async with connected() as (channel, peer), anyio.create_task_group() as tasks:
+        readable = channel._handle.readable
+        readable.spins = True
+        spin = readable._current_reactor().spin
+        spin._skip = 2 if why == "penalty" else 0
+        spin.active = why == "another one spins"
+        spin.expected = LONGEST * (2 if why == "long waits" else 1 / 2)
+        receiver = Receiver(channel)
+        tasks.start_soon(receiver)
+        await until(lambda: readable._first is not None)
+        spin.active = False
+        assert is_parked(channel) is (why != "nothing")
+        if why == "penalty":
+            assert spin._skip == 1
+        peer.send(FRAME(b"a"))
+        await until(lambda: receiver.got == [b"a"])
 
 
 @pytest.mark.parametrize("when", ["before", "read", "woken"])
