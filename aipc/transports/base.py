@@ -98,7 +98,9 @@ class TransportChannel(Channel):
             raise UnsupportedOperation(f"{self._name}: no such option here: {unknown} (this mechanism takes: {takes})")
 
     async def send(self, item: Buffer, **meta: Any) -> None:
-        waiting, put = self._writing(meta), bind(self._put, meta)
+        waiting, put = self._outgoing, self._put
+        if meta or waiting is None:
+            waiting, put = self._writing(meta), bind(self._put, meta)
         try:
             waiting.try_now(put, item)
         except BlockingIOError:
@@ -118,6 +120,8 @@ class TransportChannel(Channel):
             await waiting.attempt(put, item)
 
     def receive(self, **selection: Any) -> Coroutine[Any, Any, bytes]:  # one coroutine fewer than `async def`
+        if self._incoming is not None and not selection:
+            return self._incoming.attempt(self._take)
         take: Callable[[], bytes] = bind(self._take, selection)
         return self._reading(selection).attempt(take)
 

@@ -21,8 +21,8 @@ from ..packet import LARGEST_BLOCK, PacketChannel, PacketHandle
 
 _OVERHEAD = 32
 """Bytes of the send buffer that a message cannot use (unix_dgram_sendmsg in the kernel's net/unix/af_unix.c)."""
-_SIZE_ONLY = socket.MSG_PEEK | socket.MSG_TRUNC
-_BYTE = bytearray(1)
+SIZE_ONLY = socket.MSG_PEEK | socket.MSG_TRUNC
+BYTE = bytearray(1)
 
 
 def ask_credentials(sock: socket.socket) -> None:
@@ -61,7 +61,7 @@ class UnixPacketChannel(PacketChannel):
 
     def _next_size(self) -> int:
         """Return the number of bytes of the next message, which stays in the queue."""
-        return self._sock.recv_into(_BYTE, 1, _SIZE_ONLY)
+        return self._sock.recv_into(BYTE, 1, SIZE_ONLY)
 
     def _take(self) -> bytes:
         size = self._next_size()

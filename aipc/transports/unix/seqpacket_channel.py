@@ -15,7 +15,7 @@ from aipc.abc import Buffer, ChannelAttribute, Message
 
 from ..packet import PacketHandle
 from . import address as unix_address
-from .packet import UnixPacketChannel
+from .packet import BYTE, SIZE_ONLY, UnixPacketChannel
 
 
 class SeqpacketChannel(UnixPacketChannel):
@@ -39,7 +39,7 @@ class SeqpacketChannel(UnixPacketChannel):
 
     def _next_size(self) -> int:
         try:
-            return super()._next_size()
+            return self._sock.recv_into(BYTE, 1, SIZE_ONLY)
         except ConnectionResetError:
             self._reset = True  # reported once, before the peer's last messages, which are received first
             return super()._next_size()
