@@ -84,14 +84,14 @@ def locks(judge: Judge, _: int) -> None:
     for kind in contention.LOCKS:
         for processes in contention.PROCESSES:
             for hold in (0.0, 1e-3):
-                least, _ = contention.share(kind, processes, hold=hold)
+                least, _ = contention.share(kind, processes, 5.0, hold=hold)
                 what = f"{kind}, {processes} processes, {hold * 1e3:g} ms each: least share"
                 judge(what, 1, least, "of fair", 1 / 2, at_most=False)
     ours = contention.rate("aipc")
     for theirs, promise in contention.OTHERS.items():
         judge(f"contended sysv-sem, against {theirs}", contention.rate(theirs), ours, "acquisitions/s", promise, at_most=False)
     for kind in killed_holder.KINDS:
-        _, most = killed_holder.latencies(kind, kills=300)
+        _, most = killed_holder.latencies(kind, kills=200)
         judge(f"{kind}: killed holder, p99", 1, most, "ms", 20, at_most=True)
 
 
