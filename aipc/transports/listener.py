@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import logging
 import math
+import os
+import resource
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from time import monotonic
 from typing import Any
 
 import anyio.abc
@@ -32,6 +35,7 @@ _GONE |= {errno.ENONET, errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH}
 """Errors of a connection that accept(2) reports, and of a firewall: it is gone, and the next one may be good."""
 _NOBODY = frozenset({errno.EAGAIN, errno.EINVAL})  # EINVAL: after shutdown(2)
 _PATIENCE = 0.1  # seconds
+_TELLS_AGAIN = 60.0  # seconds from one warning to the next
 _MOST_GONE = 100  # in a row: more may be the listener's own error, and must not block the loop
 
 LONGEST_BACKLOG = 0x7FFFFFFF
@@ -42,7 +46,7 @@ TransportT_co = TypeVar("TransportT_co", bound=TransportChannel, default=Transpo
 
 
 class _NotNow(Exception):
-    """accept(2) failed for a reason that may pass."""
+    """accept(2) failed for a reason that may pass: its errno, if that is a lack of descriptors or memory."""
 
 
 class SocketListener(Listener[TransportT_co]):
@@ -71,6 +75,7 @@ class SocketListener(Listener[TransportT_co]):
         self._shared = shared
         self._accepted = self._failed = 0
         self._spins = True
+        self._told = -math.inf
 
     def never_spin(self) -> None:
         """Park at once in each wait, and so do the channels accepted from now on."""
@@ -83,8 +88,24 @@ class SocketListener(Listener[TransportT_co]):
         while True:
             try:
                 return await self._handle.readable.attempt(accept)
-            except _NotNow:
+            except _NotNow as lack:
+                self._tell(*lack.args)
                 await anyio.sleep(_PATIENCE)  # no event tells when a descriptor is closed
+
+    def _tell(self, number: int = 0) -> None:
+        """Warn that clients wait because something is lacking, now and then."""
+        if not number or monotonic() - self._told < _TELLS_AGAIN:
+            return
+        self._told = monotonic()
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        hint = f": this process may have {most:,} descriptors (RLIMIT_NOFILE, ulimit -n)" if number == errno.EMFILE else ""
+        _logger.warning(
+            "%s: can't accept, so clients wait: %s%s; it tries again every %g s",
+            self._handle.name,
+            os.strerror(number),
+            hint,
+            _PATIENCE,
+        )
 
     def _accept(self) -> TransportT_co:
         for _ in range(_MOST_GONE):
@@ -115,7 +136,7 @@ class SocketListener(Listener[TransportT_co]):
             return self._handle.sock.accept()[0]
         except OSError as error:
             if error.errno in _EXHAUSTED:
-                raise _NotNow from None
+                raise _NotNow(error.errno) from None
             if error.errno in _GONE:
                 return None
             raise

@@ -199,13 +199,19 @@ async def _awaiting(awaitable: Awaitable[object]) -> object:
 
 
 def _log(item: object, error: BaseException) -> None:
-    if _is_end(error):
+    if _is_all(error, anyio.EndOfStream):
         _logger.debug("%r: the handler met the end of a stream", item)  # usually its own: the peer left
+    elif _is_all(error, anyio.EndOfStream, anyio.BrokenResourceError):
+        _logger.warning("%r: the handler ended: %s", item, _first(error))  # usually its own: the peer left with messages unread
     else:
         _logger.error("%r: the handler failed", item, exc_info=error)
 
 
-def _is_end(error: BaseException) -> bool:
+def _is_all(error: BaseException, *kinds: type[Exception]) -> bool:
     if isinstance(error, BaseExceptionGroup):
-        return all(map(_is_end, error.exceptions))
-    return isinstance(error, anyio.EndOfStream)
+        return all(_is_all(one, *kinds) for one in error.exceptions)
+    return isinstance(error, kinds)
+
+
+def _first(error: BaseException) -> BaseException:
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error

@@ -7,7 +7,6 @@ import functools
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -90,49 +89,6 @@ async def test_handlers_error_ends_its_own_connection(url: str, caplog: pytest.L
     assert url in record.getMessage()
     assert record.exc_info is not None
     assert isinstance(record.exc_info[1], ZeroDivisionError)
-
-
-async def until_its_end(channel: Channel) -> None:
-    while True:
-        await channel.receive()
-
-
-async def until_its_end_and_closed(channel: Channel) -> None:
-    async with channel:
-        await until_its_end(channel)
-
-
-async def until_its_end_in_a_group(channel: Channel) -> None:
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(until_its_end, channel)
-        tasks.start_soon(anyio.sleep_forever)
-
-
-async def until_its_end_and_failing(channel: Channel) -> None:
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(until_its_end, channel)
-        try:
-            await anyio.sleep_forever()
-        finally:
-            raise ZeroDivisionError("the handler's own")
-
-
-@pytest.mark.parametrize(
-    ("handler", "errors"),
-    [(until_its_end, 0), (until_its_end_and_closed, 0), (until_its_end_in_a_group, 0), (until_its_end_and_failing, 1)],
-)
-async def test_handler_whose_peer_leaves(
-    handler: Callable[[Channel], Awaitable[None]], errors: int, url: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It ends by EndOfStream, and that is no error; what else it raised is."""
-    with anyio.fail_after(10):
-        async with aipc.listen(url) as listener, anyio.create_task_group() as tasks:
-            tasks.start_soon(listener.serve, handler)
-            async with aipc.open_channel(url) as channel:
-                await channel.send(b"last")
-            await settle()
-            await listener.drain()
-    assert [record.levelno for record in caplog.records if record.name == "aipc"] == [logging.ERROR] * errors
 
 
 async def test_handler_that_fails_before_it_awaits(url: str, caplog: pytest.LogCaptureFixture) -> None:
