@@ -52,7 +52,9 @@ class NativeHook(BuildHookInterface[Any]):
             print(f"aipc: without its native functions, which need a C compiler and Python's headers: {error}", file=sys.stderr)
             return
         if version == "editable":
-            shutil.copy(built, root / PLACE)
+            new = root / PLACE / f"{built.name}.new"
+            shutil.copy(built, new)
+            new.rename(root / PLACE / built.name)  # a running process keeps the old file: to write into it would kill it
             return
         build_data["force_include"][str(built)] = f"{PLACE}/{built.name}"
         build_data["pure_python"] = False
