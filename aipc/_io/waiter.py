@@ -243,12 +243,11 @@ class Waiter(WaitQueue, ABC):
         self, reactor: Reactor, deadline: float, operation: Callable[[*Arguments], Result], *arguments: *Arguments
     ) -> Result | _Outcome:
         """Retry without sleeping, with turns of the loop in between, until `deadline`."""
-        spin = reactor.spin
-        self._spin_begins(reactor)
-        spin.begins()
-        at_once = True
-        turn = self.turns_first(reactor)
+        spin, at_once = reactor.spin, True
         try:
+            self._spin_begins(reactor)
+            spin.begins()  # a signal's handler may raise, here and later
+            turn = self.turns_first(reactor)
             while True:
                 if turn:
                     self.budget, spin.in_a_row = BUDGET, 0

@@ -34,8 +34,10 @@ def spin_and_read(readable: Readiness, kind: int, limit: int) -> tuple[bytes] | 
     if brief:  # the peer runs when this process gives way, or not at all
         looks = 1
         spin.wait_begins()
-        spin.begins()
-        spin.active = False
+        try:
+            spin.begins()
+        finally:
+            spin.active = False
     found: list[tuple[int, int]] | tuple[bytes] | bytes | None
     found = native.spin(reactor._epoll.fileno(), readable._fd, looks, kind, limit)
     if isinstance(found, list):

@@ -220,6 +220,24 @@ def test_who_takes_the_processor_for_long_is_no_peer(clock: Clock) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.usefixtures("all_features")
+async def test_a_signal_handler_that_raises_ends_the_spin(anyio_backend: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while it gives way before its first look: otherwise no wait of this loop would spin again."""
+
+    def interrupted() -> None:
+        raise ZeroDivisionError("a signal's handler")
+
+    learnt = reactor_of(backend.current()).spin
+    one, other = aipc.channel_pair("seqpacket")
+    async with one, other:
+        learnt._shared = True
+        monkeypatch.setattr(os, "sched_yield", interrupted)
+        with pytest.raises(ZeroDivisionError):
+            await one.receive()
+        assert not learnt.active
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("all_features")
 async def test_on_one_processor_a_peer_runs_during_a_wait(
     anyio_backend: object, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,8 +54,8 @@ class Soon:
         deadline = spin.wait_begins()
         if not deadline:
             return None
-        spin.begins()
         try:
+            spin.begins()
             while True:
                 data = channel.read_beside(self._reactor, 1 if spin.brief else _LOOKS)
                 if data is not None or spin.gave_enough or perf_counter() >= deadline:
