@@ -236,23 +236,28 @@ static PyMethodDef functions[] = {
     {"split", (PyCFunction)(void (*)(void))split, METH_FASTCALL, NULL},
     {"send", (PyCFunction)(void (*)(void))aipc_send, METH_FASTCALL, NULL},
     {"read_ahead", (PyCFunction)(void (*)(void))aipc_read_ahead, METH_FASTCALL, NULL},
+    {"reception", aipc_reception, METH_O, NULL},
+    {"run", (PyCFunction)(void (*)(void))aipc_run, METH_FASTCALL, NULL},
     {"use", (PyCFunction)(void (*)(void))aipc_use, METH_VARARGS | METH_KEYWORDS, NULL},
     {"spin", (PyCFunction)(void (*)(void))spin, METH_FASTCALL, NULL},
     {"join", (PyCFunction)(void (*)(void))join, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };
 
-static int add_type(PyObject *module, PyType_Spec *spec, const char *name)
+static PyTypeObject *add_type(PyObject *module, PyType_Spec *spec, const char *name)
 {
     PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
     int failed = type == NULL || PyModule_AddObjectRef(module, name, type) < 0;
-    Py_XDECREF(type);
-    return failed;
+    if (failed)
+        Py_CLEAR(type);
+    return (PyTypeObject *)type; /* for ever */
 }
 
 static int fill_module(PyObject *module)
 {
-    int failed = add_type(module, &aipc_ring_spec, "RingEnd") || add_type(module, &aipc_reception_spec, "Reception") ||
+    aipc_parking_type = add_type(module, &aipc_parking_spec, "Parking");
+    aipc_reception_type = aipc_parking_type == NULL ? NULL : add_type(module, &aipc_reception_spec, "Reception");
+    int failed = aipc_reception_type == NULL || add_type(module, &aipc_ring_spec, "RingEnd") == NULL ||
                  PyModule_AddIntConstant(module, "MOST_READ", MOST_READ) < 0 ||
                  PyModule_AddIntConstant(module, "MOST_WRITTEN", MOST_WRITTEN) < 0;
     return failed ? -1 : 0;

@@ -3,6 +3,8 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <stdbool.h>
+
 /* Attributes of Python's objects, all of them in `__slots__`. */
 #define SLOTS(SLOT) \
     SLOT(channel, _bytes_received) SLOT(channel, _bytes_sent) SLOT(channel, _framing) SLOT(channel, _incoming) \
@@ -23,31 +25,48 @@ int aipc_add(PyObject *object, int slot, Py_ssize_t count);    /* -1: an error *
 int aipc_is_free(PyObject *readiness);                         /* no task waits there, and it has some of its budget left */
 PyObject *aipc_take_buffered(PyObject *channel, PyObject *readable); /* NULL without an error: nothing was read ahead */
 
-/* What `use` was given: see `transports/channel_in_c.py`. `loop_keyword` is the names of the keywords (loop,). */
+/* What `use` was given: see `transports/channel_in_c.py`. `context_keyword` is the names of the keywords (context,). */
 extern struct aipc_used {
-    PyObject *channel, *readiness, *future, *running_loop, *in_trio_task, *logs_waits, *full_budget, *loop_keyword;
+    PyObject *channel, *reactor, *readiness, *future, *cancelled_error, *running_loop, *in_trio_task, *logs_waits, *full_budget, *context_keyword;
     double longest_spin, longest_wait, weight;
 } aipc_used;
 
 /* The names of what is called, as strings. */
 #define NAMES(NAME) \
-    NAME(__await__) NAME(_keep) NAME(_keep_error) NAME(_receive_again) NAME(_receive_in_python) NAME(_wait_cancelled) NAME(close) \
-    NAME(deadly) NAME(done) NAME(generation) NAME(kind) NAME(limit) NAME(loop) NAME(set_result) NAME(throw) NAME(wake)
+    NAME(_keep) NAME(_keep_error) NAME(_receive_again) NAME(_receive_in_python) NAME(_wait_cancelled) NAME(call_soon) NAME(close) NAME(context) \
+    NAME(deadly) NAME(generation) NAME(kind) NAME(limit) NAME(throw) NAME(wake)
 #define DECLARE_NAME(name) extern PyObject *aipc_name_##name;
 NAMES(DECLARE_NAME)
 
 typedef struct {
     PyObject_HEAD
+    PyObject *loop, *callback, *context; /* no callback: the task has not come yet, or was told */
+    PyObject *others;                    /* callbacks and contexts besides, usually NULL */
+    PyObject *message;                   /* of its cancellation */
+    bool blocking;                       /* as asyncio's futures say that they are awaited */
+    enum { PENDING, WOKEN, CANCELLED } state;
+} Parking; /* _native_parking.c */
+extern PyTypeObject *aipc_parking_type, *aipc_reception_type;
+Parking *aipc_new_parking(PyObject *loop);
+int aipc_wake(Parking *, PyObject *woken);  /* the task runs later; at once with the others in `woken`, if that is a list */
+bool aipc_runs_in(PyObject *reactor);       /* whether `run` runs tasks of that reactor's loop here */
+int aipc_logs_waits(void);                  /* whether waits are logged; -1: an error */
+PyObject *aipc_result(PyObject *, PyObject *);
+PyObject *aipc_run(PyObject *, PyObject *const *, Py_ssize_t);
+
+typedef struct {
+    PyObject_HEAD
     PyObject *channel; /* NULL once it has ended */
-    PyObject *inner;   /* what the task waits in: the future's iterator while it is parked, or a coroutine of Python's */
-    PyObject *future;  /* while it is parked */
+    PyObject *inner;   /* a coroutine of Python's that it waits in */
+    Parking *parking;  /* while it is parked */
     double began;
 } Reception; /* _native_reception.c */
 
 extern PyType_Spec aipc_ring_spec; /* _native_ring.c */
-extern PyType_Spec aipc_reception_spec;
+extern PyType_Spec aipc_reception_spec, aipc_parking_spec;
 PyObject *aipc_send(PyObject *, PyObject *const *, Py_ssize_t); /* _native_channel.c */
 PyObject *aipc_read_ahead(PyObject *, PyObject *const *, Py_ssize_t);
 PyObject *aipc_use(PyObject *, PyObject *, PyObject *);
+PyObject *aipc_reception(PyObject *, PyObject *);
 Py_ssize_t aipc_write_frame(int fd, PyObject *item, int kind); /* _native.c */
 PyObject *aipc_receive(int fd, int kind, unsigned long long limit, int *whole, int *all);

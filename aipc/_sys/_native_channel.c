@@ -144,15 +144,12 @@ static int read_and_keep(PyObject *channel, PyObject *readable)
     return failed < 0 ? -1 : 1;
 }
 
-/* Whether that future, of a task that was neither woken nor cancelled, is all that waits. */
-static int waits_alone(PyObject *readable, PyObject *future)
+/* Whether that task, which was neither woken nor cancelled, is all that waits. */
+static int waits_alone(PyObject *readable, Parking *parking)
 {
     PyObject *others = AT(readable, readiness__others);
-    if (future == NULL || AT(readable, readiness__first) != future || (others != Py_None && PyObject_IsTrue(others) != 0))
-        return 0;
-    PyObject *done = PyObject_CallMethodNoArgs(future, aipc_name_done);
-    Py_XDECREF(done);
-    return done == Py_False;
+    return parking != NULL && AT(readable, readiness__first) == (PyObject *)parking && parking->state == PENDING &&
+           (others == Py_None || PyObject_IsTrue(others) == 0);
 }
 
 /* What else failed while it was read: the channel keeps it, and `receive` raises it. What is no Exception, as an interrupt, goes on. */
@@ -173,13 +170,13 @@ static void keep_failure(PyObject *channel, PyObject *readable)
 }
 
 /* Wake the task, as `Readiness.fired` does. 0: that must do it. */
-static int wake(PyObject *readable, PyObject *future)
+static int wake(PyObject *readable, Parking *parking, PyObject *woken)
 {
-    if (!waits_alone(readable, future))
+    if (!waits_alone(readable, parking))
         return PyErr_Occurred() ? -1 : 0; /* it left meanwhile, or was cancelled */
     PyObject *reactor = Py_NewRef(AT(readable, readiness__reactor));
-    int failed = call(future, aipc_name_set_result, Py_True);
-    if (!failed && AT(readable, readiness__first) == future)
+    int failed = aipc_wake(parking, woken);
+    if (!failed && AT(readable, readiness__first) == (PyObject *)parking)
         aipc_set(readable, readiness__first, Py_NewRef(Py_None));
     if (!failed && reactor != Py_None && PyLong_AsLong(AT(AT(reactor, reactor_spin), spin_in_a_row)) == 0)
         failed = aipc_add(AT(reactor, reactor_spin), spin_in_a_row, 1);
@@ -192,30 +189,32 @@ static int wake(PyObject *readable, PyObject *future)
 }
 
 /* Read for the task that is parked alone, and wake it. 0: Python must do it; -1: an error that is no Exception. */
-static int read_for(Reception *reception)
+static int read_for(Reception *reception, PyObject *woken)
 {
-    PyObject *channel = reception->channel, *future = reception->future;
+    PyObject *channel = reception->channel;
+    Parking *parking = reception->parking;
     PyObject *readable = channel == NULL ? NULL : AT(channel, channel__incoming);
     if (channel == NULL || !PyBytes_CheckExact(AT(channel, channel__rest)) || PyBytes_GET_SIZE(AT(channel, channel__rest)) > 0 ||
-        PyLong_AsLong(AT(channel, channel__native_kind)) == 0 || !waits_alone(readable, future))
+        PyLong_AsLong(AT(channel, channel__native_kind)) == 0 || !waits_alone(readable, parking))
         return PyErr_Occurred() ? -1 : 0;
     Py_INCREF(channel); /* what is called may collect garbage, and this with it */
-    Py_INCREF(future);
+    Py_INCREF(parking);
     int came = read_and_keep(channel, readable), done = 1;
     if (came < 0)
         keep_failure(channel, readable);
     if (came != 0)
-        done = PyErr_Occurred() ? -1 : wake(readable, future);
-    Py_DECREF(future);
+        done = PyErr_Occurred() ? -1 : wake(readable, parking, woken);
+    Py_DECREF(parking);
     Py_DECREF(channel);
     return done;
 }
 
-/* read_ahead(events, readers): read for those tasks that are parked in a Reception; the events that are left. */
+/* read_ahead(events, readers, woken): read for those tasks that are parked in a Reception; the events that are left. The tasks that can
+   go on are added to `woken`, for `run`; or, if that is None, the loop runs them later. */
 PyObject *aipc_read_ahead(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count)
 {
-    if (count != 2 || !PyList_CheckExact(args[0]) || !PyDict_CheckExact(args[1])) {
-        PyErr_SetString(PyExc_TypeError, "read_ahead(events: list, readers: dict)");
+    if (count != 3 || !PyList_CheckExact(args[0]) || !PyDict_CheckExact(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "read_ahead(events: list, readers: dict, woken: list or None)");
         return NULL;
     }
     PyObject *left = PyList_New(0);
@@ -232,7 +231,7 @@ PyObject *aipc_read_ahead(PyObject *Py_UNUSED(module), PyObject *const *args, Py
         if (reader != NULL && PyObject_TypeCheck(reader, (PyTypeObject *)aipc_used.readiness) &&
             AT(reader, readiness_reception) != Py_None) {
             PyObject *reception = Py_NewRef(AT(reader, readiness_reception));
-            done = read_for((Reception *)reception);
+            done = read_for((Reception *)reception, args[2]);
             Py_DECREF(reception);
         }
         if (done < 0 || (done == 0 && PyList_Append(left, pair) < 0))
@@ -266,14 +265,14 @@ static int find_slots(PyObject *classes)
 PyObject *aipc_use(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {
-        "classes", "future", "running_loop", "in_trio_task", "logs_waits", "fork_names", "sigpipe_names", "full_budget", "longest_spin",
+        "classes", "future", "cancelled_error", "running_loop", "in_trio_task", "logs_waits", "fork_names", "sigpipe_names", "full_budget", "longest_spin",
         "longest_wait", "weight", NULL,
     };
     struct aipc_used given = {0};
     PyObject *classes, *fork, *sigpipe;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OOOOO!O!Oddd", names, &PyDict_Type, &classes, &given.future, &given.running_loop,
-                                     &given.in_trio_task, &given.logs_waits, &PyDict_Type, &fork, &PyDict_Type, &sigpipe,
-                                     &given.full_budget, &given.longest_spin, &given.longest_wait, &given.weight))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!OOOOOO!O!Oddd", names, &PyDict_Type, &classes, &given.future, &given.cancelled_error,
+                                     &given.running_loop, &given.in_trio_task, &given.logs_waits, &PyDict_Type, &fork, &PyDict_Type,
+                                     &sigpipe, &given.full_budget, &given.longest_spin, &given.longest_wait, &given.weight))
         return NULL;
     if (find_slots(classes) < 0)
         return NULL;
@@ -282,13 +281,15 @@ PyObject *aipc_use(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs
         return NULL;
     NAMES(INTERN_NAME)
     given.channel = PyDict_GetItemString(classes, "channel");
+    given.reactor = PyDict_GetItemString(classes, "reactor");
     given.readiness = PyDict_GetItemString(classes, "readiness");
-    given.loop_keyword = PyTuple_Pack(1, aipc_name_loop);
-    if (given.loop_keyword == NULL)
+    given.context_keyword = PyTuple_Pack(1, aipc_name_context);
+    if (given.context_keyword == NULL)
         return NULL;
     fork_names = Py_NewRef(fork);
     sigpipe_names = Py_NewRef(sigpipe);
-    PyObject *kept[] = {classes, given.future, given.running_loop, given.in_trio_task, given.logs_waits, given.full_budget};
+    PyObject *kept[] = {classes, given.future, given.cancelled_error, given.running_loop, given.in_trio_task, given.logs_waits,
+                        given.full_budget};
     for (size_t index = 0; index < sizeof kept / sizeof *kept; index++)
         Py_INCREF(kept[index]);
     aipc_used = given;

@@ -29,13 +29,15 @@ static PySendResult end_with(Reception *self, PyObject *message, PyObject **resu
     return message == NULL ? PYGEN_ERROR : PYGEN_RETURN;
 }
 
-/* Whether a task of `loop`, an asyncio loop, runs this code. */
-static int runs_here(PyObject *loop)
+/* Whether a task of that reactor's loop, one of asyncio's, runs this code. */
+static int runs_here(PyObject *reactor)
 {
-    PyObject *here = PyObject_CallNoArgs(aipc_used.running_loop);
-    Py_XDECREF(here);
-    if (here == NULL || here != loop)
-        return 0;
+    if (!aipc_runs_in(reactor)) { /* to ask takes a getpid(2) on Python 3.11 */
+        PyObject *here = PyObject_CallNoArgs(aipc_used.running_loop);
+        Py_XDECREF(here);
+        if (here == NULL || here != AT(reactor, reactor_loop))
+            return 0;
+    }
     PyObject *in_trio = PyObject_CallNoArgs(aipc_used.in_trio_task);
     Py_XDECREF(in_trio);
     return in_trio == Py_False;
@@ -60,11 +62,9 @@ static int must_park(PyObject *channel, PyObject *readable)
         return 0;
     if (AT(readable, readiness_spins) == Py_True && pays(reactor))
         return 0;
-    if (!runs_here(AT(reactor, reactor_loop)))
+    if (!runs_here(reactor))
         return 0;
-    PyObject *logs = PyObject_CallNoArgs(aipc_used.logs_waits);
-    Py_XDECREF(logs);
-    return logs == Py_False;
+    return aipc_logs_waits() == 0;
 }
 
 static int park(Reception *self, PyObject *readable)
@@ -72,12 +72,11 @@ static int park(Reception *self, PyObject *readable)
     PyObject *spin = AT(AT(readable, readiness__reactor), reactor_spin);
     if (PyLong_AsLong(AT(spin, spin__skip)) > 0 && aipc_add(spin, spin__skip, -1) < 0) /* as `Spin.wait_begins` */
         return -1;
-    self->future = PyObject_Vectorcall(aipc_used.future, &AT(AT(readable, readiness__reactor), reactor_loop), 0, aipc_used.loop_keyword);
-    self->inner = self->future == NULL ? NULL : PyObject_CallMethodNoArgs(self->future, aipc_name___await__);
-    if (self->inner == NULL)
+    self->parking = aipc_new_parking(AT(AT(readable, readiness__reactor), reactor_loop));
+    if (self->parking == NULL)
         return -1;
     self->began = now();
-    aipc_set(readable, readiness__first, Py_NewRef(self->future));
+    aipc_set(readable, readiness__first, Py_NewRef((PyObject *)self->parking));
     aipc_set(readable, readiness_reception, Py_NewRef((PyObject *)self));
     aipc_set(readable, readiness_budget, Py_NewRef(aipc_used.full_budget));
     return 0;
@@ -88,7 +87,7 @@ static void unpark(Reception *self)
     PyObject *readable = AT(self->channel, channel__incoming);
     if (AT(readable, readiness_reception) == (PyObject *)self)
         aipc_set(readable, readiness_reception, Py_NewRef(Py_None));
-    Py_CLEAR(self->future);
+    Py_CLEAR(self->parking);
 }
 
 static PySendResult begin(Reception *self, PyObject **result)
@@ -103,7 +102,10 @@ static PySendResult begin(Reception *self, PyObject **result)
         return end_with(self, message, result);
     if (!must_park(self->channel, readable))
         return PyErr_Occurred() ? end_with(self, NULL, result) : go_on_in_python(self, aipc_name__receive_in_python, result);
-    return park(self, readable) < 0 ? end_with(self, NULL, result) : PyIter_Send(self->inner, Py_None, result);
+    if (park(self, readable) < 0)
+        return end_with(self, NULL, result);
+    *result = Py_NewRef((PyObject *)self->parking);
+    return PYGEN_NEXT;
 }
 
 /* As `Spin.wait_ends` does. */
@@ -135,20 +137,31 @@ static PySendResult end(Reception *self, PyObject **result)
 /* A task that was parked is so no more, perhaps after it was woken: what was read for it is the next one's. */
 static void leave(Reception *self)
 {
-    if (self->channel == NULL || self->future == NULL)
+    if (self->channel == NULL || self->parking == NULL)
         return;
-    PyObject *type, *value, *traceback, *future = Py_NewRef(self->future);
+    PyObject *type, *value, *traceback, *parking = Py_NewRef((PyObject *)self->parking);
     PyObject *readable = Py_NewRef(AT(self->channel, channel__incoming));
     PyErr_Fetch(&type, &value, &traceback);
     unpark(self);
-    PyObject *done = PyObject_CallMethodOneArg(readable, aipc_name__wait_cancelled, future);
+    PyObject *done = PyObject_CallMethodOneArg(readable, aipc_name__wait_cancelled, parking);
     Py_XSETREF(done, done == NULL ? NULL : PyObject_CallMethodNoArgs(readable, aipc_name_wake));
     if (done == NULL)
         PyErr_WriteUnraisable(readable);
     Py_XDECREF(done);
-    Py_DECREF(future);
+    Py_DECREF(parking);
     Py_DECREF(readable);
     PyErr_Restore(type, value, traceback);
+}
+
+/* The task runs again. */
+static PySendResult resume(Reception *self, PyObject **result)
+{
+    PyObject *woken = aipc_result((PyObject *)self->parking, NULL);
+    Py_XDECREF(woken);
+    if (woken != NULL)
+        return end(self, result);
+    leave(self);
+    return end_with(self, NULL, result);
 }
 
 static PySendResult reception_send(PyObject *object, PyObject *value, PyObject **result)
@@ -159,17 +172,13 @@ static PySendResult reception_send(PyObject *object, PyObject *value, PyObject *
         PyErr_SetString(PyExc_RuntimeError, "it was awaited already");
         return PYGEN_ERROR;
     }
+    if (self->parking != NULL)
+        return resume(self, result);
     if (self->inner == NULL)
         return begin(self, result);
     PySendResult outcome = PyIter_Send(self->inner, value, result);
-    if (outcome == PYGEN_RETURN && self->future != NULL) {
-        Py_CLEAR(*result);
-        return end(self, result);
-    }
-    if (outcome != PYGEN_NEXT) {
-        leave(self);
+    if (outcome != PYGEN_NEXT)
         Py_CLEAR(self->channel);
-    }
     return outcome;
 }
 
@@ -192,21 +201,42 @@ static PyObject *reception_next(PyObject *self)
     return reception_send_method(self, Py_None);
 }
 
+/* Raise what `throw` was given: an exception, or a class, a value and a traceback. */
+static void raise_given(PyObject *const *args, Py_ssize_t count)
+{
+    PyObject *type = args[0], *value = count > 1 && args[1] != Py_None ? args[1] : NULL;
+    PyObject *traceback = count > 2 && args[2] != Py_None ? Py_NewRef(args[2]) : NULL;
+    if (PyExceptionInstance_Check(type)) {
+        value = type;
+        type = (PyObject *)Py_TYPE(value);
+        traceback = traceback == NULL ? PyException_GetTraceback(value) : traceback;
+    }
+    PyErr_Restore(Py_NewRef(type), Py_XNewRef(value), traceback);
+}
+
 /* throw(type[, value[, traceback]]): into what it waits in; a coroutine's own `throw` calls it so. */
 static PyObject *reception_throw(PyObject *object, PyObject *const *args, Py_ssize_t count)
 {
     Reception *self = (Reception *)object;
-    if (self->channel == NULL || self->inner == NULL) {
+    if (self->channel == NULL || (self->inner == NULL && self->parking == NULL)) {
         PyErr_SetString(PyExc_RuntimeError, "it is not awaited");
+        return NULL;
+    }
+    if (count < 1 || !(PyExceptionInstance_Check(args[0]) || PyExceptionClass_Check(args[0]))) {
+        PyErr_SetString(PyExc_TypeError, "throw(exception)");
+        return NULL;
+    }
+    if (self->parking != NULL) {
+        leave(self);
+        Py_CLEAR(self->channel);
+        raise_given(args, count);
         return NULL;
     }
     PyObject *method = PyObject_GetAttr(self->inner, aipc_name_throw);
     PyObject *yielded = method == NULL ? NULL : PyObject_Vectorcall(method, args, (size_t)count, NULL);
     Py_XDECREF(method);
-    if (yielded == NULL) {
-        leave(self);
+    if (yielded == NULL)
         Py_CLEAR(self->channel);
-    }
     return yielded;
 }
 
@@ -214,7 +244,7 @@ static PyObject *reception_close(PyObject *object, PyObject *Py_UNUSED(nothing))
 {
     Reception *self = (Reception *)object;
     PyObject *done = NULL;
-    if (self->channel != NULL && self->inner != NULL && self->future == NULL)
+    if (self->channel != NULL && self->inner != NULL)
         done = PyObject_CallMethodNoArgs(self->inner, aipc_name_close);
     else
         done = Py_NewRef(Py_None);
@@ -228,7 +258,7 @@ static int reception_traverse(Reception *self, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(self->channel);
     Py_VISIT(self->inner);
-    Py_VISIT(self->future);
+    Py_VISIT(self->parking);
     return 0;
 }
 
@@ -236,7 +266,7 @@ static int reception_clear(Reception *self)
 {
     Py_CLEAR(self->channel);
     Py_CLEAR(self->inner);
-    Py_CLEAR(self->future);
+    Py_CLEAR(self->parking);
     return 0;
 }
 
@@ -249,17 +279,16 @@ static void reception_dealloc(Reception *self)
     Py_DECREF(type);
 }
 
-static PyObject *reception_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+PyTypeObject *aipc_reception_type;
+
+/* reception(channel) */
+PyObject *aipc_reception(PyObject *Py_UNUSED(module), PyObject *channel)
 {
-    PyObject *channel;
-    static char *names[] = {"", NULL};
-    if (aipc_used.channel == NULL) {
-        PyErr_SetString(PyExc_TypeError, "no channel was made yet");
+    if (aipc_used.channel == NULL || !PyObject_TypeCheck(channel, (PyTypeObject *)aipc_used.channel)) {
+        PyErr_SetString(PyExc_TypeError, "reception(channel)");
         return NULL;
     }
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!", names, aipc_used.channel, &channel))
-        return NULL;
-    Reception *self = (Reception *)type->tp_alloc(type, 0);
+    Reception *self = (Reception *)aipc_reception_type->tp_alloc(aipc_reception_type, 0);
     if (self != NULL)
         self->channel = Py_NewRef(channel);
     return (PyObject *)self;
@@ -282,7 +311,6 @@ static PyMethodDef reception_methods[] = {
 };
 
 static PyType_Slot reception_slots[] = {
-    {Py_tp_new, reception_new},
     {Py_tp_dealloc, reception_dealloc},
     {Py_tp_traverse, reception_traverse},
     {Py_tp_clear, reception_clear},
@@ -296,5 +324,5 @@ static PyType_Slot reception_slots[] = {
 };
 
 PyType_Spec aipc_reception_spec = {
-    "aipc._sys._native.Reception", sizeof(Reception), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, reception_slots,
+    "aipc._sys._native.Reception", sizeof(Reception), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, reception_slots,
 };

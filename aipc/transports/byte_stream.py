@@ -41,7 +41,7 @@ _READ_PRICE = 7
 """What a read takes of the budget beside its message: a peer that always answers at once must not keep the loop."""
 _INT = struct.Struct("i")
 _send: Callable[[object, object], int] | None = None if native is None else native.send
-_Reception: Any = None if native is None else native.Reception
+_reception: Any = None if native is None else native.reception
 
 
 class ByteStreamChannel(FrameSender):
@@ -121,7 +121,8 @@ class ByteStreamChannel(FrameSender):
         return self._receive_in_python(**selection)
 
     async def _receive_reading_ahead(self) -> bytes:
-        return cast(bytes, await _Reception(self))
+        message: bytes = await _reception(self)
+        return message
 
     def _receive_again(self) -> Coroutine[Any, Any, bytes]:
         """After a wake-up that gave nothing."""

@@ -34,6 +34,7 @@ def prepare(channel: type[object]) -> None:
                 "spin": Spin,
             },
             future=backend.asyncio_future,
+            cancelled_error=backend.asyncio_cancelled,
             running_loop=backend.asyncio_loop,
             in_trio_task=backend.in_trio_task,
             logs_waits=partial(logging.getLogger("aipc").isEnabledFor, logging.DEBUG),  # as `long_waits` asks

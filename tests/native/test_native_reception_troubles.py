@@ -145,7 +145,7 @@ async def test_nothing_leaks() -> None:
 @where_the_loop_reads
 async def test_a_reception_is_awaited_once() -> None:
     async with connected() as (channel, peer):
-        reception = native.Reception(channel)
+        reception = native.reception(channel)
         with pytest.raises(RuntimeError, match="not awaited"):
             reception.throw(ValueError)
         assert next(reception) is not None
@@ -157,7 +157,7 @@ async def test_a_reception_is_awaited_once() -> None:
             next(reception)
         reception.close()
         peer.send(FRAME(b"a"))
-        assert await byte_stream._Reception(channel) == b"a"
+        assert await byte_stream._reception(channel) == b"a"
 
 
 async def test_who_waits_first_keeps_its_place() -> None:
@@ -245,7 +245,7 @@ async def test_a_step_by_hand_fails_and_leaves() -> None:
     async with connected() as (channel, peer):
         coroutine = channel.receive()
         coroutine.send(None)
-        with pytest.raises(RuntimeError, match="await wasn't used"):
+        with pytest.raises(RuntimeError, match="neither woken nor cancelled"):
             coroutine.send(None)
         assert not is_parked(channel)
         assert channel._handle.readable.waiting == 0
@@ -374,6 +374,6 @@ async def test_it_is_cancelled_while_it_reads(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_how_a_reception_is_made() -> None:
-    for wrong in (native.Reception, lambda: native.Reception(None), lambda: native.Reception(channel=None)):
+    for wrong in (native.Reception, lambda: native.reception(None), lambda: native.Reception(channel=None)):
         with pytest.raises(TypeError):
             wrong()

@@ -329,7 +329,7 @@ def test_nothing_leaks(watched: Watched) -> None:
                 lambda: native.spin(-1, 0, 1, 4, 1),
                 lambda: native.send(None, b""),
                 lambda: native.read_ahead([None], {}),
-                lambda: native.Reception(None),
+                lambda: native.reception(None),
             ):
                 failed(wrong)
             words[4096 // 8] = words[4096 // 8 + 2] = 3

@@ -21,6 +21,7 @@ Arguments = TypeVarTuple("Arguments")
 _logger = logging.getLogger("aipc")
 
 asyncio_future: type[object] = asyncio.Future
+asyncio_cancelled: type[BaseException] = asyncio.CancelledError
 asyncio_loop = asyncio._get_running_loop
 """The loop of asyncio's that runs here, or None: the quickest question."""
 _context: Any = None

@@ -14,7 +14,7 @@ import select
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from threading import RLock
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from aipc._io import fork
 from aipc._sys.crowd import Crowd
@@ -108,10 +108,25 @@ class Reactor:
         self.hand_out(events)
         return True
 
-    def hand_out(self, events: list[tuple[int, int]]) -> None:
-        """Tell the watchers of these descriptors."""
+    def _hand_out_and_run(self) -> None:
+        """As `poll_now`, and run the tasks whose messages were read: the loop calls this, while no task runs.
+
+        In its debug mode the loop runs them: it tells which of them take long.
+        """
+        if native is None or cast(asyncio.AbstractEventLoop, self.loop).get_debug():
+            self.poll_now()
+        elif self._epoll is not None:
+            woken: list[object] = []
+            try:
+                self.hand_out(self._epoll.poll(0, _MOST_EVENTS), woken)
+            finally:  # also after an interrupt: they are woken, and nobody else would run them
+                if woken:
+                    native.run(woken, self)
+
+    def hand_out(self, events: list[tuple[int, int]], woken: list[object] | None = None) -> None:
+        """Tell the watchers of these descriptors. The tasks whose messages were read are added to `woken`, or run later."""
         if self.reads_ahead and native is not None:
-            events = native.read_ahead(events, self._readers)
+            events = native.read_ahead(events, self._readers, woken)
         for fd, event in events:
             try:  # an error or a hang-up concerns both directions
                 if event & ~WRITE and (reader := self._readers.get(fd)) is not None:
@@ -131,7 +146,7 @@ class Reactor:
         epoll = select.epoll()
         try:
             if isinstance(self.loop, asyncio.AbstractEventLoop):
-                self.loop.add_reader(epoll.fileno(), self.poll_now)
+                self.loop.add_reader(epoll.fileno(), self._hand_out_and_run)
             else:
                 backend.start_soon(self._poll_in_trio, epoll)
         except BaseException:
