@@ -8,7 +8,7 @@
 /* Attributes of Python's objects, all of them in `__slots__`. */
 #define SLOTS(SLOT) \
     SLOT(channel, _bytes_received) SLOT(channel, _bytes_sent) SLOT(channel, _framing) SLOT(channel, _incoming) \
-    SLOT(channel, _input_error) SLOT(channel, _native_kind) SLOT(channel, _outgoing) SLOT(channel, _output_ended) SLOT(channel, _reader) SLOT(channel, _received) \
+    SLOT(channel, _native_kind) SLOT(channel, _outgoing) SLOT(channel, _output_ended) SLOT(channel, _reader) SLOT(channel, _received) \
     SLOT(channel, _rest) SLOT(channel, _sent) SLOT(channel, _sent_before) SLOT(channel, _short) SLOT(channel, _unfinished) \
     SLOT(channel, _writer) SLOT(crowd, until) SLOT(handle, fd) SLOT(reactor, crowd) SLOT(reactor, loop) SLOT(reactor, spin) \
     SLOT(readiness, _first) SLOT(readiness, _generation) SLOT(readiness, _others) SLOT(readiness, _paused) SLOT(readiness, _reactor) \
@@ -33,7 +33,7 @@ extern struct aipc_used {
 
 /* The names of what is called, as strings. */
 #define NAMES(NAME) \
-    NAME(_keep) NAME(_keep_error) NAME(_receive_again) NAME(_receive_in_python) NAME(_wait_cancelled) NAME(call_soon) NAME(close) NAME(context) \
+    NAME(_keep) NAME(_keep_error) NAME(_keep_failure) NAME(_receive_again) NAME(_receive_in_python) NAME(_wait_cancelled) NAME(call_soon) NAME(close) NAME(context) \
     NAME(deadly) NAME(generation) NAME(kind) NAME(limit) NAME(throw) NAME(wake)
 #define DECLARE_NAME(name) extern PyObject *aipc_name_##name;
 NAMES(DECLARE_NAME)

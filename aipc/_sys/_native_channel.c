@@ -152,14 +152,14 @@ static int waits_alone(PyObject *readable, Parking *parking)
            (others == Py_None || PyObject_IsTrue(others) == 0);
 }
 
-/* What else failed while it was read: the channel keeps it, and `receive` raises it. What is no Exception, as an interrupt, goes on. */
-static void keep_failure(PyObject *channel, PyObject *readable)
+/* What else failed while it was read: `receive` tells. What is no Exception, as an interrupt, goes on. */
+static void keep_failure(PyObject *channel)
 {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
     PyErr_NormalizeException(&type, &value, &traceback);
-    aipc_set(channel, channel__input_error, Py_NewRef(value));
-    aipc_set(readable, readiness_exhausted, Py_NewRef(Py_False));
+    if (call(channel, aipc_name__keep_failure, value) < 0)
+        PyErr_WriteUnraisable(channel);
     if (!PyErr_GivenExceptionMatches(type, PyExc_Exception)) {
         PyErr_Restore(type, value, traceback);
         return;
@@ -201,7 +201,7 @@ static int read_for(Reception *reception, PyObject *woken)
     Py_INCREF(parking);
     int came = read_and_keep(channel, readable), done = 1;
     if (came < 0)
-        keep_failure(channel, readable);
+        keep_failure(channel);
     if (came != 0)
         done = PyErr_Occurred() ? -1 : wake(readable, parking, woken);
     Py_DECREF(parking);

@@ -56,15 +56,18 @@ static int schedule(Parking *self)
 
 int aipc_wake(Parking *self, PyObject *woken)
 {
+    if (PyList_CheckExact(woken) && PyList_Append(woken, (PyObject *)self) < 0)
+        return -1;
     self->state = WOKEN;
-    return PyList_CheckExact(woken) ? PyList_Append(woken, (PyObject *)self) : schedule(self);
+    return PyList_CheckExact(woken) ? 0 : schedule(self);
 }
 
-/* Run the task now: no task runs here, and none of its frames is on the stack. */
+/* Run the task now: no task runs here. A task of Python's own class might turn the loop, as with nest_asyncio, which would know nothing
+   of those that wait for their turn here; those of C refuse to. */
 static int run_now(Parking *self)
 {
     PyObject *callback = self->callback, *context = self->context;
-    if (callback == NULL || self->others != NULL)
+    if (callback == NULL || !PyCFunction_Check(callback) || self->others != NULL)
         return schedule(self);
     if (PyContext_Enter(context) < 0) {
         PyErr_Clear(); /* the context of a task that shares it with what runs here */
@@ -87,9 +90,12 @@ static void schedule_rest(PyObject *woken, Py_ssize_t index)
 {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    for (; index < PyList_GET_SIZE(woken); index++)
-        if (schedule((Parking *)PyList_GET_ITEM(woken, index)) < 0)
+    for (; index < PyList_GET_SIZE(woken); index++) {
+        PyObject *parking = Py_NewRef(PyList_GET_ITEM(woken, index));
+        if (Py_IS_TYPE(parking, aipc_parking_type) && schedule((Parking *)parking) < 0)
             PyErr_WriteUnraisable(woken);
+        Py_DECREF(parking);
+    }
     PyErr_Restore(type, value, traceback);
 }
 

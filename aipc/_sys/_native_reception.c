@@ -67,19 +67,23 @@ static int must_park(PyObject *channel, PyObject *readable)
     return aipc_logs_waits() == 0;
 }
 
+/* 1; 0: the channel was closed meanwhile; -1: an error. */
 static int park(Reception *self, PyObject *readable)
 {
+    Parking *parking = aipc_new_parking(AT(AT(readable, readiness__reactor), reactor_loop)); /* may collect garbage */
+    if (parking == NULL || AT(readable, readiness__watched) != Py_True || !aipc_is_free(readable)) {
+        Py_XDECREF(parking);
+        return parking == NULL ? -1 : 0;
+    }
+    self->parking = parking;
     PyObject *spin = AT(AT(readable, readiness__reactor), reactor_spin);
     if (PyLong_AsLong(AT(spin, spin__skip)) > 0 && aipc_add(spin, spin__skip, -1) < 0) /* as `Spin.wait_begins` */
-        return -1;
-    self->parking = aipc_new_parking(AT(AT(readable, readiness__reactor), reactor_loop));
-    if (self->parking == NULL)
         return -1;
     self->began = now();
     aipc_set(readable, readiness__first, Py_NewRef((PyObject *)self->parking));
     aipc_set(readable, readiness_reception, Py_NewRef((PyObject *)self));
     aipc_set(readable, readiness_budget, Py_NewRef(aipc_used.full_budget));
-    return 0;
+    return 1;
 }
 
 static void unpark(Reception *self)
@@ -100,10 +104,8 @@ static PySendResult begin(Reception *self, PyObject **result)
         Py_CLEAR(message);
     if (message != NULL || PyErr_Occurred())
         return end_with(self, message, result);
-    if (!must_park(self->channel, readable))
+    if (!must_park(self->channel, readable) || park(self, readable) <= 0)
         return PyErr_Occurred() ? end_with(self, NULL, result) : go_on_in_python(self, aipc_name__receive_in_python, result);
-    if (park(self, readable) < 0)
-        return end_with(self, NULL, result);
     *result = Py_NewRef((PyObject *)self->parking);
     return PYGEN_NEXT;
 }
@@ -204,6 +206,10 @@ static PyObject *reception_next(PyObject *self)
 /* Raise what `throw` was given: an exception, or a class, a value and a traceback. */
 static void raise_given(PyObject *const *args, Py_ssize_t count)
 {
+    if (count < 1 || !(PyExceptionInstance_Check(args[0]) || PyExceptionClass_Check(args[0]))) {
+        PyErr_SetString(PyExc_TypeError, "throw(exception)");
+        return;
+    }
     PyObject *type = args[0], *value = count > 1 && args[1] != Py_None ? args[1] : NULL;
     PyObject *traceback = count > 2 && args[2] != Py_None ? Py_NewRef(args[2]) : NULL;
     if (PyExceptionInstance_Check(type)) {
@@ -220,10 +226,6 @@ static PyObject *reception_throw(PyObject *object, PyObject *const *args, Py_ssi
     Reception *self = (Reception *)object;
     if (self->channel == NULL || (self->inner == NULL && self->parking == NULL)) {
         PyErr_SetString(PyExc_RuntimeError, "it is not awaited");
-        return NULL;
-    }
-    if (count < 1 || !(PyExceptionInstance_Check(args[0]) || PyExceptionClass_Check(args[0]))) {
-        PyErr_SetString(PyExc_TypeError, "throw(exception)");
         return NULL;
     }
     if (self->parking != NULL) {

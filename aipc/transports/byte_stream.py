@@ -201,6 +201,12 @@ class ByteStreamChannel(FrameSender):
         self._input_error = self._reader.explain(OSError(number, os.strerror(number)))
         self._reader.readable.exhausted = False
 
+    def _keep_failure(self, error: BaseException) -> None:
+        """What was read is lost: the next `_take` says so."""
+        lost = anyio.BrokenResourceError(f"{self._reader.name}: {error!r} came while messages were read, which are lost")
+        self._input_error = error if isinstance(error, Exception) else lost
+        self._reader.readable.exhausted = False
+
     def _take(self) -> bytes:
         readable = self._reader.readable
         if self._RECEIVES_IN_C and self._native_kind and not (readable.buffered or self._rest or self._input_error):

@@ -7,8 +7,9 @@ import contextvars
 import gc
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from time import perf_counter
 from typing import Any
 
 import anyio
@@ -42,10 +43,10 @@ async def parked(count: int, **options: Any) -> AsyncIterator[tuple[list[Any], l
         await asyncio.wait(tasks)
 
 
-def events_come(channels: list[Any], peers: list[Any], *, last: bytes = FRAME(b"a")) -> None:
+def events_come(channels: list[Any], peers: list[Any], frames: Sequence[bytes] = ()) -> None:
     """Send a message to each, and do as the loop does when the epoll set has events."""
-    for peer in peers:
-        peer.send(last if peer is peers[-1] else FRAME(b"a"))
+    for peer, frame in zip(peers, frames or [FRAME(b"a")] * len(peers), strict=True):
+        peer.send(frame)
     channels[0]._handle.readable._reactor._hand_out_and_run()
 
 
@@ -69,8 +70,8 @@ async def test_all_run_at_once() -> None:
     async with parked(5) as (channels, peers, tasks):
 
         def come() -> None:
-            events_come(channels, peers, last=FRAME(b"last"))
-            assert [task.result() for task in tasks] == [b"a", b"a", b"a", b"a", b"last"]
+            events_come(channels, peers, [FRAME(b"%d" % number) for number in range(5)])
+            assert [task.result() for task in tasks] == [b"0", b"1", b"2", b"3", b"4"]
 
         await outside(come)
 
@@ -180,11 +181,70 @@ async def test_an_interrupt_while_it_reads_stops_none_that_was_woken(monkeypatch
     def fail(*_: object) -> None:
         raise Interrupted
 
-    async with parked(2) as (channels, peers, tasks):
-        monkeypatch.setattr(type(channels[0]), "_keep", fail)
-        with pytest.raises(Interrupted):
-            await outside(events_come, channels, peers, last=FRAME(b"1") + FRAME(b"2"))
+    async with parked(3) as (channels, peers, tasks):
+        with monkeypatch.context() as patch:
+            patch.setattr(type(channels[0]), "_keep", fail)
+            with pytest.raises(Interrupted):
+                await outside(events_come, channels, peers, [FRAME(b"a"), FRAME(b"1") + FRAME(b"2"), FRAME(b"c")])
         assert await tasks[0] == b"a"
+        assert await tasks[2] == b"c"
+        with pytest.raises(anyio.BrokenResourceError, match=r"Interrupted.* came while messages were read, which are lost"):
+            await tasks[1]
+
+
+async def test_a_task_of_pythons_own_class_runs_in_the_next_turn() -> None:
+    """It might turn the loop itself, as nest_asyncio makes it, and wait for another one of them."""
+    async with parked(2) as (channels, peers, tasks):
+        tasks[0].cancel()
+        await settle()
+        loop: Any = asyncio.get_running_loop()
+        python_task: Any = asyncio.tasks._PyTask  # type: ignore[attr-defined]
+        in_python = python_task(channels[0].receive(), loop=loop)
+        await settle()
+
+        def come() -> None:
+            events_come(channels, peers)
+            assert not in_python.done()
+            assert tasks[1].result() == b"a"
+
+        await outside(come)
+        assert await in_python == b"a"
+
+
+async def test_garbage_that_closes_the_channel_while_a_task_parks() -> None:
+    """The task is told, as by Python's code, and does not wait for ever."""
+    thresholds, closed = gc.get_threshold(), [False]
+
+    class Closing:
+        def __init__(self, channel: Any) -> None:
+            self.channel, self.itself = channel, self
+
+        def __del__(self) -> None:
+            self.channel.close()
+            closed[0] = True
+
+    def step(coroutine: Any, objects: int) -> None:
+        """Until it parks; garbage is collected when there are so many objects more."""
+        gc.set_threshold(objects)
+        try:
+            coroutine.send(None)
+        finally:
+            gc.set_threshold(*thresholds)
+
+    for objects in range(1, 40):
+        async with connected() as (channel, _):
+            closed[0] = False
+            coroutine = channel.receive()
+            gc.collect()
+            Closing(channel)  # it is garbage at once
+            try:
+                step(coroutine, objects)
+            except anyio.ClosedResourceError:
+                assert closed[0]
+            else:
+                assert not closed[0]
+            coroutine.close()
+            gc.collect()
 
 
 async def test_none_spins_while_others_wait_for_their_turn() -> None:
@@ -245,6 +305,27 @@ async def test_what_a_task_waits_for_is_a_future() -> None:
             native.run(*wrong)
     with pytest.raises(TypeError):
         native.Parking()
+
+
+async def test_a_scope_and_a_timeout_run_out_together() -> None:
+    """The timeout's cancellation is the task's, and the scope adds none to it, because it sees that the wait is over."""
+
+    async def receive(channel: Any) -> str:
+        with anyio.move_on_after(0.02):
+            try:
+                async with asyncio.timeout(0.01):
+                    await channel.receive()
+            except TimeoutError:
+                await anyio.sleep(0)  # the scope's own cancellation
+        return "moved on"
+
+    async with connected() as (channel, _):
+        task = asyncio.get_running_loop().create_task(receive(channel))
+        await settle()
+        until_both_are_due = perf_counter() + 0.03
+        while perf_counter() < until_both_are_due:
+            pass
+        assert await task == "moved on"
 
 
 async def test_other_callbacks_are_called_in_their_order() -> None:

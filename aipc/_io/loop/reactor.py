@@ -125,16 +125,18 @@ class Reactor:
 
     def hand_out(self, events: list[tuple[int, int]], woken: list[object] | None = None) -> None:
         """Tell the watchers of these descriptors. The tasks whose messages were read are added to `woken`, or run later."""
-        if self.reads_ahead and native is not None:
-            events = native.read_ahead(events, self._readers, woken)
-        for fd, event in events:
-            try:  # an error or a hang-up concerns both directions
-                if event & ~WRITE and (reader := self._readers.get(fd)) is not None:
-                    reader.fired(event)
-                if event & ~READ and (writer := self._writers.get(fd)) is not None:
-                    writer.fired(event)
-            except Exception:
-                _logger.exception("a callback failed")
+        try:
+            if self.reads_ahead and native is not None:
+                events = native.read_ahead(events, self._readers, woken)
+        finally:  # after an interrupt, all of them: an edge comes once, and a wake-up too many costs a try
+            for fd, event in events:
+                try:  # an error or a hang-up concerns both directions
+                    if event & ~WRITE and (reader := self._readers.get(fd)) is not None:
+                        reader.fired(event)
+                    if event & ~READ and (writer := self._writers.get(fd)) is not None:
+                        writer.fired(event)
+                except Exception:
+                    _logger.exception("a callback failed")
 
     def _table(self, direction: int) -> dict[int, Watcher]:
         return self._readers if direction == READ else self._writers
