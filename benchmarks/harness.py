@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import resource
@@ -129,6 +130,7 @@ def child(function: Callable[..., None], *arguments: Any) -> int:
     pid = os.fork()
     if pid:
         return pid
+    gc.freeze()  # a full collection of every contestant's modules takes 30 ms, and would be the p99 of whoever it meets
     status = 1
     try:
         function(*arguments)
