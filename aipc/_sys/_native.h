@@ -10,10 +10,11 @@
     SLOT(channel, _bytes_received) SLOT(channel, _bytes_sent) SLOT(channel, _framing) SLOT(channel, _incoming) \
     SLOT(channel, _native_kind) SLOT(channel, _outgoing) SLOT(channel, _output_ended) SLOT(channel, _reader) SLOT(channel, _received) \
     SLOT(channel, _rest) SLOT(channel, _sent) SLOT(channel, _sent_before) SLOT(channel, _short) SLOT(channel, _unfinished) \
-    SLOT(channel, _writer) SLOT(crowd, until) SLOT(handle, fd) SLOT(reactor, crowd) SLOT(reactor, loop) SLOT(reactor, spin) \
+    SLOT(channel, _writer) SLOT(crowd, until) SLOT(handle, fd) SLOT(reactor, _epoll) SLOT(reactor, crowd) SLOT(reactor, loop) \
+    SLOT(reactor, others_ready) SLOT(reactor, spin) SLOT(readiness, _fd) SLOT(readiness, _fired) \
     SLOT(readiness, _first) SLOT(readiness, _generation) SLOT(readiness, _others) SLOT(readiness, _paused) SLOT(readiness, _reactor) \
     SLOT(readiness, _watched) SLOT(readiness, budget) SLOT(readiness, buffered) SLOT(readiness, empty) SLOT(readiness, exhausted) \
-    SLOT(readiness, reception) SLOT(readiness, spins) SLOT(spin, _skip) SLOT(spin, active) \
+    SLOT(readiness, reception) SLOT(readiness, spins) SLOT(readiness, trusts_edges) SLOT(spin, _penalty) SLOT(spin, _shared) SLOT(spin, _skip) SLOT(spin, active) \
     SLOT(spin, expected) SLOT(spin, in_a_row)
 
 #define SLOT_NUMBER(owner, name) owner##_##name,
@@ -34,7 +35,7 @@ extern struct aipc_used {
 /* The names of what is called, as strings. */
 #define NAMES(NAME) \
     NAME(_keep) NAME(_keep_error) NAME(_keep_failure) NAME(_receive_again) NAME(_receive_in_python) NAME(_wait_cancelled) NAME(call_soon) NAME(close) NAME(context) \
-    NAME(deadly) NAME(generation) NAME(kind) NAME(limit) NAME(throw) NAME(wake)
+    NAME(deadly) NAME(generation) NAME(hand_out) NAME(kind) NAME(limit) NAME(poll) NAME(throw) NAME(wake)
 #define DECLARE_NAME(name) extern PyObject *aipc_name_##name;
 NAMES(DECLARE_NAME)
 
@@ -59,6 +60,7 @@ typedef struct {
     PyObject *channel; /* NULL once it has ended */
     PyObject *inner;   /* a coroutine of Python's that it waits in */
     Parking *parking;  /* while it is parked */
+    PyObject *spin;    /* while other tasks have a turn: the Spin of their loop */
     double began;
 } Reception; /* _native_reception.c */
 
@@ -66,6 +68,7 @@ extern PyType_Spec aipc_ring_spec; /* _native_ring.c */
 extern PyType_Spec aipc_reception_spec, aipc_parking_spec;
 PyObject *aipc_send(PyObject *, PyObject *const *, Py_ssize_t); /* _native_channel.c */
 PyObject *aipc_read_ahead(PyObject *, PyObject *const *, Py_ssize_t);
+int aipc_read_and_keep(PyObject *channel, PyObject *readable); /* 0: nothing came; 1; -1: an error */
 PyObject *aipc_use(PyObject *, PyObject *, PyObject *);
 PyObject *aipc_reception(PyObject *, PyObject *);
 Py_ssize_t aipc_write_frame(int fd, PyObject *item, int kind); /* _native.c */

@@ -113,8 +113,8 @@ static int call(PyObject *object, PyObject *name, PyObject *argument)
     return done == NULL ? -1 : 0;
 }
 
-/* Read, and keep what came for the task that waits. 0: nothing came; 1; -1: an error. */
-static int read_and_keep(PyObject *channel, PyObject *readable)
+/* Read, and keep what came for the task that waits. */
+int aipc_read_and_keep(PyObject *channel, PyObject *readable)
 {
     PyObject *limit = PyObject_GetAttr(AT(channel, channel__framing), aipc_name_limit);
     if (limit == NULL)
@@ -199,7 +199,7 @@ static int read_for(Reception *reception, PyObject *woken)
         return PyErr_Occurred() ? -1 : 0;
     Py_INCREF(channel); /* what is called may collect garbage, and this with it */
     Py_INCREF(parking);
-    int came = read_and_keep(channel, readable), done = 1;
+    int came = aipc_read_and_keep(channel, readable), done = 1;
     if (came < 0)
         keep_failure(channel);
     if (came != 0)

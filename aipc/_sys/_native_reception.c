@@ -3,6 +3,7 @@
 
 #include "_native.h"
 
+#include <sys/epoll.h>
 #include <time.h>
 
 static double now(void)
@@ -52,19 +53,107 @@ static int pays(PyObject *reactor)
            PyFloat_AsDouble(AT(spin, spin_expected)) <= aipc_used.longest_spin && (until == 0 || now() >= until);
 }
 
-/* Whether there is nothing to read, for certain, and it would not spin. */
-static int must_park(PyObject *channel, PyObject *readable)
+/* As `Waiter.turns_first`. */
+static int turns_first(PyObject *channel, PyObject *reactor)
 {
-    PyObject *reactor = AT(readable, readiness__reactor), *rest = AT(channel, channel__rest);
+    PyObject *others_ready = AT(reactor, reactor_others_ready);
+    if (others_ready == Py_None)
+        return PyObject_RichCompareBool(AT(channel, channel__sent), AT(channel, channel__sent_before), Py_EQ) > 0;
+    PyObject *count = PyObject_CallNoArgs(others_ready);
+    int ready = count == NULL ? 0 : PyObject_IsTrue(count);
+    Py_XDECREF(count);
+    return ready > 0;
+}
+
+static int no_part_is_there(PyObject *channel)
+{
+    PyObject *rest = AT(channel, channel__rest);
+    return PyBytes_CheckExact(rest) && PyBytes_GET_SIZE(rest) == 0;
+}
+
+enum step { IN_PYTHON, TURN, PARK };
+
+/* How to wait, if there is nothing to read for certain. */
+static enum step next_step(PyObject *channel, PyObject *readable)
+{
+    PyObject *reactor = AT(readable, readiness__reactor);
     if (AT(readable, readiness_exhausted) != Py_True || AT(readable, readiness_empty) != Py_True || reactor == Py_None ||
-        AT(readable, readiness__paused) != Py_False || AT(readable, readiness__watched) != Py_True || !PyBytes_CheckExact(rest) ||
-        PyBytes_GET_SIZE(rest) > 0)
+        AT(readable, readiness__paused) != Py_False || AT(readable, readiness__watched) != Py_True || !no_part_is_there(channel))
+        return IN_PYTHON;
+    bool spins = AT(readable, readiness_spins) == Py_True && pays(reactor);
+    if ((spins && !turns_first(channel, reactor)) || PyErr_Occurred() || !runs_here(reactor) || aipc_logs_waits() != 0)
+        return IN_PYTHON;
+    return spins ? TURN : PARK;
+}
+
+/* Others run before this task looks. */
+static void let_others_run(Reception *self, PyObject *readable)
+{
+    self->spin = Py_NewRef(AT(AT(readable, readiness__reactor), reactor_spin));
+    aipc_set(self->spin, spin_active, Py_NewRef(Py_True));
+    aipc_set(self->spin, spin_in_a_row, PyLong_FromLong(0)); /* never fails */
+    aipc_set(readable, readiness_budget, Py_NewRef(aipc_used.full_budget));
+    aipc_set(readable, readiness__fired, Py_NewRef(Py_False));
+    self->began = now();
+}
+
+static bool is_alone(PyObject *event, PyObject *readable, Py_ssize_t count)
+{
+    return count == 1 && PyLong_AsLong(PyTuple_GET_ITEM(event, 0)) == PyLong_AsLong(AT(readable, readiness__fd)) &&
+           PyLong_AsLong(PyTuple_GET_ITEM(event, 1)) == EPOLLIN;
+}
+
+/* 0: nothing; 1: it fired; 2: others did; -1: an error. */
+static int look_once(PyObject *readable)
+{
+    PyObject *reactor = AT(readable, readiness__reactor), *epoll = reactor == Py_None ? Py_None : AT(reactor, reactor__epoll);
+    if (AT(readable, readiness__fired) == Py_True)
+        return 1;
+    if (epoll == Py_None)
         return 0;
-    if (AT(readable, readiness_spins) == Py_True && pays(reactor))
+    PyObject *zero = PyLong_FromLong(0), *events = PyObject_CallMethodOneArg(epoll, aipc_name_poll, zero);
+    Py_DECREF(zero);
+    int came = events == NULL ? -1 : PyList_GET_SIZE(events) > 0;
+    if (came > 0 && !is_alone(PyList_GET_ITEM(events, 0), readable, PyList_GET_SIZE(events))) {
+        PyObject *done = PyObject_CallMethodOneArg(reactor, aipc_name_hand_out, events);
+        came = done == NULL ? -1 : AT(readable, readiness__fired) == Py_True ? 1 : 2;
+        Py_XDECREF(done);
+    }
+    Py_XDECREF(events);
+    return came;
+}
+
+/* The turn is over, in which others ran. */
+static void turn_ends(Reception *self)
+{
+    if (self->spin == NULL)
+        return;
+    aipc_set(self->spin, spin_active, Py_NewRef(Py_False));
+    Py_CLEAR(self->spin);
+    aipc_set(AT(self->channel, channel__incoming), readiness__fired, Py_NewRef(Py_None));
+}
+
+/* As `Spin.wait_ends` does. */
+static int learn(PyObject *reactor, double lasted)
+{
+    if (reactor == Py_None)
         return 0;
-    if (!runs_here(reactor))
-        return 0;
-    return aipc_logs_waits() == 0;
+    double expected = PyFloat_AsDouble(AT(AT(reactor, reactor_spin), spin_expected));
+    lasted = lasted < aipc_used.longest_wait ? lasted : aipc_used.longest_wait;
+    PyObject *learnt = PyFloat_FromDouble(expected + (lasted - expected) * aipc_used.weight);
+    if (learnt != NULL)
+        aipc_set(AT(reactor, reactor_spin), spin_expected, learnt);
+    return learnt == NULL ? -1 : 0;
+}
+
+static int was_quick(PyObject *spin)
+{
+    PyObject *expected = PyFloat_FromDouble(PyFloat_AsDouble(AT(spin, spin_expected)) * (1 - aipc_used.weight));
+    if (expected == NULL)
+        return -1;
+    aipc_set(spin, spin_expected, expected);
+    long penalty = PyLong_AsLong(AT(spin, spin__penalty));
+    return penalty > 1 ? aipc_add(spin, spin__penalty, penalty / 2 - penalty) : 0;
 }
 
 /* 1; 0: the channel was closed meanwhile; -1: an error. */
@@ -104,23 +193,16 @@ static PySendResult begin(Reception *self, PyObject **result)
         Py_CLEAR(message);
     if (message != NULL || PyErr_Occurred())
         return end_with(self, message, result);
-    if (!must_park(self->channel, readable) || park(self, readable) <= 0)
+    enum step step = next_step(self->channel, readable);
+    if (step == TURN) {
+        let_others_run(self, readable);
+        *result = Py_NewRef(Py_None);
+        return PYGEN_NEXT;
+    }
+    if (step != PARK || park(self, readable) <= 0)
         return PyErr_Occurred() ? end_with(self, NULL, result) : go_on_in_python(self, aipc_name__receive_in_python, result);
     *result = Py_NewRef((PyObject *)self->parking);
     return PYGEN_NEXT;
-}
-
-/* As `Spin.wait_ends` does. */
-static int learn(PyObject *reactor, double lasted)
-{
-    if (reactor == Py_None)
-        return 0;
-    double expected = PyFloat_AsDouble(AT(AT(reactor, reactor_spin), spin_expected));
-    lasted = lasted < aipc_used.longest_wait ? lasted : aipc_used.longest_wait;
-    PyObject *learnt = PyFloat_FromDouble(expected + (lasted - expected) * aipc_used.weight);
-    if (learnt != NULL)
-        aipc_set(AT(reactor, reactor_spin), spin_expected, learnt);
-    return learnt == NULL ? -1 : 0;
 }
 
 /* The task was woken: usually its message was read for it. */
@@ -155,6 +237,28 @@ static void leave(Reception *self)
     PyErr_Restore(type, value, traceback);
 }
 
+/* Others had their turn. */
+static PySendResult look(Reception *self, PyObject **result)
+{
+    PyObject *readable = AT(self->channel, channel__incoming), *spin = Py_NewRef(self->spin), *message = NULL;
+    int looks = AT(spin, spin__shared) == Py_True ? 1 : 32, looked = 0, came = 0;
+    while (came == 0 && looked++ < looks)
+        came = look_once(readable);
+    turn_ends(self);
+    if (came == 1 && aipc_is_free(readable) && AT(readable, readiness__watched) == Py_True && no_part_is_there(self->channel) &&
+        PyLong_AsLong(AT(self->channel, channel__native_kind)) != 0 && aipc_read_and_keep(self->channel, readable) > 0) {
+        if (AT(readable, readiness_empty) == Py_True)
+            aipc_set(readable, readiness_exhausted, Py_NewRef(AT(readable, readiness_trusts_edges)));
+        message = aipc_take_buffered(self->channel, readable);
+        if (message != NULL && (was_quick(spin) < 0 || (looked > 1 && learn(AT(readable, readiness__reactor), now() - self->began) < 0)))
+            Py_CLEAR(message);
+    }
+    Py_DECREF(spin);
+    if (message != NULL || PyErr_Occurred())
+        return end_with(self, message, result);
+    return go_on_in_python(self, aipc_name__receive_in_python, result);
+}
+
 /* The task runs again. */
 static PySendResult resume(Reception *self, PyObject **result)
 {
@@ -176,6 +280,8 @@ static PySendResult reception_send(PyObject *object, PyObject *value, PyObject *
     }
     if (self->parking != NULL)
         return resume(self, result);
+    if (self->spin != NULL)
+        return look(self, result);
     if (self->inner == NULL)
         return begin(self, result);
     PySendResult outcome = PyIter_Send(self->inner, value, result);
@@ -224,12 +330,13 @@ static void raise_given(PyObject *const *args, Py_ssize_t count)
 static PyObject *reception_throw(PyObject *object, PyObject *const *args, Py_ssize_t count)
 {
     Reception *self = (Reception *)object;
-    if (self->channel == NULL || (self->inner == NULL && self->parking == NULL)) {
+    if (self->channel == NULL || (self->inner == NULL && self->parking == NULL && self->spin == NULL)) {
         PyErr_SetString(PyExc_RuntimeError, "it is not awaited");
         return NULL;
     }
-    if (self->parking != NULL) {
+    if (self->inner == NULL) {
         leave(self);
+        turn_ends(self);
         Py_CLEAR(self->channel);
         raise_given(args, count);
         return NULL;
@@ -251,6 +358,7 @@ static PyObject *reception_close(PyObject *object, PyObject *Py_UNUSED(nothing))
     else
         done = Py_NewRef(Py_None);
     leave(self);
+    turn_ends(self);
     Py_CLEAR(self->channel);
     return done;
 }
@@ -261,6 +369,7 @@ static int reception_traverse(Reception *self, visitproc visit, void *arg)
     Py_VISIT(self->channel);
     Py_VISIT(self->inner);
     Py_VISIT(self->parking);
+    Py_VISIT(self->spin);
     return 0;
 }
 
@@ -269,6 +378,7 @@ static int reception_clear(Reception *self)
     Py_CLEAR(self->channel);
     Py_CLEAR(self->inner);
     Py_CLEAR(self->parking);
+    Py_CLEAR(self->spin);
     return 0;
 }
 
