@@ -23,6 +23,7 @@ extern Py_ssize_t aipc_offsets[SLOT_COUNT];
 #define AT(object, slot) (*(PyObject **)((char *)(object) + aipc_offsets[slot]))
 void aipc_set(PyObject *object, int slot, PyObject *value);    /* takes the value over */
 int aipc_add(PyObject *object, int slot, Py_ssize_t count);    /* -1: an error */
+bool aipc_is_between_messages(PyObject *channel);              /* no part of a message was read */
 int aipc_is_free(PyObject *readiness);                         /* no task waits there, and it has some of its budget left */
 PyObject *aipc_take_buffered(PyObject *channel, PyObject *readable); /* NULL without an error: nothing was read ahead */
 
@@ -63,12 +64,19 @@ typedef struct {
     PyObject *spin;    /* while other tasks have a turn: the Spin of their loop */
     double began;
 } Reception; /* _native_reception.c */
+double aipc_now(void);
+
+int aipc_turns_first(PyObject *channel, PyObject *reactor); /* whether others run before its task looks, as `Waiter.turns_first`; -1 */
+void aipc_turn_begins(Reception *, PyObject *readable);     /* others run, and then it is to look */
+void aipc_turn_ends(Reception *);                           /* if it takes one */
+PyObject *aipc_look(Reception *);                           /* its message; NULL without an error: Python waits on */
+int aipc_learn(PyObject *spin, double lasted);              /* as `Spin.wait_ends` */
 
 extern PyType_Spec aipc_ring_spec; /* _native_ring.c */
 extern PyType_Spec aipc_reception_spec, aipc_parking_spec;
 PyObject *aipc_send(PyObject *, PyObject *const *, Py_ssize_t); /* _native_channel.c */
 PyObject *aipc_read_ahead(PyObject *, PyObject *const *, Py_ssize_t);
-int aipc_read_and_keep(PyObject *channel, PyObject *readable); /* 0: nothing came; 1; -1: an error */
+int aipc_read_and_keep(PyObject *channel, PyObject *readable); /* for its task. 0: nothing came; 1; -1: an error that is no Exception */
 PyObject *aipc_use(PyObject *, PyObject *, PyObject *);
 PyObject *aipc_reception(PyObject *, PyObject *);
 Py_ssize_t aipc_write_frame(int fd, PyObject *item, int kind); /* _native.c */

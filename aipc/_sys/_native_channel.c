@@ -38,6 +38,12 @@ int aipc_is_free(PyObject *readiness)
            AT(readiness, readiness__generation) == PyDict_GetItem(fork_names, aipc_name_generation);
 }
 
+bool aipc_is_between_messages(PyObject *channel)
+{
+    PyObject *rest = AT(channel, channel__rest);
+    return PyBytes_CheckExact(rest) && PyBytes_GET_SIZE(rest) == 0;
+}
+
 PyObject *aipc_take_buffered(PyObject *channel, PyObject *readable)
 {
     PyObject *buffered = AT(readable, readiness_buffered);
@@ -113,8 +119,8 @@ static int call(PyObject *object, PyObject *name, PyObject *argument)
     return done == NULL ? -1 : 0;
 }
 
-/* Read, and keep what came for the task that waits. */
-int aipc_read_and_keep(PyObject *channel, PyObject *readable)
+/* 0: nothing came; 1; -1: an error. */
+static int read_and_keep(PyObject *channel, PyObject *readable)
 {
     PyObject *limit = PyObject_GetAttr(AT(channel, channel__framing), aipc_name_limit);
     if (limit == NULL)
@@ -144,14 +150,6 @@ int aipc_read_and_keep(PyObject *channel, PyObject *readable)
     return failed < 0 ? -1 : 1;
 }
 
-/* Whether that task, which was neither woken nor cancelled, is all that waits. */
-static int waits_alone(PyObject *readable, Parking *parking)
-{
-    PyObject *others = AT(readable, readiness__others);
-    return parking != NULL && AT(readable, readiness__first) == (PyObject *)parking && parking->state == PENDING &&
-           (others == Py_None || PyObject_IsTrue(others) == 0);
-}
-
 /* What else failed while it was read: `receive` tells. What is no Exception, as an interrupt, goes on. */
 static void keep_failure(PyObject *channel)
 {
@@ -167,6 +165,23 @@ static void keep_failure(PyObject *channel)
     Py_XDECREF(type);
     Py_XDECREF(value);
     Py_XDECREF(traceback);
+}
+
+int aipc_read_and_keep(PyObject *channel, PyObject *readable)
+{
+    int came = read_and_keep(channel, readable);
+    if (came >= 0)
+        return came;
+    keep_failure(channel);
+    return PyErr_Occurred() ? -1 : 1;
+}
+
+/* Whether that task, which was neither woken nor cancelled, is all that waits. */
+static int waits_alone(PyObject *readable, Parking *parking)
+{
+    PyObject *others = AT(readable, readiness__others);
+    return parking != NULL && AT(readable, readiness__first) == (PyObject *)parking && parking->state == PENDING &&
+           (others == Py_None || PyObject_IsTrue(others) == 0);
 }
 
 /* Wake the task, as `Readiness.fired` does. 0: that must do it. */
@@ -194,16 +209,12 @@ static int read_for(Reception *reception, PyObject *woken)
     PyObject *channel = reception->channel;
     Parking *parking = reception->parking;
     PyObject *readable = channel == NULL ? NULL : AT(channel, channel__incoming);
-    if (channel == NULL || !PyBytes_CheckExact(AT(channel, channel__rest)) || PyBytes_GET_SIZE(AT(channel, channel__rest)) > 0 ||
-        PyLong_AsLong(AT(channel, channel__native_kind)) == 0 || !waits_alone(readable, parking))
+    if (channel == NULL || !aipc_is_between_messages(channel) || PyLong_AsLong(AT(channel, channel__native_kind)) == 0 || !waits_alone(readable, parking))
         return PyErr_Occurred() ? -1 : 0;
     Py_INCREF(channel); /* what is called may collect garbage, and this with it */
     Py_INCREF(parking);
-    int came = aipc_read_and_keep(channel, readable), done = 1;
-    if (came < 0)
-        keep_failure(channel);
-    if (came != 0)
-        done = PyErr_Occurred() ? -1 : wake(readable, parking, woken);
+    int done = aipc_read_and_keep(channel, readable);
+    done = done > 0 ? wake(readable, parking, woken) : done == 0 ? 1 : -1;
     Py_DECREF(parking);
     Py_DECREF(channel);
     return done;

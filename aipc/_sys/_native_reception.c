@@ -3,10 +3,9 @@
 
 #include "_native.h"
 
-#include <sys/epoll.h>
 #include <time.h>
 
-static double now(void)
+double aipc_now(void)
 {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
@@ -50,25 +49,7 @@ static int pays(PyObject *reactor)
     PyObject *spin = AT(reactor, reactor_spin);
     double until = PyFloat_AsDouble(AT(AT(reactor, reactor_crowd), crowd_until));
     return AT(spin, spin_active) == Py_False && PyLong_AsLong(AT(spin, spin__skip)) == 0 &&
-           PyFloat_AsDouble(AT(spin, spin_expected)) <= aipc_used.longest_spin && (until == 0 || now() >= until);
-}
-
-/* As `Waiter.turns_first`. */
-static int turns_first(PyObject *channel, PyObject *reactor)
-{
-    PyObject *others_ready = AT(reactor, reactor_others_ready);
-    if (others_ready == Py_None)
-        return PyObject_RichCompareBool(AT(channel, channel__sent), AT(channel, channel__sent_before), Py_EQ) > 0;
-    PyObject *count = PyObject_CallNoArgs(others_ready);
-    int ready = count == NULL ? 0 : PyObject_IsTrue(count);
-    Py_XDECREF(count);
-    return ready > 0;
-}
-
-static int no_part_is_there(PyObject *channel)
-{
-    PyObject *rest = AT(channel, channel__rest);
-    return PyBytes_CheckExact(rest) && PyBytes_GET_SIZE(rest) == 0;
+           PyFloat_AsDouble(AT(spin, spin_expected)) <= aipc_used.longest_spin && (until == 0 || aipc_now() >= until);
 }
 
 enum step { IN_PYTHON, TURN, PARK };
@@ -78,82 +59,12 @@ static enum step next_step(PyObject *channel, PyObject *readable)
 {
     PyObject *reactor = AT(readable, readiness__reactor);
     if (AT(readable, readiness_exhausted) != Py_True || AT(readable, readiness_empty) != Py_True || reactor == Py_None ||
-        AT(readable, readiness__paused) != Py_False || AT(readable, readiness__watched) != Py_True || !no_part_is_there(channel))
+        AT(readable, readiness__paused) != Py_False || AT(readable, readiness__watched) != Py_True || !aipc_is_between_messages(channel))
         return IN_PYTHON;
     bool spins = AT(readable, readiness_spins) == Py_True && pays(reactor);
-    if ((spins && !turns_first(channel, reactor)) || PyErr_Occurred() || !runs_here(reactor) || aipc_logs_waits() != 0)
+    if ((spins && !aipc_turns_first(channel, reactor)) || PyErr_Occurred() || !runs_here(reactor) || aipc_logs_waits() != 0)
         return IN_PYTHON;
     return spins ? TURN : PARK;
-}
-
-/* Others run before this task looks. */
-static void let_others_run(Reception *self, PyObject *readable)
-{
-    self->spin = Py_NewRef(AT(AT(readable, readiness__reactor), reactor_spin));
-    aipc_set(self->spin, spin_active, Py_NewRef(Py_True));
-    aipc_set(self->spin, spin_in_a_row, PyLong_FromLong(0)); /* never fails */
-    aipc_set(readable, readiness_budget, Py_NewRef(aipc_used.full_budget));
-    aipc_set(readable, readiness__fired, Py_NewRef(Py_False));
-    self->began = now();
-}
-
-static bool is_alone(PyObject *event, PyObject *readable, Py_ssize_t count)
-{
-    return count == 1 && PyLong_AsLong(PyTuple_GET_ITEM(event, 0)) == PyLong_AsLong(AT(readable, readiness__fd)) &&
-           PyLong_AsLong(PyTuple_GET_ITEM(event, 1)) == EPOLLIN;
-}
-
-/* 0: nothing; 1: it fired; 2: others did; -1: an error. */
-static int look_once(PyObject *readable)
-{
-    PyObject *reactor = AT(readable, readiness__reactor), *epoll = reactor == Py_None ? Py_None : AT(reactor, reactor__epoll);
-    if (AT(readable, readiness__fired) == Py_True)
-        return 1;
-    if (epoll == Py_None)
-        return 0;
-    PyObject *zero = PyLong_FromLong(0), *events = PyObject_CallMethodOneArg(epoll, aipc_name_poll, zero);
-    Py_DECREF(zero);
-    int came = events == NULL ? -1 : PyList_GET_SIZE(events) > 0;
-    if (came > 0 && !is_alone(PyList_GET_ITEM(events, 0), readable, PyList_GET_SIZE(events))) {
-        PyObject *done = PyObject_CallMethodOneArg(reactor, aipc_name_hand_out, events);
-        came = done == NULL ? -1 : AT(readable, readiness__fired) == Py_True ? 1 : 2;
-        Py_XDECREF(done);
-    }
-    Py_XDECREF(events);
-    return came;
-}
-
-/* The turn is over, in which others ran. */
-static void turn_ends(Reception *self)
-{
-    if (self->spin == NULL)
-        return;
-    aipc_set(self->spin, spin_active, Py_NewRef(Py_False));
-    Py_CLEAR(self->spin);
-    aipc_set(AT(self->channel, channel__incoming), readiness__fired, Py_NewRef(Py_None));
-}
-
-/* As `Spin.wait_ends` does. */
-static int learn(PyObject *reactor, double lasted)
-{
-    if (reactor == Py_None)
-        return 0;
-    double expected = PyFloat_AsDouble(AT(AT(reactor, reactor_spin), spin_expected));
-    lasted = lasted < aipc_used.longest_wait ? lasted : aipc_used.longest_wait;
-    PyObject *learnt = PyFloat_FromDouble(expected + (lasted - expected) * aipc_used.weight);
-    if (learnt != NULL)
-        aipc_set(AT(reactor, reactor_spin), spin_expected, learnt);
-    return learnt == NULL ? -1 : 0;
-}
-
-static int was_quick(PyObject *spin)
-{
-    PyObject *expected = PyFloat_FromDouble(PyFloat_AsDouble(AT(spin, spin_expected)) * (1 - aipc_used.weight));
-    if (expected == NULL)
-        return -1;
-    aipc_set(spin, spin_expected, expected);
-    long penalty = PyLong_AsLong(AT(spin, spin__penalty));
-    return penalty > 1 ? aipc_add(spin, spin__penalty, penalty / 2 - penalty) : 0;
 }
 
 /* 1; 0: the channel was closed meanwhile; -1: an error. */
@@ -168,7 +79,7 @@ static int park(Reception *self, PyObject *readable)
     PyObject *spin = AT(AT(readable, readiness__reactor), reactor_spin);
     if (PyLong_AsLong(AT(spin, spin__skip)) > 0 && aipc_add(spin, spin__skip, -1) < 0) /* as `Spin.wait_begins` */
         return -1;
-    self->began = now();
+    self->began = aipc_now();
     aipc_set(readable, readiness__first, Py_NewRef((PyObject *)self->parking));
     aipc_set(readable, readiness_reception, Py_NewRef((PyObject *)self));
     aipc_set(readable, readiness_budget, Py_NewRef(aipc_used.full_budget));
@@ -195,7 +106,7 @@ static PySendResult begin(Reception *self, PyObject **result)
         return end_with(self, message, result);
     enum step step = next_step(self->channel, readable);
     if (step == TURN) {
-        let_others_run(self, readable);
+        aipc_turn_begins(self, readable);
         *result = Py_NewRef(Py_None);
         return PYGEN_NEXT;
     }
@@ -210,7 +121,8 @@ static PySendResult end(Reception *self, PyObject **result)
 {
     PyObject *readable = AT(self->channel, channel__incoming);
     unpark(self);
-    if (learn(AT(readable, readiness__reactor), now() - self->began) < 0)
+    PyObject *reactor = AT(readable, readiness__reactor);
+    if (reactor != Py_None && aipc_learn(AT(reactor, reactor_spin), aipc_now() - self->began) < 0)
         return end_with(self, NULL, result);
     PyObject *message = AT(readable, readiness__first) == Py_None ? aipc_take_buffered(self->channel, readable) : NULL;
     if (message != NULL || PyErr_Occurred())
@@ -237,28 +149,6 @@ static void leave(Reception *self)
     PyErr_Restore(type, value, traceback);
 }
 
-/* Others had their turn. */
-static PySendResult look(Reception *self, PyObject **result)
-{
-    PyObject *readable = AT(self->channel, channel__incoming), *spin = Py_NewRef(self->spin), *message = NULL;
-    int looks = AT(spin, spin__shared) == Py_True ? 1 : 32, looked = 0, came = 0;
-    while (came == 0 && looked++ < looks)
-        came = look_once(readable);
-    turn_ends(self);
-    if (came == 1 && aipc_is_free(readable) && AT(readable, readiness__watched) == Py_True && no_part_is_there(self->channel) &&
-        PyLong_AsLong(AT(self->channel, channel__native_kind)) != 0 && aipc_read_and_keep(self->channel, readable) > 0) {
-        if (AT(readable, readiness_empty) == Py_True)
-            aipc_set(readable, readiness_exhausted, Py_NewRef(AT(readable, readiness_trusts_edges)));
-        message = aipc_take_buffered(self->channel, readable);
-        if (message != NULL && (was_quick(spin) < 0 || (looked > 1 && learn(AT(readable, readiness__reactor), now() - self->began) < 0)))
-            Py_CLEAR(message);
-    }
-    Py_DECREF(spin);
-    if (message != NULL || PyErr_Occurred())
-        return end_with(self, message, result);
-    return go_on_in_python(self, aipc_name__receive_in_python, result);
-}
-
 /* The task runs again. */
 static PySendResult resume(Reception *self, PyObject **result)
 {
@@ -280,8 +170,11 @@ static PySendResult reception_send(PyObject *object, PyObject *value, PyObject *
     }
     if (self->parking != NULL)
         return resume(self, result);
-    if (self->spin != NULL)
-        return look(self, result);
+    if (self->spin != NULL) {
+        PyObject *message = aipc_look(self);
+        return message != NULL || PyErr_Occurred() ? end_with(self, message, result)
+                                                   : go_on_in_python(self, aipc_name__receive_in_python, result);
+    }
     if (self->inner == NULL)
         return begin(self, result);
     PySendResult outcome = PyIter_Send(self->inner, value, result);
@@ -336,7 +229,7 @@ static PyObject *reception_throw(PyObject *object, PyObject *const *args, Py_ssi
     }
     if (self->inner == NULL) {
         leave(self);
-        turn_ends(self);
+        aipc_turn_ends(self);
         Py_CLEAR(self->channel);
         raise_given(args, count);
         return NULL;
@@ -358,7 +251,7 @@ static PyObject *reception_close(PyObject *object, PyObject *Py_UNUSED(nothing))
     else
         done = Py_NewRef(Py_None);
     leave(self);
-    turn_ends(self);
+    aipc_turn_ends(self);
     Py_CLEAR(self->channel);
     return done;
 }

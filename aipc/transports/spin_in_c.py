@@ -28,7 +28,10 @@ def spin_and_read(readable: Readiness, kind: int, limit: int) -> tuple[bytes] | 
     if not (readable.exhausted and readable.spins and spin.pays()) or reactor.crowd.is_there():
         readable.quick //= 2  # soon the task parks without asking here
         return None
-    if readable.turns_first(reactor) or native is None or reactor._epoll is None:
+    if readable.turns_first(reactor):
+        readable.quick //= 2
+        return None
+    if native is None or reactor._epoll is None:
         return None
     looks, brief = _LOOKS, spin.brief
     if brief:  # the peer runs when this process gives way, or not at all
