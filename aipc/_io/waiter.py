@@ -247,7 +247,7 @@ class Waiter(WaitQueue, ABC):
         try:
             self._spin_begins(reactor)
             spin.begins()  # a signal's handler may raise, here and later
-            turn = turned = self.turns_first(reactor)
+            turn = self.turns_first(reactor)
             while True:
                 if turn:
                     self.budget, spin.in_a_row = BUDGET, 0
@@ -257,7 +257,7 @@ class Waiter(WaitQueue, ABC):
                     result = _try(operation, *arguments)
                     if result is not _BLOCKED:
                         spin.was_useful(at_once=at_once)
-                        self.quick = self.quick // 2 if not at_once else min(self.quick + (not turned), 32)
+                        self.quick = min(self.quick + 1, 32) if at_once else self.quick // 2
                         return result
                 at_once = False
                 if spin.gave_enough or perf_counter() >= deadline:
