@@ -101,10 +101,9 @@ PyObject *aipc_look(Reception *self)
     while (found == NOTHING && looked++ < looks)
         found = look_once(channel, readable);
     aipc_turn_ends(self);
-    if (found == MINE && may_read(channel, readable) && aipc_read_and_keep(channel, readable) > 0) {
-        if (AT(readable, readiness_empty) == Py_True)
-            aipc_set(readable, readiness_exhausted, Py_NewRef(AT(readable, readiness_trusts_edges)));
-        message = aipc_take_buffered(channel, readable);
+    if (found == MINE && may_read(channel, readable)) {
+        aipc_set(readable, readiness_exhausted, Py_NewRef(AT(readable, readiness_trusts_edges))); /* unless the read tells more */
+        message = aipc_read_and_keep(channel, readable) > 0 ? aipc_take_buffered(channel, readable) : NULL;
         if (message != NULL && was_useful(spin, looked, self->began) < 0)
             Py_CLEAR(message);
     }

@@ -15,6 +15,7 @@ import pytest
 import aipc
 from aipc._io.loop.reactor import Reactor
 from aipc._io.loop.spin import Spin
+from aipc.exceptions import MessageTooLarge
 from aipc.testing.expect import settle
 from aipc.transports.unix.stream_channel import UnixChannel
 
@@ -165,6 +166,24 @@ async def test_the_peer_leaves_in_the_turn() -> None:
             await channel.receive()
 
 
+@pytest.mark.parametrize("also", [False, True])
+async def test_an_error_behind_a_message(*, also: bool) -> None:
+    """The next `receive` tells it, also if it would park; `also`: another task gets a message."""
+    async with spinning() as (channel, peer), connected() as (other, other_peer):
+        task = asyncio.get_running_loop().create_task(other.receive())
+        await settle()
+        reactor_of(channel).spin = Spin()
+        if also:
+            in_the_turn(other_peer.send, FRAME(b"b"))
+        in_the_turn(peer.send, FRAME(b"a") + b"\xff" * 4)
+        assert await channel.receive() == b"a"
+        reactor_of(channel).spin._skip = 2
+        with pytest.raises(MessageTooLarge):
+            await channel.receive()
+        other_peer.send(FRAME(b"b"))
+        assert await task == b"b"
+
+
 async def test_another_task_parks_on_the_channel_in_the_turn() -> None:
     async with spinning() as (channel, peer):
         loop = asyncio.get_running_loop()
@@ -177,7 +196,7 @@ async def test_another_task_parks_on_the_channel_in_the_turn() -> None:
 
 @pytest.mark.parametrize("error", [ValueError("not kept"), Interrupted("while it reads")])
 async def test_what_fails_while_it_reads_is_told(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bytes are lost: this `receive` says so, and the next one."""
+    """The bytes are lost: this `receive` says so, and the next one, also if it does not spin."""
 
     def fail(*_: object) -> None:
         raise error
@@ -186,8 +205,12 @@ async def test_what_fails_while_it_reads_is_told(error: BaseException, monkeypat
         in_the_turn(peer.send, FRAME(b"1") + FRAME(b"2"))
         with monkeypatch.context() as patch:
             patch.setattr(UnixChannel, "_keep", fail)
+            coroutine = channel.receive()
+            assert coroutine.send(None) is None
+            reactor_of(channel).spin._skip = 2
+            await anyio.lowlevel.checkpoint()
             with pytest.raises(type(error)):
-                await channel.receive()
+                coroutine.send(None)
         with pytest.raises(ValueError if isinstance(error, ValueError) else anyio.BrokenResourceError):
             await channel.receive()
 
