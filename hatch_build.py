@@ -14,7 +14,10 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCES = "aipc/_sys/_native.c", *(f"aipc/_sys/_native_{part}.c" for part in ("channel", "parking", "reception", "ring", "turn"))
+SOURCES = (
+    "aipc/_sys/_native.c",
+    *(f"aipc/_sys/_native_{part}.c" for part in ("channel", "parking", "reception", "ring", "turn")),
+)
 PLACE = "aipc/_sys"
 
 

@@ -14,6 +14,7 @@ import trio
 import uvloop
 
 import aipc
+from aipc._io.loop import backend
 from aipc.abc import Channel
 from aipc.testing.expect import settle
 
@@ -33,6 +34,29 @@ async def settled() -> None:
     """Long enough for every task to park: `settle` in several goes."""
     for _ in range(5):
         await settle()
+
+
+@pytest.mark.anyio
+async def test_many_tasks_take_one_turn_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy channel turns the loop now and then: one of ten tasks that send does it for all."""
+    turns = 0
+    checkpoint = backend.checkpoint
+
+    async def counted() -> None:
+        nonlocal turns
+        turns += 1
+        await checkpoint()
+
+    one, other = aipc.channel_pair()
+    async with one, other:
+        await one.send(b"so that there is a side that sends")
+        one._handle.writable.budget = 0
+        monkeypatch.setattr(backend, "checkpoint", counted)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(10):
+                tasks.start_soon(one.send, b"message")
+        assert turns == 1
+        assert [await other.receive() for _ in range(11)][1:] == [b"message"] * 10
 
 
 @pytest.mark.anyio

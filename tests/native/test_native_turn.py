@@ -44,7 +44,7 @@ async def spinning() -> AsyncIterator[tuple[UnixChannel, socket.socket]]:
                 readable = channel._handle.readable
                 theirs.send(FRAME(b"of which C knows that it is all"))
                 await readable.attempt(channel._take)
-                assert readable.exhausted and readable.empty
+                assert (readable.exhausted, readable.empty) == (True, True)
                 reactor_of(channel).spin, reactor_of(channel).crowd.until = Spin(), 0.0
                 yield channel, theirs
             assert not reactor_of(channel).spin.active
