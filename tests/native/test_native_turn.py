@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+import types
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -57,6 +58,12 @@ def reactor_of(channel: UnixChannel) -> Reactor:
 def in_the_turn(function: Callable[..., Any], *arguments: Any) -> None:
     """Have the loop call it while the next task lets others run."""
     asyncio.get_running_loop().call_soon(function, *arguments)
+
+
+@types.coroutine
+def on(coroutine: Coroutine[Any, Any, bytes]) -> Generator[Any, Any, bytes]:
+    """Go on with what has taken a step by hand."""
+    return (yield from coroutine.__await__())
 
 
 def only_c(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,6 +199,41 @@ async def test_another_task_parks_on_the_channel_in_the_turn() -> None:
         in_the_turn(peer.send, FRAME(b"1"))
         loop.call_later(0.01, peer.send, FRAME(b"2"))
         assert {await first, await second} == {b"1", b"2"}
+
+
+async def test_a_message_comes_while_another_task_has_parked() -> None:
+    """The look takes the edge, which comes once: who goes on in Python must know, also if it would park."""
+    async with spinning() as (channel, peer):
+        coroutine = channel.receive()
+        in_the_turn(int)
+        assert coroutine.send(None) is None
+        other = asyncio.get_running_loop().create_task(channel.receive())
+        await anyio.lowlevel.checkpoint()
+        reactor_of(channel).spin._skip = 2
+        peer.send(FRAME(b"1"))
+        with pytest.raises(StopIteration) as ended:
+            coroutine.send(None)
+        assert ended.value.value == b"1"
+        peer.send(FRAME(b"2"))
+        assert await other == b"2"
+
+
+async def test_another_task_is_in_the_middle_of_a_message() -> None:
+    async with spinning() as (channel, peer):
+        coroutine = channel.receive()
+        in_the_turn(int)
+        assert coroutine.send(None) is None
+        message = b"x" * 500 + FRAME(b"of which the end looks like a message")
+        frame = FRAME(message)
+        peer.send(frame[:504])
+        other = asyncio.get_running_loop().create_task(channel.receive())
+        await settle()
+        assert channel._rest
+        peer.send(frame[504:])
+        first = asyncio.get_running_loop().create_task(cast("Coroutine[Any, Any, bytes]", on(coroutine)))
+        await settle()
+        peer.send(FRAME(b"2"))
+        assert {await first, await other} == {message, b"2"}
 
 
 @pytest.mark.parametrize("error", [ValueError("not kept"), Interrupted("while it reads")])
