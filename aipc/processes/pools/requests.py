@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import NamedTuple
 
 import anyio
@@ -58,7 +59,7 @@ class Requests:
         """Send a request to a free worker; return its answer. Errors and cancellation: see `Pool.request`."""
         self._check()
         self._check_limit()
-        began = anyio.current_time()
+        began = perf_counter()
         while True:
             slot, worker = await self._worker()
             try:
@@ -69,7 +70,7 @@ class Requests:
                 retries -= 1
             else:
                 self.answered += 1
-                self.latencies.append(anyio.current_time() - began)
+                self.latencies.append(perf_counter() - began)
                 return answer
 
     def _check_limit(self) -> None:
