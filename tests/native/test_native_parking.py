@@ -223,11 +223,11 @@ async def test_garbage_that_closes_the_channel_while_a_task_parks() -> None:
             self.channel.close()
             closed[0] = True
 
-    def step(coroutine: Any, objects: int) -> None:
-        """Until it parks; garbage is collected when there are so many objects more."""
+    def step(coroutine: Any, objects: int) -> Any:
+        """What it parks on; garbage is collected when there are so many objects more."""
         gc.set_threshold(objects)
         try:
-            coroutine.send(None)
+            return coroutine.send(None)
         finally:
             gc.set_threshold(*thresholds)
 
@@ -238,11 +238,11 @@ async def test_garbage_that_closes_the_channel_while_a_task_parks() -> None:
             gc.collect()
             Closing(channel)  # it is garbage at once
             try:
-                step(coroutine, objects)
+                parked = step(coroutine, objects)
             except anyio.ClosedResourceError:
                 assert closed[0]
             else:
-                assert not closed[0]
+                assert not closed[0] or parked.done()  # from 3.12 on, garbage is collected after the step
             coroutine.close()
             gc.collect()
 

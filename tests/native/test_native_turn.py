@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import types
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, cast
 
 import anyio
@@ -60,10 +60,18 @@ def in_the_turn(function: Callable[..., Any], *arguments: Any) -> None:
     asyncio.get_running_loop().call_soon(function, *arguments)
 
 
-@types.coroutine
-def on(coroutine: Coroutine[Any, Any, bytes]) -> Generator[Any, Any, bytes]:
+@dataclass
+class Further:
     """Go on with what has taken a step by hand."""
-    return (yield from coroutine.__await__())
+
+    coroutine: Coroutine[Any, Any, bytes]
+
+    def __await__(self) -> Generator[Any, Any, bytes]:
+        return self.coroutine.__await__()
+
+
+async def on(coroutine: Coroutine[Any, Any, bytes]) -> bytes:
+    return await Further(coroutine)
 
 
 def only_c(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +238,7 @@ async def test_another_task_is_in_the_middle_of_a_message() -> None:
         await settle()
         assert channel._rest
         peer.send(frame[504:])
-        first = asyncio.get_running_loop().create_task(cast("Coroutine[Any, Any, bytes]", on(coroutine)))
+        first = asyncio.get_running_loop().create_task(on(coroutine))
         await settle()
         peer.send(FRAME(b"2"))
         assert {await first, await other} == {message, b"2"}
