@@ -8,7 +8,7 @@
 /* Attributes of Python's objects, all of them in `__slots__`. */
 #define SLOTS(SLOT) \
     SLOT(channel, _bytes_received) SLOT(channel, _bytes_sent) SLOT(channel, _framing) SLOT(channel, _incoming) \
-    SLOT(channel, _native_kind) SLOT(channel, _outgoing) SLOT(channel, _output_ended) SLOT(channel, _reader) SLOT(channel, _received) \
+    SLOT(channel, _input_error) SLOT(channel, _native_kind) SLOT(channel, _outgoing) SLOT(channel, _output_ended) SLOT(channel, _reader) SLOT(channel, _received) \
     SLOT(channel, _rest) SLOT(channel, _sent) SLOT(channel, _sent_before) SLOT(channel, _short) SLOT(channel, _unfinished) \
     SLOT(channel, _writer) SLOT(crowd, until) SLOT(handle, fd) SLOT(reactor, _epoll) SLOT(reactor, crowd) SLOT(reactor, loop) \
     SLOT(reactor, others_ready) SLOT(reactor, spin) SLOT(readiness, _fd) SLOT(readiness, _fired) \
@@ -23,7 +23,7 @@ extern Py_ssize_t aipc_offsets[SLOT_COUNT];
 #define AT(object, slot) (*(PyObject **)((char *)(object) + aipc_offsets[slot]))
 void aipc_set(PyObject *object, int slot, PyObject *value);    /* takes the value over */
 int aipc_add(PyObject *object, int slot, Py_ssize_t count);    /* -1: an error */
-bool aipc_is_between_messages(PyObject *channel);              /* no part of a message was read */
+bool aipc_holds_nothing(PyObject *channel);                    /* all that was read was received, and it was no error */
 int aipc_is_free(PyObject *readiness);                         /* no task waits there, and it has some of its budget left */
 PyObject *aipc_take_buffered(PyObject *channel, PyObject *readable); /* NULL without an error: nothing was read ahead */
 

@@ -38,10 +38,11 @@ int aipc_is_free(PyObject *readiness)
            AT(readiness, readiness__generation) == PyDict_GetItem(fork_names, aipc_name_generation);
 }
 
-bool aipc_is_between_messages(PyObject *channel)
+bool aipc_holds_nothing(PyObject *channel)
 {
-    PyObject *rest = AT(channel, channel__rest);
-    return PyBytes_CheckExact(rest) && PyBytes_GET_SIZE(rest) == 0;
+    PyObject *rest = AT(channel, channel__rest), *buffered = AT(AT(channel, channel__incoming), readiness_buffered);
+    return PyBytes_CheckExact(rest) && PyBytes_GET_SIZE(rest) == 0 && PyList_CheckExact(buffered) && PyList_GET_SIZE(buffered) == 0 &&
+           AT(channel, channel__input_error) == Py_None;
 }
 
 PyObject *aipc_take_buffered(PyObject *channel, PyObject *readable)
@@ -209,7 +210,7 @@ static int read_for(Reception *reception, PyObject *woken)
     PyObject *channel = reception->channel;
     Parking *parking = reception->parking;
     PyObject *readable = channel == NULL ? NULL : AT(channel, channel__incoming);
-    if (channel == NULL || !aipc_is_between_messages(channel) || PyLong_AsLong(AT(channel, channel__native_kind)) == 0 || !waits_alone(readable, parking))
+    if (channel == NULL || !aipc_holds_nothing(channel) || PyLong_AsLong(AT(channel, channel__native_kind)) == 0 || !waits_alone(readable, parking))
         return PyErr_Occurred() ? -1 : 0;
     Py_INCREF(channel); /* what is called may collect garbage, and this with it */
     Py_INCREF(parking);

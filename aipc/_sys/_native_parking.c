@@ -108,24 +108,28 @@ PyObject *aipc_run(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_
         PyErr_SetString(PyExc_TypeError, "run(woken: list, reactor)");
         return NULL;
     }
-    PyObject *woken = args[0], *spin = AT(args[1], reactor_spin), *active = Py_NewRef(AT(spin, spin_active)), *before = running;
+    PyObject *woken = args[0], *spin = AT(args[1], reactor_spin), *before = running;
+    bool marked = false; /* `spin` as active: for those that wait for their turn here, and no task spins */
     int failed = (logs_waits = ask_whether_logs_waits()) < 0;
     running = args[1];
     Py_INCREF(spin);
     for (Py_ssize_t index = 0; !failed && index < PyList_GET_SIZE(woken); index++) {
         bool last = index == PyList_GET_SIZE(woken) - 1;
-        aipc_set(spin, spin_active, Py_NewRef(last ? active : Py_True));
+        if (last ? marked : AT(spin, spin_active) == Py_False) {
+            marked = !last;
+            aipc_set(spin, spin_active, Py_NewRef(marked ? Py_True : Py_False));
+        }
         PyObject *parking = Py_NewRef(PyList_GET_ITEM(woken, index));
         failed = Py_IS_TYPE(parking, aipc_parking_type) ? run_now((Parking *)parking) : 0;
         Py_DECREF(parking);
         if (failed) { /* an interrupt: a task keeps its own exceptions */
-            aipc_set(spin, spin_active, Py_NewRef(active));
+            if (marked)
+                aipc_set(spin, spin_active, Py_NewRef(Py_False));
             schedule_rest(woken, index + 1);
         }
     }
     running = before;
     Py_DECREF(spin);
-    Py_DECREF(active);
     if (failed)
         return NULL;
     Py_RETURN_NONE;

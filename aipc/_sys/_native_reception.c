@@ -59,7 +59,7 @@ static enum step next_step(PyObject *channel, PyObject *readable)
 {
     PyObject *reactor = AT(readable, readiness__reactor);
     if (AT(readable, readiness_exhausted) != Py_True || AT(readable, readiness_empty) != Py_True || reactor == Py_None ||
-        AT(readable, readiness__paused) != Py_False || AT(readable, readiness__watched) != Py_True || !aipc_is_between_messages(channel))
+        AT(readable, readiness__paused) != Py_False || AT(readable, readiness__watched) != Py_True || !aipc_holds_nothing(channel))
         return IN_PYTHON;
     bool spins = AT(readable, readiness_spins) == Py_True && pays(reactor);
     if ((spins && !aipc_turns_first(channel, reactor)) || PyErr_Occurred() || !runs_here(reactor) || aipc_logs_waits() != 0)
@@ -172,6 +172,8 @@ static PySendResult reception_send(PyObject *object, PyObject *value, PyObject *
         return resume(self, result);
     if (self->spin != NULL) {
         PyObject *message = aipc_look(self);
+        if (message == NULL && !PyErr_Occurred() && self->channel == NULL)
+            PyErr_SetString(PyExc_RuntimeError, "it was closed while it ran");
         return message != NULL || PyErr_Occurred() ? end_with(self, message, result)
                                                    : go_on_in_python(self, aipc_name__receive_in_python, result);
     }

@@ -60,7 +60,7 @@ static int was_useful(PyObject *spin, int looked, double began)
 /* Whether the task of that channel may read here. */
 static bool may_read(PyObject *channel, PyObject *readable)
 {
-    return aipc_is_free(readable) && AT(readable, readiness__watched) == Py_True && aipc_is_between_messages(channel) &&
+    return aipc_is_free(readable) && AT(readable, readiness__watched) == Py_True && aipc_holds_nothing(channel) &&
            PyLong_AsLong(AT(channel, channel__native_kind)) != 0;
 }
 
@@ -95,18 +95,21 @@ static enum found look_once(PyObject *channel, PyObject *readable)
 
 PyObject *aipc_look(Reception *self)
 {
-    PyObject *channel = self->channel, *readable = AT(channel, channel__incoming), *spin = Py_NewRef(self->spin), *message = NULL;
+    PyObject *channel = Py_NewRef(self->channel), *readable = Py_NewRef(AT(channel, channel__incoming)), *message = NULL;
+    PyObject *spin = Py_NewRef(self->spin);
     int looks = AT(spin, spin__shared) == Py_True ? 1 : LOOKS, looked = 0;
     enum found found = NOTHING;
-    while (found == NOTHING && looked++ < looks)
+    while (found == NOTHING && self->spin != NULL && looked++ < looks)
         found = look_once(channel, readable);
     aipc_turn_ends(self);
-    if (found == MINE && may_read(channel, readable)) {
+    if (found == MINE && self->channel != NULL && may_read(channel, readable)) {
         aipc_set(readable, readiness_exhausted, Py_NewRef(AT(readable, readiness_trusts_edges))); /* unless the read tells more */
         message = aipc_read_and_keep(channel, readable) > 0 ? aipc_take_buffered(channel, readable) : NULL;
         if (message != NULL && was_useful(spin, looked, self->began) < 0)
             Py_CLEAR(message);
     }
     Py_DECREF(spin);
+    Py_DECREF(readable);
+    Py_DECREF(channel);
     return message;
 }

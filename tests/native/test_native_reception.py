@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import socket
 import struct
+from functools import partial
 
 import anyio
+import anyio.lowlevel
+import anyio.to_thread
 import pytest
 
 from aipc._io.loop.spin import LONGEST
@@ -255,3 +259,61 @@ async def test_descriptors_are_collected_meanwhile() -> None:
         assert message.data == b"with another"
         for fd in message.fds:
             os.close(fd)
+
+
+@where_the_loop_reads
+async def test_messages_that_another_task_has_left_come_first() -> None:
+    """A task is parked and alone, but messages are left for one that was woken and has not run: the loop does not read over them."""
+    async with connected() as (channel, peer):
+        reactor = channel._handle.readable._current_reactor()
+        got: list[bytes] = []
+
+        async def receive_many() -> None:
+            got.extend(await channel.receive_many())
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(receive_many)
+            await settle()
+            receiver = Receiver(channel)
+            tasks.start_soon(receiver)
+            peer.send(FRAME(b"so that the first task is woken in vain"))
+            reactor.poll_now()
+            channel.receive_nowait()
+            await settle()
+            peer.send(FRAME(b"1") + FRAME(b"2"))
+            got.append(channel.receive_nowait())
+            peer.send(FRAME(b"3"))
+            reactor.poll_now()
+            await until(lambda: len(got + receiver.got) == 3)
+        assert sorted(got + receiver.got) == [b"1", b"2", b"3"]
+
+
+@where_the_loop_reads
+@pytest.mark.parametrize("spins", [False, True])
+async def test_several_tasks_of_one_channel(*, spins: bool) -> None:
+    """Each message is received once, whatever call takes it."""
+    count = 10_000
+    got: list[bytes] = []
+
+    def send(peer: socket.socket) -> None:
+        peer.setblocking(True)
+        sizes, number = random.Random(1), 0
+        while number < count:
+            end = min(number + sizes.choice([1, 2, 3]), count)
+            peer.sendall(b"".join(FRAME(b"%d" % each) for each in range(number, end)))
+            number = end
+
+    async with connected() as (channel, peer), anyio.create_task_group() as tasks:
+        channel._handle.readable.spins = spins
+
+        async def receive(*, many: bool) -> None:
+            while True:
+                got.extend(await channel.receive_many(1) if many else [await channel.receive()])
+                await anyio.lowlevel.checkpoint()
+                if len(got) == count:
+                    tasks.cancel_scope.cancel()
+
+        for many in (False, True, False):
+            tasks.start_soon(partial(receive, many=many))
+        await anyio.to_thread.run_sync(send, peer)
+    assert sorted(map(int, got)) == list(range(count))

@@ -226,6 +226,61 @@ async def test_a_message_comes_while_another_task_has_parked() -> None:
         assert await other == b"2"
 
 
+async def test_another_task_leaves_messages_in_the_turn() -> None:
+    """They come first: what the look reads must not take their place."""
+    async with spinning() as (channel, peer):
+
+        def other() -> None:
+            peer.send(FRAME(b"1") + FRAME(b"2"))
+            assert channel.receive_nowait() == b"1"
+            peer.send(FRAME(b"3"))
+
+        in_the_turn(other)
+        assert [await channel.receive() for _ in range(2)] == [b"2", b"3"]
+
+
+async def test_it_is_closed_while_it_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what runs when an event is dispatched. The coroutine itself refuses this; who has its innermost part can do it."""
+    hand_out = Reactor.hand_out
+
+    def closing(reactor: Reactor, *arguments: Any) -> None:
+        hand_out(reactor, *arguments)
+        reception.close()
+
+    async with spinning() as (channel, peer):
+        coroutine = channel.receive()
+        in_the_turn(int)
+        assert coroutine.send(None) is None
+        reception: Any = coroutine.cr_await
+        peer.send(FRAME(b"for the next one"))
+        peer.shutdown(socket.SHUT_WR)  # not an event that C understands
+        with monkeypatch.context() as patch:
+            patch.setattr(Reactor, "hand_out", closing)
+            with pytest.raises(RuntimeError, match="it was closed while it ran"):
+                coroutine.send(None)
+        assert await channel.receive() == b"for the next one"
+
+
+async def test_it_is_closed_by_a_task_that_the_loop_runs_with_others() -> None:
+    """They do not spin while others wait for their turn. But afterwards one may: `spinning` looks."""
+    async with spinning() as (channel, _), connected() as (closers, closers_peer), connected() as (other, other_peer):
+
+        async def close() -> None:
+            await closers.receive()
+            coroutine.close()
+
+        loop = asyncio.get_running_loop()
+        tasks = loop.create_task(close()), loop.create_task(other.receive())
+        await settle()
+        reactor_of(channel).spin = Spin()
+        coroutine = channel.receive()
+        in_the_turn(int)
+        assert coroutine.send(None) is None
+        closers_peer.send(FRAME(b"a"))
+        other_peer.send(FRAME(b"b"))
+        await asyncio.gather(*tasks)
+
+
 async def test_another_task_is_in_the_middle_of_a_message() -> None:
     async with spinning() as (channel, peer):
         coroutine = channel.receive()
